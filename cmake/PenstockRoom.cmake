@@ -1,0 +1,35 @@
+# penstock_room(NAME SOURCES … [ROOMS …] [LIBRARIES …] [TORCH])
+#
+# One room: the static library penstock_NAME (penstock::NAME) from src/NAME and include/penstock/NAME. ROOMS are the
+# rooms that its headers may include; script/check_arrows holds every #include against the table of the design.
+# LIBRARIES are private. TORCH puts the room below the libtorch line: it links libtorch and uses the precompiled header.
+function(penstock_room name)
+  cmake_parse_arguments(ROOM "TORCH" "" "SOURCES;ROOMS;LIBRARIES" ${ARGN})
+  set(target penstock_${name})
+  add_library(${target} STATIC ${ROOM_SOURCES})
+  add_library(penstock::${name} ALIAS ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
+  target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+                                              $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
+                                       PRIVATE ${PROJECT_SOURCE_DIR}/src)
+  target_link_libraries(${target} PUBLIC penstock_compiler PRIVATE ${ROOM_LIBRARIES})
+  foreach(room ${ROOM_ROOMS})
+    target_link_libraries(${target} PUBLIC penstock_${room})
+  endforeach()
+  if(ROOM_TORCH)
+    target_link_libraries(${target} PUBLIC torch)
+    penstock_precompiled(${target})
+  endif()
+  set_property(GLOBAL APPEND PROPERTY PENSTOCK_ROOMS ${target})
+endfunction()
+
+# Lets a target that includes libtorch share the one precompiled header.
+function(penstock_precompiled target)
+  if(NOT TARGET penstock_precompiled_header)
+    file(WRITE ${PROJECT_BINARY_DIR}/penstock_precompiled_header.cpp "")
+    add_library(penstock_precompiled_header OBJECT ${PROJECT_BINARY_DIR}/penstock_precompiled_header.cpp)
+    target_link_libraries(penstock_precompiled_header PRIVATE penstock_compiler torch)
+    target_precompile_headers(penstock_precompiled_header PRIVATE <torch/torch.h>)
+  endif()
+  target_precompile_headers(${target} REUSE_FROM penstock_precompiled_header)
+endfunction()

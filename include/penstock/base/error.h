@@ -1,0 +1,48 @@
+/// \file
+/// The errors that penstock throws. The library never prints, exits or aborts: it throws `Error` for everything that a
+/// caller or the world can get wrong and `InvariantViolation` for what only a defect of penstock itself can cause.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace penstock {
+
+/// What went wrong, as a caller needs to tell it apart. The command line exits with 2 for `BadInput`, 1 for `RunFailed`.
+enum class ErrorKind {
+  BadInput,   ///< A setting, file or argument is not usable; nothing was started or written.
+  RunFailed,  ///< The input was good, the run was not: a full disk, a layer that threw, a lost peer.
+};
+
+/// The one exception type for everything outside penstock's control. Its message is one line that says what was got,
+/// what was expected and what to do.
+class Error : public std::runtime_error {
+ public:
+  Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
+
+  [[nodiscard]] ErrorKind kind() const noexcept { return kind_; }
+
+ private:
+  ErrorKind kind_;
+};
+
+/// A broken invariant of penstock itself: a defect to be reported, never the caller's fault.
+class InvariantViolation : public std::logic_error {
+ public:
+  using std::logic_error::logic_error;
+};
+
+/// The three parts of a good message. Example:
+/// `bad_input("--stages is 9", "at most 8, the number of layers", "lower --stages or raise --layers")`
+/// reads "--stages is 9; expected at most 8, the number of layers; lower --stages or raise --layers".
+[[nodiscard]] Error bad_input(const std::string& got, const std::string& expected, const std::string& remedy);
+
+/// The same three parts for a run that failed on good input.
+[[nodiscard]] Error run_failed(const std::string& got, const std::string& expected, const std::string& remedy);
+
+/// Throws `InvariantViolation` with `what` where `holds` is false.
+inline void check_invariant(bool holds, const char* what) {
+  if (!holds) throw InvariantViolation(what);
+}
+
+}  // namespace penstock

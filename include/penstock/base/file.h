@@ -1,0 +1,44 @@
+/// \file
+/// Files that are whole or not there: what is written goes to a temporary name, is synced to the disk and renamed.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace penstock {
+
+/// Reads a whole file. \throws Error (BadInput) that names the file where it cannot be read.
+[[nodiscard]] std::string read_file(const std::filesystem::path& path);
+
+/// Replaces or creates `path` with `content` so that a crash at any moment leaves the old content or the new, never a
+/// part. \throws Error (RunFailed) that names the file and the reason (a full disk, no permission).
+void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+
+/// An open file that is written front to back and counts what it wrote. Not thread-safe.
+class FileWriter {
+ public:
+  /// Creates `path`, truncating what was there. \throws Error (RunFailed)
+  explicit FileWriter(std::filesystem::path path);
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+  FileWriter(FileWriter&&) = delete;
+  FileWriter& operator=(FileWriter&&) = delete;
+  ~FileWriter();
+
+  /// Appends `size` bytes from `data`. \throws Error (RunFailed)
+  void write(const void* data, std::size_t size);
+  /// Waits until the content is on the disk, and closes. \throws Error (RunFailed)
+  void sync_and_close();
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+};
+
+/// Waits until the entries of a folder (creations, renames) are on the disk. \throws Error (RunFailed)
+void sync_folder(const std::filesystem::path& folder);
+
+}  // namespace penstock

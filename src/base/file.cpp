@@ -1,0 +1,87 @@
+#include "penstock/base/file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <iterator>
+#include <system_error>
+
+#include "penstock/base/error.h"
+
+namespace penstock {
+namespace {
+
+[[noreturn]] void throw_errno(const std::string& what, const std::filesystem::path& path) {
+  const int code = errno;
+  const bool full = code == ENOSPC || code == EFBIG || code == EDQUOT;
+  throw run_failed(fmt::format("{} {}: {}", what, path.string(), std::generic_category().message(code)),
+                   "a place that can be written",
+                   full ? "free some space and resume the run" : "check the path and its permissions");
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path) {
+  std::error_code ignored;
+  std::ifstream in(path, std::ios::binary);
+  if (!in || std::filesystem::is_directory(path, ignored))
+    throw bad_input("cannot read " + path.string(), "a readable file", "check the path and its permissions");
+  std::string content{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  return content;
+}
+
+FileWriter::FileWriter(std::filesystem::path path) : path_(std::move(path)) {
+  descriptor_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) throw_errno("cannot create", path_);
+}
+
+FileWriter::~FileWriter() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+void FileWriter::write(const void* data, std::size_t size) {
+  const auto* next = static_cast<const char*>(data);
+  while (size > 0) {
+    const ssize_t written = ::write(descriptor_, next, size);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) throw_errno("cannot write", path_);
+    next += written;
+    size -= static_cast<std::size_t>(written);
+  }
+}
+
+void FileWriter::sync_and_close() {
+  if (::fsync(descriptor_) != 0) throw_errno("cannot sync", path_);
+  const int closing = std::exchange(descriptor_, -1);
+  if (::close(closing) != 0) throw_errno("cannot close", path_);
+}
+
+void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) throw_errno("cannot open", folder);
+  const int result = ::fsync(descriptor);
+  ::close(descriptor);
+  if (result != 0) throw_errno("cannot sync", folder);
+}
+
+void write_file_atomically(const std::filesystem::path& path, std::string_view content) {
+  std::filesystem::path temporary = path;
+  temporary += fmt::format(".{}.tmp", ::getpid());
+  try {
+    FileWriter writer(temporary);
+    writer.write(content.data(), content.size());
+    writer.sync_and_close();
+  } catch (...) {
+    std::error_code ignored;
+    std::filesystem::remove(temporary, ignored);
+    throw;
+  }
+  if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno("cannot rename to", path);
+  const auto folder = path.parent_path();
+  sync_folder(folder.empty() ? std::filesystem::path(".") : folder);
+}
+
+}  // namespace penstock
