@@ -1,13 +1,13 @@
 #include "penstock/base/file.h"
 
+#include <cerrno>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <fstream>
 #include <iterator>
 #include <system_error>
+#include <utility>
+#include <unistd.h>
 
 #include "penstock/base/error.h"
 

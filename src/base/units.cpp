@@ -1,9 +1,8 @@
 #include "penstock/base/units.h"
 
-#include <fmt/format.h>
-
 #include <array>
 #include <cmath>
+#include <fmt/format.h>
 
 namespace penstock {
 

@@ -8,7 +8,8 @@
 
 namespace penstock {
 
-/// What went wrong, as a caller needs to tell it apart. The command line exits with 2 for `BadInput`, 1 for `RunFailed`.
+/// What went wrong, as a caller needs to tell it apart. The command line exits with 2 for `BadInput`, 1 for
+/// `RunFailed`.
 enum class ErrorKind {
   BadInput,   ///< A setting, file or argument is not usable; nothing was started or written.
   RunFailed,  ///< The input was good, the run was not: a full disk, a layer that threw, a lost peer.

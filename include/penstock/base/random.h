@@ -1,6 +1,7 @@
 /// \file
 /// Random numbers that depend on where they are used and on nothing else: not on the order of calls, not on the thread,
-/// not on how the network is cut. Every draw starts from a key that names its place: (seed, step, microbatch, layer, …).
+/// not on how the network is cut. Every draw starts from a key that names its place: (seed, step, microbatch, layer,
+/// …).
 #pragma once
 
 #include <cstdint>
@@ -12,8 +13,8 @@ namespace penstock {
 /// The finaliser of SplitMix64 (Steele, Lea and Flood 2014) over each part in turn.
 [[nodiscard]] std::uint64_t mix_key(std::initializer_list<std::uint64_t> parts);
 
-/// A permutation of 0 … `size` − 1 that is computed place by place and never stored: a keyed Feistel network over the next
-/// power of four, walked until the value falls within `size`.
+/// A permutation of 0 … `size` − 1 that is computed place by place and never stored: a keyed Feistel network over the
+/// next power of four, walked until the value falls within `size`.
 class Permutation {
  public:
   /// \param size number of elements, at least 1.

@@ -16,9 +16,9 @@
 namespace penstock {
 
 struct Schedule {
-  int stages = 0;                           ///< S, at least 1
-  int microbatches = 0;                     ///< M, at least 1
-  Placement placement;                      ///< one entry for each stage
+  int stages = 0;                            ///< S, at least 1
+  int microbatches = 0;                      ///< M, at least 1
+  Placement placement;                       ///< one entry for each stage
   std::vector<std::vector<Action>> actions;  ///< by rank, in the order of execution
 
   [[nodiscard]] int ranks() const { return static_cast<int>(actions.size()); }
@@ -32,8 +32,8 @@ struct Schedule {
 /// The text form, one line a rank, each ended by a newline. `parse_schedule` of it gives back an equal schedule.
 [[nodiscard]] std::string to_csv(const Schedule& schedule);
 
-/// Reads the text form. Stages, microbatches and placement follow from the actions. Says nothing of correctness: that is
-/// the verifier's. \throws Error (BadInput) that names row and column where the text is not a schedule.
+/// Reads the text form. Stages, microbatches and placement follow from the actions. Says nothing of correctness: that
+/// is the verifier's. \throws Error (BadInput) that names row and column where the text is not a schedule.
 [[nodiscard]] Schedule parse_schedule(std::string_view csv);
 
 }  // namespace penstock

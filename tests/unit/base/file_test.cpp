@@ -1,7 +1,6 @@
 #include "penstock/base/file.h"
 
 #include <gtest/gtest.h>
-
 #include <string>
 
 #include "penstock/base/error.h"
@@ -10,8 +9,8 @@ namespace penstock {
 namespace {
 
 std::filesystem::path fresh_folder() {
-  std::filesystem::path folder = std::filesystem::path(testing::TempDir()) /
-                                 testing::UnitTest::GetInstance()->current_test_info()->name();
+  std::filesystem::path folder =
+      std::filesystem::path(testing::TempDir()) / testing::UnitTest::GetInstance()->current_test_info()->name();
   std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder);
   return folder;

@@ -1,7 +1,6 @@
 #include "penstock/base/random.h"
 
 #include <gtest/gtest.h>
-
 #include <set>
 
 namespace penstock {

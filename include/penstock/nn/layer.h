@@ -1,0 +1,116 @@
+/// \file
+/// A network is a list of layers. A layer is named, is built only where it lives, and maps tensors to tensors; a cut
+/// can fall between any two of them.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torch/nn/module.h>
+
+namespace penstock {
+
+/// What flows over a boundary: activations forward, their gradients backward.
+using Tensors = std::vector<at::Tensor>;
+
+/// A module that maps one tensor to one tensor, or several to several.
+template <class Module>
+concept LayerModule = std::derived_from<Module, torch::nn::Module> && requires(Module& module) {
+  requires requires(const at::Tensor& input) {
+    { module.forward(input) } -> std::convertible_to<at::Tensor>;
+  } || requires(const Tensors& inputs) {
+    { module.forward(inputs) } -> std::convertible_to<Tensors>;
+  };
+};
+
+/// A layer that has been built: a module and its forward pass. Copies share the module.
+class Layer {
+ public:
+  /// Wraps any `torch::nn::Module` whose `forward` takes and returns a tensor, or a `Tensors`.
+  template <LayerModule Module>
+  explicit Layer(std::shared_ptr<Module> module) : module_(module) {
+    if constexpr (requires(const at::Tensor& input) { module->forward(input); }) {
+      forward_ = [module](const Tensors& inputs) { return Tensors{module->forward(single_input(inputs))}; };
+    } else {
+      forward_ = [module](const Tensors& inputs) { return Tensors(module->forward(inputs)); };
+    }
+  }
+
+  /// \throws Error (RunFailed) where a layer of one tensor is given another number of them; whatever the module throws.
+  [[nodiscard]] Tensors forward(const Tensors& inputs) const { return forward_(inputs); }
+
+  [[nodiscard]] torch::nn::Module& module() const { return *module_; }
+
+ private:
+  static const at::Tensor& single_input(const Tensors& inputs);
+
+  std::shared_ptr<torch::nn::Module> module_;
+  std::function<Tensors(const Tensors&)> forward_;
+};
+
+/// How to build a layer. Holds no tensor.
+struct LayerSpec {
+  std::string name;  ///< for people: "embedding", "block", "head"
+  /// Layers of the same non-empty kind have the same parameters' shapes, so that one of them can stand for all when
+  /// they are counted or timed. Example: "block 128x4".
+  std::string kind;
+  std::function<Layer()> build;  ///< called on the rank that owns the layer, with libtorch's default generator seeded
+};
+
+/// One parameter of one layer of a network.
+struct ParameterAddress {
+  std::int64_t layer = 0;
+  std::string name;  ///< as `torch::nn::Module::named_parameters` spells it: "token.weight"
+
+  friend bool operator==(const ParameterAddress&, const ParameterAddress&) = default;
+};
+
+/// Two parameters that are one: `copy` starts as `owner` does and both see the sum of their gradients, in the order of
+/// the layers, wherever the cut falls. The norm for clipping counts it once.
+struct Tie {
+  ParameterAddress owner;
+  ParameterAddress copy;
+
+  friend bool operator==(const Tie&, const Tie&) = default;
+};
+
+/// What a loss returns for a microbatch. Gradients are those of the sum; they are divided once, by the weight of the
+/// whole minibatch, which gives the minibatch's gradient exactly, also where microbatches differ in size or are masked.
+struct Loss {
+  at::Tensor sum;     ///< a scalar that the backward pass starts from
+  double weight = 0;  ///< how many samples, or unmasked tokens, the sum runs over
+};
+
+/// Any function of the network's output and the target. Called on the rank of the last stage.
+using LossFunction = std::function<Loss(const Tensors& outputs, const at::Tensor& target)>;
+
+/// A network as it is described, before anything of it is built.
+struct Network {
+  std::vector<LayerSpec> layers;
+  LossFunction loss;
+  std::vector<Tie> ties;
+};
+
+/// A layer from a module type and the arguments of its constructor. Example:
+/// `layer_of<torch::nn::LinearImpl>("projection", torch::nn::LinearOptions(128, 10))`.
+template <LayerModule Module, class... Arguments>
+[[nodiscard]] LayerSpec layer_of(std::string name, Arguments... arguments) {
+  return {std::move(name), "", [arguments...] { return Layer(std::make_shared<Module>(arguments...)); }};
+}
+
+/// Builds one layer with initial weights that depend on `seed` and `layer` alone: the same under any cut, on any
+/// thread. Refuses modules that hold a `torch::nn::Dropout`, whose numbers would depend on the cut; use
+/// `penstock::Dropout`. Builds one layer at a time in the process, because libtorch's default generator is one for all
+/// threads.
+/// \throws Error (BadInput) for such a module; (RunFailed) for whatever its constructor throws.
+[[nodiscard]] Layer build_layer(const Network& network, std::int64_t layer, std::uint64_t seed, at::Device device);
+
+/// The number of parameters of each layer. Builds one layer of each kind, one at a time, and lets it go again.
+[[nodiscard]] std::vector<std::int64_t> parameter_counts(const Network& network);
+
+}  // namespace penstock

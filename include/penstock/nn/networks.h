@@ -1,0 +1,64 @@
+/// \file
+/// The networks that penstock brings along, each a list of layers.
+#pragma once
+
+#include <cstdint>
+
+#include "penstock/nn/layer.h"
+
+namespace penstock {
+
+/// A decoder-only transformer (GPT-2's shape): layer 0 embeds tokens and positions, layers 1 … `layers` are pre-norm
+/// blocks of causal attention and a GELU feed-forward of four times the width, the last layer is the final norm and the
+/// head. Input int64 [microbatch, context], output [microbatch, context, vocabulary].
+struct GptSettings {
+  std::int64_t vocabulary = 256;
+  std::int64_t layers = 8;
+  std::int64_t width = 128;
+  std::int64_t heads = 4;  ///< must divide the width
+  std::int64_t context = 128;
+  double dropout = 0;      ///< after the embedding and on each residual branch
+  bool tied_head = false;  ///< the head's weight is the token embedding's
+};
+
+/// `layers` hidden layers of `width` with ReLU and a linear one to the classes; layer 0 also flattens.
+/// Input float [microbatch, …] of `inputs` elements a sample, output [microbatch, classes].
+struct MlpSettings {
+  std::int64_t inputs = 784;
+  std::int64_t layers = 4;
+  std::int64_t width = 128;
+  std::int64_t classes = 10;
+  double dropout = 0;
+};
+
+/// A stem, `layers` residual blocks of two 3×3 convolutions with group norm, every second block at half the resolution
+/// while it stays at least 4, and a head over the spatial mean. Input float [microbatch, channels, rows, columns],
+/// output [microbatch, classes].
+struct ConvnetSettings {
+  std::int64_t channels = 1;
+  std::int64_t rows = 28;
+  std::int64_t columns = 28;
+  std::int64_t layers = 4;
+  std::int64_t width = 32;
+  std::int64_t groups = 8;  ///< of the group norms; must divide the width
+  std::int64_t classes = 10;
+  double dropout = 0;
+};
+
+/// \throws Error (BadInput) where sizes are below 1 or do not divide.
+[[nodiscard]] Network make_gpt(const GptSettings& settings);
+[[nodiscard]] Network make_mlp(const MlpSettings& settings);
+[[nodiscard]] Network make_convnet(const ConvnetSettings& settings);
+
+/// Sum of the cross entropies in nats of logits [..., classes] against int64 targets [...]; targets of `ignored` count
+/// neither in the sum nor in the weight.
+[[nodiscard]] Loss cross_entropy(const Tensors& outputs, const at::Tensor& target, std::int64_t ignored = -100);
+
+/// Sum over the samples (the first dimension) of the squared error, averaged over each sample's elements.
+[[nodiscard]] Loss squared_error(const Tensors& outputs, const at::Tensor& target);
+
+/// A stand-in for a device: a layer that computes nothing and waits `forward_ms` in its forward and `backward_ms` in
+/// its backward pass, without using the processor. For lessons and measurements of the schedule alone.
+[[nodiscard]] LayerSpec waiting_layer(double forward_ms, double backward_ms);
+
+}  // namespace penstock

@@ -1,0 +1,153 @@
+#include <cmath>
+#include <fmt/format.h>
+
+#include <torch/torch.h>
+
+#include "penstock/nn/dropout.h"
+#include "penstock/nn/networks.h"
+
+#include "nn/size_check.h"
+
+namespace penstock {
+namespace {
+
+namespace nn = torch::nn;
+
+// GPT-2's initial weights: normal with this deviation; the projections that end a residual branch are scaled down with
+// the depth so that the residual stream keeps its variance.
+constexpr double initial_deviation = 0.02;
+
+nn::Linear linear(std::int64_t in, std::int64_t out, double deviation, bool bias = true) {
+  nn::Linear layer(nn::LinearOptions(in, out).bias(bias));
+  nn::init::normal_(layer->weight, 0, deviation);
+  if (bias) nn::init::zeros_(layer->bias);
+  return layer;
+}
+
+nn::Embedding embedding(std::int64_t count, std::int64_t width) {
+  nn::Embedding layer(count, width);
+  nn::init::normal_(layer->weight, 0, initial_deviation);
+  return layer;
+}
+
+class Embedding : public nn::Module {
+ public:
+  explicit Embedding(const GptSettings& settings)
+      : token_(register_module("token", embedding(settings.vocabulary, settings.width))),
+        position_(register_module("position", embedding(settings.context, settings.width))),
+        dropout_(register_module("dropout", std::make_shared<Dropout>(settings.dropout))) {}
+
+  // [microbatch, context] to [microbatch, context, width]
+  at::Tensor forward(const at::Tensor& tokens) {
+    const at::Tensor positions = at::arange(tokens.size(1), tokens.options());
+    return dropout_->forward(token_->forward(tokens) + position_->forward(positions));
+  }
+
+ private:
+  nn::Embedding token_;
+  nn::Embedding position_;
+  std::shared_ptr<Dropout> dropout_;
+};
+
+class Attention : public nn::Module {
+ public:
+  Attention(const GptSettings& settings, double residual_deviation)
+      : heads_(settings.heads),
+        qkv_(register_module("qkv", linear(settings.width, 3 * settings.width, initial_deviation))),
+        projection_(register_module("projection", linear(settings.width, settings.width, residual_deviation))) {}
+
+  // [microbatch, context, width] to the same
+  at::Tensor forward(const at::Tensor& input) {
+    const auto microbatch = input.size(0);
+    const auto context = input.size(1);
+    const auto width = input.size(2);
+    // [3, microbatch, heads, context, width / heads]
+    const at::Tensor qkv =
+        qkv_->forward(input).view({microbatch, context, 3, heads_, width / heads_}).permute({2, 0, 3, 1, 4});
+    const at::Tensor mixed =
+        at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, /*dropout_p=*/0, /*is_causal=*/true);
+    return projection_->forward(mixed.transpose(1, 2).reshape({microbatch, context, width}));
+  }
+
+ private:
+  std::int64_t heads_;
+  nn::Linear qkv_;
+  nn::Linear projection_;
+};
+
+class FeedForward : public nn::Module {
+ public:
+  FeedForward(const GptSettings& settings, double residual_deviation)
+      : widen_(register_module("widen", linear(settings.width, 4 * settings.width, initial_deviation))),
+        projection_(register_module("projection", linear(4 * settings.width, settings.width, residual_deviation))) {}
+
+  at::Tensor forward(const at::Tensor& input) { return projection_->forward(at::gelu(widen_->forward(input))); }
+
+ private:
+  nn::Linear widen_;
+  nn::Linear projection_;
+};
+
+class Block : public nn::Module {
+ public:
+  explicit Block(const GptSettings& settings) : Block(settings, residual_deviation(settings)) {}
+
+  // [microbatch, context, width] to the same
+  at::Tensor forward(const at::Tensor& input) {
+    const at::Tensor attended = input + dropout_->forward(attention_->forward(attention_norm_->forward(input)));
+    return attended + dropout_->forward(feed_forward_->forward(feed_forward_norm_->forward(attended)));
+  }
+
+ private:
+  Block(const GptSettings& settings, double deviation)
+      : attention_norm_(register_module("attention_norm", nn::LayerNorm(nn::LayerNormOptions({settings.width})))),
+        attention_(register_module("attention", std::make_shared<Attention>(settings, deviation))),
+        feed_forward_norm_(register_module("feed_forward_norm", nn::LayerNorm(nn::LayerNormOptions({settings.width})))),
+        feed_forward_(register_module("feed_forward", std::make_shared<FeedForward>(settings, deviation))),
+        dropout_(register_module("dropout", std::make_shared<Dropout>(settings.dropout))) {}
+
+  static double residual_deviation(const GptSettings& settings) {
+    return initial_deviation / std::sqrt(2.0 * static_cast<double>(settings.layers));
+  }
+
+  nn::LayerNorm attention_norm_;
+  std::shared_ptr<Attention> attention_;
+  nn::LayerNorm feed_forward_norm_;
+  std::shared_ptr<FeedForward> feed_forward_;
+  std::shared_ptr<Dropout> dropout_;
+};
+
+class Head : public nn::Module {
+ public:
+  explicit Head(const GptSettings& settings)
+      : norm_(register_module("norm", nn::LayerNorm(nn::LayerNormOptions({settings.width})))),
+        output_(register_module("output", linear(settings.width, settings.vocabulary, initial_deviation, false))) {}
+
+  // [microbatch, context, width] to [microbatch, context, vocabulary]
+  at::Tensor forward(const at::Tensor& input) { return output_->forward(norm_->forward(input)); }
+
+ private:
+  nn::LayerNorm norm_;
+  nn::Linear output_;
+};
+
+}  // namespace
+
+Network make_gpt(const GptSettings& settings) {
+  require_positive("layers", settings.layers);
+  require_positive("width", settings.width);
+  require_positive("context", settings.context);
+  require_positive("vocabulary", settings.vocabulary);
+  require_divides("heads", settings.heads, "width", settings.width);
+  Network network;
+  network.layers.push_back({"embedding", "", [settings] { return Layer(std::make_shared<Embedding>(settings)); }});
+  const std::string block_kind = fmt::format("gpt block {}x{}", settings.width, settings.heads);
+  for (std::int64_t block = 0; block < settings.layers; ++block)
+    network.layers.push_back({"block", block_kind, [settings] { return Layer(std::make_shared<Block>(settings)); }});
+  network.layers.push_back({"head", "", [settings] { return Layer(std::make_shared<Head>(settings)); }});
+  network.loss = [](const Tensors& outputs, const at::Tensor& target) { return cross_entropy(outputs, target); };
+  if (settings.tied_head) network.ties.push_back({{0, "token.weight"}, {settings.layers + 1, "output.weight"}});
+  return network;
+}
+
+}  // namespace penstock

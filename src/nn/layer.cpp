@@ -1,0 +1,97 @@
+#include "penstock/nn/layer.h"
+
+#include <fmt/format.h>
+#include <map>
+#include <mutex>
+
+#include <ATen/CPUGeneratorImpl.h>
+#include <torch/nn/modules/dropout.h>
+
+#include "penstock/base/error.h"
+#include "penstock/base/random.h"
+
+namespace penstock {
+namespace {
+
+constexpr std::uint64_t initial_weights_key = 1;
+
+bool is_dropout(const torch::nn::Module& module) {
+  return module.as<torch::nn::DropoutImpl>() != nullptr || module.as<torch::nn::Dropout2dImpl>() != nullptr ||
+         module.as<torch::nn::Dropout3dImpl>() != nullptr || module.as<torch::nn::AlphaDropoutImpl>() != nullptr ||
+         module.as<torch::nn::FeatureAlphaDropoutImpl>() != nullptr;
+}
+
+void refuse_dropout(const Layer& layer, std::int64_t index) {
+  for (const auto& part : layer.module().named_modules("", /*include_self=*/true)) {
+    if (is_dropout(*part.value()))
+      throw bad_input(fmt::format("layer {} holds {}, which draws from a generator that all threads share", index,
+                                  part.value()->name()),
+                      "a layer whose random numbers do not depend on the cut", "use penstock::Dropout instead");
+  }
+}
+
+// Seeds libtorch's default generator for the time of one construction, and gives the caller's state back.
+class SeededDefaultGenerator {
+ public:
+  explicit SeededDefaultGenerator(std::uint64_t seed) : generator_(at::detail::getDefaultCPUGenerator()) {
+    const std::scoped_lock lock(generator_.mutex());
+    state_ = generator_.get_state();
+    generator_.set_current_seed(seed);
+  }
+  SeededDefaultGenerator(const SeededDefaultGenerator&) = delete;
+  SeededDefaultGenerator& operator=(const SeededDefaultGenerator&) = delete;
+  SeededDefaultGenerator(SeededDefaultGenerator&&) = delete;
+  SeededDefaultGenerator& operator=(SeededDefaultGenerator&&) = delete;
+  ~SeededDefaultGenerator() {
+    const std::scoped_lock lock(generator_.mutex());
+    generator_.set_state(state_);
+  }
+
+ private:
+  at::Generator generator_;
+  at::Tensor state_;
+};
+
+std::mutex& construction() {
+  static std::mutex mutex;
+  return mutex;
+}
+
+}  // namespace
+
+const at::Tensor& Layer::single_input(const Tensors& inputs) {
+  if (inputs.size() != 1)
+    throw run_failed(fmt::format("a layer of one tensor was given {}", inputs.size()), "one tensor",
+                     "let its forward take and return penstock::Tensors");
+  return inputs.front();
+}
+
+Layer build_layer(const Network& network, std::int64_t layer, std::uint64_t seed, at::Device device) {
+  const std::scoped_lock one_at_a_time(construction());
+  const SeededDefaultGenerator seeded(mix_key({seed, initial_weights_key, static_cast<std::uint64_t>(layer)}));
+  Layer built = network.layers.at(static_cast<std::size_t>(layer)).build();
+  refuse_dropout(built, layer);
+  built.module().to(device);
+  return built;
+}
+
+std::vector<std::int64_t> parameter_counts(const Network& network) {
+  std::map<std::string, std::int64_t> known;
+  std::vector<std::int64_t> counts;
+  for (std::size_t index = 0; index < network.layers.size(); ++index) {
+    const std::string& kind = network.layers[index].kind;
+    const auto found = kind.empty() ? known.end() : known.find(kind);
+    if (found != known.end()) {
+      counts.push_back(found->second);
+      continue;
+    }
+    const Layer layer = build_layer(network, static_cast<std::int64_t>(index), 0, at::kCPU);
+    std::int64_t count = 0;
+    for (const auto& parameter : layer.module().parameters()) count += parameter.numel();
+    counts.push_back(count);
+    if (!kind.empty()) known.emplace(kind, count);
+  }
+  return counts;
+}
+
+}  // namespace penstock
