@@ -98,14 +98,15 @@ struct SkippedCheckpoint {
   friend bool operator==(const SkippedCheckpoint&, const SkippedCheckpoint&) = default;
 };
 
-/// The newest checkpoint in `folder` that passes every check of CheckpointReader; none where there is none or no folder.
+/// The newest checkpoint in `folder` that passes every check of CheckpointReader; none where there is none or no
+/// folder.
 /// \param skipped where given, receives the newer ones that are damaged, newest first.
 /// \throws Error (BadInput) where the folder cannot be listed.
 [[nodiscard]] std::optional<CheckpointId> latest_whole_checkpoint(const std::filesystem::path& folder,
                                                                   std::vector<SkippedCheckpoint>* skipped = nullptr);
 
-/// Deletes all checkpoints but the `keep` newest whole ones, those that are not whole and are older than a whole one that
-/// stays, and what killed runs left behind. Each is first renamed to a temporary name, so a kill leaves whole
+/// Deletes all checkpoints but the `keep` newest whole ones, those that are not whole and are older than a whole one
+/// that stays, and what killed runs left behind. Each is first renamed to a temporary name, so a kill leaves whole
 /// checkpoints only. \param keep at least 1.
 /// \throws Error (BadInput) where the folder cannot be listed, Error (RunFailed) where one cannot be deleted.
 void keep_newest_checkpoints(const std::filesystem::path& folder, int keep);

@@ -3,14 +3,14 @@
 /// which order they come is the business of order.h. docs/data.md describes the files.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
+
+#include <ATen/core/Tensor.h>
 
 namespace penstock {
 
