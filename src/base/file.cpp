@@ -6,8 +6,8 @@
 #include <fstream>
 #include <iterator>
 #include <system_error>
-#include <utility>
 #include <unistd.h>
+#include <utility>
 
 #include "penstock/base/error.h"
 

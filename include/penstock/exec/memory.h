@@ -1,0 +1,36 @@
+/// \file
+/// Memory is counted, not estimated: libtorch's own allocator reports every allocation on a rank's thread.
+#pragma once
+
+#include <memory>
+
+#include "penstock/base/units.h"
+
+namespace penstock {
+
+/// Counts the bytes that its thread holds in CPU tensors, from the moment it is made. Create, use and destroy it on one
+/// thread. What one rank allocates and another frees is handed over by `moved`, so that each byte counts on one rank.
+class MemoryMeter {
+ public:
+  MemoryMeter();
+  MemoryMeter(const MemoryMeter&) = delete;
+  MemoryMeter& operator=(const MemoryMeter&) = delete;
+  MemoryMeter(MemoryMeter&&) = delete;
+  MemoryMeter& operator=(MemoryMeter&&) = delete;
+  ~MemoryMeter();
+
+  [[nodiscard]] Bytes held() const;
+  /// The most that was held since the meter was made or `reset_peak` was called.
+  [[nodiscard]] Bytes peak() const;
+  void reset_peak();
+  /// Takes over bytes from another rank (positive) or hands them over (negative).
+  void moved(Bytes bytes);
+
+ private:
+  struct Counter;
+  struct Guard;
+  std::shared_ptr<Counter> counter_;
+  std::unique_ptr<Guard> guard_;
+};
+
+}  // namespace penstock

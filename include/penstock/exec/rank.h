@@ -1,0 +1,90 @@
+/// \file
+/// The executor: a small machine that interprets one rank's verified actions. It knows no schedule by name.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "penstock/base/clock.h"
+#include "penstock/exec/memory.h"
+#include "penstock/exec/stage.h"
+#include "penstock/schedule/verify.h"
+#include "penstock/timeline/timeline.h"
+#include "penstock/transport/transport.h"
+
+namespace penstock {
+
+/// One action of a rank with everything looked up beforehand.
+struct Instruction {
+  Action action;
+  std::int32_t local_stage = 0;  ///< which of the rank's stages
+  RankId peer;                   ///< of a send or receive
+  std::int32_t local_next = -1;  ///< the local stage that takes the result, or −1 where a send does
+};
+
+/// The actions of one rank, ready to be interpreted.
+struct Program {
+  int microbatches = 0;
+  std::vector<StageId> stages;  ///< that the rank holds, ascending; `Instruction::local_stage` counts in it
+  std::vector<Instruction> instructions;
+};
+
+/// Looks up peers and neighbours. \param lowered a schedule with its sends and receives.
+[[nodiscard]] Program compile(const VerifiedSchedule& lowered, RankId rank);
+
+/// What a rank is given for one step. Tensors are shared, never written.
+struct StepInput {
+  std::int64_t step = 0;
+  bool training = true;
+  std::vector<Tensors> inputs;  ///< by microbatch; read by the rank of stage 0
+  std::vector<at::Tensor>
+      targets;                ///< by microbatch; read by the rank of the last stage; empty where no loss is wanted
+  bool keep_outputs = false;  ///< whether the last stage's outputs are returned
+};
+
+/// What a rank has to say after it.
+struct StepOutput {
+  std::vector<double> loss_sums;     ///< by microbatch; on the rank of the last stage only
+  std::vector<double> loss_weights;  ///< by microbatch
+  std::vector<Tensors> outputs;      ///< by microbatch, where they were asked for
+  std::vector<Event> events;         ///< on the clock's own zero
+  Bytes sent;
+};
+
+/// Interprets programs on the stages of one rank. Belongs to that rank's thread.
+class RankExecutor {
+ public:
+  /// \param stages those that the rank holds, ascending. `transport` and `clock` must outlive the executor.
+  RankExecutor(std::vector<Stage> stages, Transport& transport, const Clock& clock);
+
+  [[nodiscard]] std::vector<Stage>& stages() { return stages_; }
+  [[nodiscard]] const std::vector<Stage>& stages() const { return stages_; }
+  [[nodiscard]] MemoryMeter& memory() { return memory_; }
+
+  /// Runs all instructions. \throws Error (RunFailed) that names stage, microbatch and action where a layer throws;
+  /// Aborted where another rank did.
+  [[nodiscard]] StepOutput run(const Program& program, const StepInput& input);
+
+ private:
+  void interpret(const Instruction& instruction, const StepInput& input, StepOutput& output);
+  void forward(const Instruction& instruction, const StepInput& input, StepOutput& output);
+  void backward(const Instruction& instruction);
+  void send(const Instruction& instruction, StepOutput& output);
+  void receive(const Instruction& instruction);
+
+  // What has arrived at a stage and what is to leave it, by microbatch.
+  struct Boundaries {
+    std::vector<Tensors> activations;
+    std::vector<Tensors> gradients;
+    std::vector<Tensors> leaving_activations;
+    std::vector<Tensors> leaving_gradients;
+  };
+
+  std::vector<Stage> stages_;
+  Transport& transport_;
+  const Clock& clock_;
+  MemoryMeter memory_;
+  std::vector<Boundaries> boundaries_;  // by local stage
+};
+
+}  // namespace penstock

@@ -1,0 +1,83 @@
+/// \file
+/// How tensors get from rank to rank. A message is addressed by its tag, not by its place in a stream, so that ranks
+/// may send and receive in different orders. Sends never block.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "penstock/base/error.h"
+#include "penstock/base/ids.h"
+
+namespace penstock {
+
+/// What a message carries.
+enum class MessageKind : std::uint8_t {
+  Activation,    ///< output of a stage, to the next; channel: the stage that receives
+  Gradient,      ///< gradient of a stage's output; channel: the stage that receives
+  TiedGradient,  ///< gradient of a tied copy, to the rank of its owner; channel: the tie
+  TiedSum,       ///< sum of a tie's gradients, or its initial weights, to the rank of the copy; channel: the tie
+  Values,        ///< a few numbers that all ranks share; channel: the rank that sends
+};
+
+/// The address of a message within a pair of ranks.
+struct Tag {
+  MessageKind kind = MessageKind::Activation;
+  std::int32_t channel = 0;
+  std::int32_t microbatch = 0;
+
+  friend auto operator<=>(const Tag&, const Tag&) = default;
+};
+
+/// Thrown by a receive when some rank has called `abort`: this rank is healthy and only has to stop.
+class Aborted : public Error {
+ public:
+  explicit Aborted(const std::string& reason) : Error(ErrorKind::RunFailed, reason) {}
+};
+
+/// One rank's end of the transport. Used by that rank's thread alone, but for `abort`, which any thread may call.
+class Transport {
+ public:
+  Transport() = default;
+  Transport(const Transport&) = delete;
+  Transport& operator=(const Transport&) = delete;
+  Transport(Transport&&) = delete;
+  Transport& operator=(Transport&&) = delete;
+  virtual ~Transport() = default;
+
+  [[nodiscard]] virtual RankId rank() const = 0;
+  [[nodiscard]] virtual int ranks() const = 0;
+
+  /// Hands `message` over and returns at once. Messages of one tag arrive in the order in which they were sent. The
+  /// receiver may get the very storage that was sent: the sender must not write to it afterwards.
+  virtual void send(RankId to, const Tag& tag, std::vector<at::Tensor> message) = 0;
+
+  /// Waits for the next message of that tag. \throws Aborted
+  [[nodiscard]] virtual std::vector<at::Tensor> receive(RankId from, const Tag& tag) = 0;
+
+  /// Makes every pending and later receive of every rank throw `Aborted` with `reason`. The first reason stays.
+  virtual void abort(const std::string& reason) noexcept = 0;
+};
+
+/// Settings of the transport between threads of one process.
+struct InprocSettings {
+  /// How long a receive spins before it sleeps, in microseconds. Spinning saves the wake-up of a thread, some tens of
+  /// microseconds, but only where each rank has a core of its own; 0 sleeps at once. Typical: 200, or 0.
+  double spin_us = 0;
+};
+
+/// The ends of all ranks of a transport between threads of one process, by rank. A message moves as a reference.
+/// \param ranks at least 1.
+[[nodiscard]] std::vector<std::unique_ptr<Transport>> make_inproc_transport(int ranks,
+                                                                            const InprocSettings& settings = {});
+
+/// Every rank gives its `values` and gets those of all ranks, by rank: the same on every rank, in the same order.
+/// Must be called by all ranks. Two hops, over rank 0. \throws Aborted
+[[nodiscard]] std::vector<std::vector<double>> all_gather(Transport& transport, const std::vector<double>& values);
+
+}  // namespace penstock

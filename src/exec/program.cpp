@@ -1,0 +1,51 @@
+#include <algorithm>
+
+#include "penstock/base/error.h"
+#include "penstock/exec/rank.h"
+
+namespace penstock {
+namespace {
+
+std::int32_t local_index(const std::vector<StageId>& stages, StageId stage) {
+  const auto found = std::lower_bound(stages.begin(), stages.end(), stage);
+  return found != stages.end() && *found == stage ? static_cast<std::int32_t>(found - stages.begin()) : -1;
+}
+
+// The stage on the other side of the boundary that the action's result, or its message, crosses.
+StageId neighbour(const Action& action) {
+  switch (action.kind) {
+    case ActionKind::Forward:
+    case ActionKind::SendForward:
+    case ActionKind::ReceiveBackward:
+      return {action.stage.value + 1};
+    default:
+      return {action.stage.value - 1};
+  }
+}
+
+}  // namespace
+
+Program compile(const VerifiedSchedule& lowered, RankId rank) {
+  const Schedule& schedule = lowered.get();
+  Program program;
+  program.microbatches = schedule.microbatches;
+  for (std::int32_t stage = 0; stage < schedule.stages; ++stage) {
+    const auto& holders = schedule.placement.holders.at(static_cast<std::size_t>(stage));
+    if (std::find(holders.begin(), holders.end(), rank) != holders.end()) program.stages.push_back({stage});
+  }
+  for (const Action& action : schedule.actions.at(rank.index())) {
+    Instruction instruction{action, local_index(program.stages, action.stage), {}, -1};
+    check_invariant(instruction.local_stage >= 0, "an action of a stage that the rank does not hold");
+    const StageId other = neighbour(action);
+    const bool exists = other.value >= 0 && other.value < schedule.stages;
+    if (is_compute(action.kind)) {
+      if (exists) instruction.local_next = local_index(program.stages, other);
+    } else {
+      instruction.peer = schedule.placement.holders.at(other.index()).front();
+    }
+    program.instructions.push_back(instruction);
+  }
+  return program;
+}
+
+}  // namespace penstock
