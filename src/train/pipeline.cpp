@@ -23,6 +23,7 @@ namespace {
 // The same forwards in the same order: what can be trained can be evaluated.
 VerifiedSchedule without_backward(const VerifiedSchedule& schedule) {
   Schedule forward = schedule.get();
+  forward.forward_only = true;
   for (auto& actions : forward.actions) {
     std::erase_if(actions, [](const Action& action) {
       return action.kind != ActionKind::Forward && action.kind != ActionKind::SendForward &&
@@ -35,6 +36,7 @@ VerifiedSchedule without_backward(const VerifiedSchedule& schedule) {
 // A schedule of the same placement for another number of microbatches, forward only and each stage in order.
 VerifiedSchedule forward_schedule(const Schedule& like, int microbatches) {
   Schedule forward;
+  forward.forward_only = true;
   forward.stages = like.stages;
   forward.microbatches = microbatches;
   forward.placement = like.placement;
