@@ -50,9 +50,9 @@ TEST(Split, TogetherTheyAreAllAndEachRangeHasRoomForAWindow) {
 TEST(Split, TheShareIsMetWhereThereIsEnoughData) {
   for (const double share : {0.01, 0.1, 0.25, 0.3, 0.7}) {
     const std::int64_t size = 2000 * held_out_block;
-    EXPECT_NEAR(static_cast<double>(length(split_windows(size, 129, share).held_out)),
-                share * static_cast<double>(size), static_cast<double>(held_out_block));
-    EXPECT_NEAR(X;
+    const auto held_out = static_cast<double>(length(split_windows(size, 129, share).held_out));
+    EXPECT_NEAR(held_out, share * static_cast<double>(size), static_cast<double>(held_out_block));
+    EXPECT_NEAR(static_cast<double>(length(split_samples(20'000, share).held_out)), share * 20'000, 1);
   }
 }
 
