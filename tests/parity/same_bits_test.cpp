@@ -76,8 +76,8 @@ TEST_P(SameBits, WithASplitBackwardAndSeveralStagesOnARank) {
 INSTANTIATE_TEST_SUITE_P(Networks, SameBits,
                          testing::Combine(testing::Values("gpt", "tied gpt", "mlp", "convnet"),
                                           testing::Values("adamw", "sgd")),
-                         [](const auto& info) {
-                           std::string name = std::get<0>(info.param) + "_" + std::get<1>(info.param);
+                         [](const auto& instance) {
+                           std::string name = std::get<0>(instance.param) + "_" + std::get<1>(instance.param);
                            std::replace(name.begin(), name.end(), ' ', '_');
                            return name;
                          });
