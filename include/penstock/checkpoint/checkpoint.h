@@ -79,6 +79,7 @@ class CheckpointReader {
   [[nodiscard]] std::int64_t step() const;
   /// What `commit` was given.
   [[nodiscard]] const std::string& metadata() const;
+  /// Whether there is a tensor of that name.
   [[nodiscard]] bool contains(std::string_view name) const;
   /// A contiguous CPU tensor that owns its memory. \throws Error (BadInput) where there is no such tensor.
   [[nodiscard]] at::Tensor read(std::string_view name) const;

@@ -16,6 +16,7 @@ enum class SendMode {
   Blocking,     ///< When the receive on the other rank has been reached, as a rendezvous does (NCCL without buffers).
 };
 
+/// What `verify` assumes of the sends, and the limit that it holds memory against.
 struct VerifyOptions {
   SendMode sends = SendMode::NonBlocking;  ///< matters only to schedules with sends and receives
   /// The most activations that a rank may hold at a time, in activations of one microbatch on one stage: one more with
