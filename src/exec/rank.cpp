@@ -82,6 +82,11 @@ void RankExecutor::interpret(const Instruction& instruction, const StepInput& in
     case ActionKind::ReceiveForward:
     case ActionKind::ReceiveBackward:
       return receive(instruction);
+    case ActionKind::Unshard:
+    case ActionKind::Reshard:
+    case ActionKind::ReduceGradient:
+    case ActionKind::Idle:
+      return;  // Lowering leaves them out.
   }
 }
 

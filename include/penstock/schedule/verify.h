@@ -2,9 +2,26 @@
 /// Nothing runs unverified: the executor and the simulator take a `VerifiedSchedule`, and only `verify` makes one.
 #pragma once
 
+#include <optional>
+#include <utility>
+#include <vector>
+
 #include "penstock/schedule/schedule.h"
 
 namespace penstock {
+
+/// How a send ends, which decides whether an order of sends and receives can stand still.
+enum class SendMode {
+  NonBlocking,  ///< At once; the message waits for its receive. What penstock's transports do.
+  Blocking,     ///< When the receive on the other rank has been reached, as a rendezvous does (NCCL without buffers).
+};
+
+struct VerifyOptions {
+  SendMode sends = SendMode::NonBlocking;  ///< matters only to schedules with sends and receives
+  /// The most activations that a rank may hold at a time, in activations of one microbatch on one stage: one more with
+  /// each F, one less with each B or W. Nothing: no limit. A forward-only schedule holds none.
+  std::optional<int> memory_cap;
+};
 
 /// A schedule that has been proved complete and free of deadlock. Immutable.
 class VerifiedSchedule {
@@ -13,20 +30,34 @@ class VerifiedSchedule {
   const Schedule* operator->() const { return &schedule_; }
 
  private:
-  friend VerifiedSchedule verify(Schedule schedule);
+  friend VerifiedSchedule verify(Schedule schedule, const VerifyOptions& options);
   explicit VerifiedSchedule(Schedule schedule) : schedule_(std::move(schedule)) {}
   Schedule schedule_;
 };
 
 /// Proves that
-/// - every stage does every microbatch's F and its B (or I and then W) exactly once, on the rank that holds the stage;
+/// - every stage does every microbatch's F and its B (or I and then W) exactly once, all on one rank that holds the
+/// stage;
+///   where the schedule says `forward_only`, its F and nothing else;
 /// - every action comes after what it depends on, and no set of actions waits for itself in a circle (no deadlock),
-///   for compute schedules as for lowered ones, with non-blocking sends;
-/// - gradients accumulate in the order of the microbatches on every stage, which is what makes the numbers equal to the
-/// bit;
-/// - in a lowered schedule every boundary that crosses ranks is sent and received exactly once, in an order that works.
+///   for compute schedules as for lowered ones, with non-blocking or with blocking sends;
+/// - gradients accumulate in the order of the microbatches on every copy of a stage, which is what makes the numbers
+/// equal
+///   to the bit;
+/// - in a lowered schedule every boundary that crosses ranks is sent and received exactly once, after it was computed
+/// and
+///   before it is used, so that a buffer is alive when it is read and is freed once;
+/// - overlapped pairs are a forward and a backward that do not need each other;
+/// - no rank holds more activations than the cap, where there is one.
 ///
-/// \throws Error (BadInput) that names rank, position and action, and shows the neighbourhood in the grid.
-[[nodiscard]] VerifiedSchedule verify(Schedule schedule);
+/// Time and memory are linear in the number of actions.
+///
+/// \throws Error (BadInput). The message's first line stands alone: rank and position (from 0, empty cells counted),
+/// the action, what is wrong and what to do; for a deadlock, the circle. The lines after it show the neighbourhood in
+/// the grid with the action between `>` and `<`.
+[[nodiscard]] VerifiedSchedule verify(Schedule schedule, const VerifyOptions& options = {});
+
+/// The most activations that each rank holds at a time, counted as the cap of VerifyOptions counts them.
+[[nodiscard]] std::vector<int> peak_activations(const Schedule& schedule);
 
 }  // namespace penstock

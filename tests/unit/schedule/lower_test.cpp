@@ -1,0 +1,52 @@
+#include "penstock/schedule/lower.h"
+
+#include <gtest/gtest.h>
+
+#include "penstock/schedule/generators.h"
+#include "penstock/schedule/routes.h"
+
+namespace penstock {
+namespace {
+
+std::string lowered(const char* text) { return to_csv(lower(verify(parse_schedule(text))).get()); }
+
+TEST(Lower, ReceivesStandBeforeAndSendsBehindTheirActions) {
+  EXPECT_EQ(lowered("0F0,0B0\n1F0,1B0\n2F0,2B0\n"),
+            "0F0,0SEND_F0,0RECV_B0,0B0\n1RECV_F0,1F0,1SEND_F0,1RECV_B0,1B0,1SEND_B0\n2RECV_F0,2F0,2B0,2SEND_B0\n");
+}
+
+TEST(Lower, AnInputGradientIsSentBeforeTheWeightGradientIsComputed) {
+  EXPECT_EQ(lowered("0F0,0I0,0W0\n1F0,1I0,1W0\n"), "0F0,0SEND_F0,0RECV_B0,0I0,0W0\n1RECV_F0,1F0,1I0,1SEND_B0,1W0\n");
+}
+
+TEST(Lower, ABoundaryWithinARankMovesNothing) {
+  EXPECT_EQ(lowered("0F0,3F0,3B0,0B0\n1F0,2F0,2B0,1B0\n"),
+            "0F0,0SEND_F0,3RECV_F0,3F0,3B0,3SEND_B0,0RECV_B0,0B0\n"
+            "1RECV_F0,1F0,2F0,2SEND_F0,2RECV_B0,2B0,1B0,1SEND_B0\n");
+}
+
+TEST(Lower, WithTwoHoldersEachMicrobatchTakesItsOwnWay) {
+  const Schedule both = parse_schedule("0F0,1F1,1B1,0B0\n0F1,1F0,1B0,0B1\n");
+  EXPECT_EQ(
+      to_csv(lower(verify(both)).get()),
+      "0F0,0SEND_F0,1RECV_F1,1F1,1B1,1SEND_B1,0RECV_B0,0B0\n0F1,0SEND_F1,1RECV_F0,1F0,1B0,1SEND_B0,0RECV_B1,0B1\n");
+  EXPECT_EQ(Routes(both).rank_of({1}, {0}), RankId{1});
+  EXPECT_EQ(Routes(both).rank_of({1}, {1}), RankId{0});
+}
+
+TEST(Lower, APairReceivesBeforeAndSendsAfterBoth) {
+  EXPECT_EQ(lowered("0F0,0F1,0B0,0B1\n1F0,(1F1;1B0)OVERLAP_F_B,1B1\n"),
+            "0F0,0SEND_F0,0F1,0SEND_F1,0RECV_B0,0B0,0RECV_B1,0B1\n"
+            "1RECV_F0,1F0,1RECV_F1,(1F1;1B0)OVERLAP_F_B,1SEND_B0,1B1,1SEND_B1\n");
+}
+
+TEST(Lower, KeepsWhatRunsAndNothingElse) {
+  EXPECT_EQ(lowered("0UNSHARD,0F0,,0B0,0REDUCE_GRAD,0RESHARD\n"), "0F0,0B0\n");
+  const VerifiedSchedule once = lower(verify(one_f_one_b_schedule(3, 5)));
+  EXPECT_EQ(lower(once).get(), once.get());
+}
+
+TEST(Lower, ForwardsAlone) { EXPECT_EQ(lowered("0F0\n1F0\n"), "0F0,0SEND_F0\n1RECV_F0,1F0\n"); }
+
+}  // namespace
+}  // namespace penstock
