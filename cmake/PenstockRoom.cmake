@@ -23,13 +23,22 @@ function(penstock_room name)
   set_property(GLOBAL APPEND PROPERTY PENSTOCK_ROOMS ${target})
 endfunction()
 
-# Lets a target that includes libtorch share the one precompiled header.
+# Lets a target that includes libtorch share the one precompiled header. libtorch brings the headers of a newer fmt than
+# Debian's and hides its symbols, so below the line fmt is header-only: nothing there may link Debian's library by chance.
 function(penstock_precompiled target)
   if(NOT TARGET penstock_precompiled_header)
     file(WRITE ${PROJECT_BINARY_DIR}/penstock_precompiled_header.cpp "")
     add_library(penstock_precompiled_header OBJECT ${PROJECT_BINARY_DIR}/penstock_precompiled_header.cpp)
     target_link_libraries(penstock_precompiled_header PRIVATE penstock_compiler torch)
+    target_compile_definitions(penstock_precompiled_header PRIVATE FMT_HEADER_ONLY)
     target_precompile_headers(penstock_precompiled_header PRIVATE <torch/torch.h>)
+  endif()
+  target_compile_definitions(${target} PRIVATE FMT_HEADER_ONLY)
+  get_target_property(type ${target} TYPE)
+  if(type STREQUAL "EXECUTABLE")
+    # CMake gives programs -fPIE, and GCC takes no precompiled header that was made with -fPIC for those.
+    set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
+    target_compile_options(${target} PRIVATE -fPIC)
   endif()
   target_precompile_headers(${target} REUSE_FROM penstock_precompiled_header)
 endfunction()
