@@ -30,6 +30,7 @@ class Chunks {
     const auto& stages = stages_[rank];
     return static_cast<std::size_t>(std::lower_bound(stages.begin(), stages.end(), stage.value) - stages.begin());
   }
+  [[nodiscard]] const std::vector<std::int32_t>& stages_of(std::size_t rank) const { return stages_[rank]; }
   /// Stages of the rank that has most.
   [[nodiscard]] std::size_t most() const { return most_; }
 
