@@ -161,8 +161,9 @@ void check_same_network(const CheckpointNotes& saved, const TrainSettings& setti
       throw bad_input(fmt::format("--{} is {}, the checkpoint's is {}", name, is.at(name).dump(), value.dump()),
                       "the network of the checkpoint", fmt::format("drop --{} or choose another --out", name));
   }
+  const nlohmann::json then = description_json(saved.data);
   const nlohmann::json now = description_json(data);
-  for (const auto& [name, value] : description_json(saved.data).items()) {
+  for (const auto& [name, value] : then.items()) {
     if (now.at(name) != value)
       throw bad_input(
           fmt::format("the data's {} is {}, the checkpoint's is {}", name, now.at(name).dump(), value.dump()),
