@@ -1,0 +1,107 @@
+"""Bad input gets one line that says what was got, what was expected and what to do, exit code 2, and nothing written."""
+
+import struct
+import unittest
+
+import penstock_process as p
+
+
+class BadInput(p.Case):
+    def refused(self, words, *arguments):
+        before = self.listing()
+        code, out, err = p.run(*arguments)
+        self.assertEqual(code, 2, f"{arguments}: {out}{err}")
+        self.assertEqual(len(err.splitlines()), 1, err)
+        self.assertTrue(err.startswith("penstock: "), err)
+        self.assertIn("expected", err)
+        for word in words:
+            self.assertIn(str(word), err)
+        self.assertEqual(self.listing(), before, "something was written")
+
+    def listing(self):
+        return {path: path.read_bytes() if path.is_file() else None for path in self.folder.rglob("*")}
+
+    def refused_training(self, words, **changes):
+        settings = {**p.SMALL, "data": self.text, "out": self.folder / "out"}
+        settings.update({name.replace("_", "-"): value for name, value in changes.items()})
+        self.refused(words, "train", *p.flags(settings))
+
+    def file(self, name, content):
+        path = self.folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def test_settings(self):
+        self.refused_training(["7 stages", "6 layers"], stages=7)
+        self.refused_training(["7 microbatches", "batch of 6"], microbatches=7)
+        self.refused_training(["3 heads", "width 16"], heads=3)
+        self.refused_training(["--layers is 0"], layers=0)
+        self.refused_training(["--model", "lstm", "convnet"], model="lstm")
+        self.refused_training(["--dropout"], dropout=1)
+        self.refused_training(["zigzag", "1f1b"], schedule="zigzag")
+        self.refused_training(["\"1,x\""], cut="1,x")
+        self.refused_training(["cuda:0"], devices="cuda:0,cuda:1")
+        self.refused_training(["IDX"], model="mlp")
+        self.refused_training(["--steps is 0"], steps=0)
+        self.refused_training(["--out"], out=None)
+        self.refused_training(["--data"], data=None)
+
+    def test_the_command_line(self):
+        self.refused(["--widht"], "train", "--widht", 3)
+        self.refused(["many"], "train", "--layers", "many")
+        self.refused(["A subcommand is required"])
+        self.refused(["run"], "eval", "--data", self.text)
+        self.refused(["holds no run"], "eval", self.folder, "--data", self.text)
+        self.refused(["holds no run"], "sample", self.folder / "none", "--prompt", "x")
+        self.refused(["0 stages"], "bubbles", "--stages", 0)
+        self.refused(["0 microbatches"], "bubbles", "--microbatches", "0")
+
+    def test_data(self):
+        self.refused_training(["none.txt"], data=self.folder / "none.txt")
+        self.refused_training(["empty"], data=self.file("empty.txt", ""))
+        self.refused_training(["16"], data=self.file("short.txt", "too short"))
+        (self.folder / "hollow").mkdir()
+        self.refused_training(["hollow"], data=self.folder / "hollow")
+        self.refused_training(["odd.bin"], data=self.file("odd.bin", b"x" * 1001))
+        images = self.file("images", struct.pack(">IIII", 0x803, 10, 8, 8) + b"x" * 639)
+        labels = self.file("labels", struct.pack(">II", 0x801, 10) + b"x" * 10)
+        self.refused_training(["images", "656", "655"], data=[images, labels], model="mlp")
+
+    def test_toml(self):
+        for content, words in [("widht = 3", ["line 1", "widht", "\"width\""]),
+                               ("\nlayers = \"four\"", ["line 2", "layers"]),
+                               ("layers = ", ["line 1"]),
+                               ("[train]\nlayers = 3", ["train"])]:
+            self.refused_training(words, config=self.file("run.toml", content))
+        self.refused_training(["none.toml"], config=self.folder / "none.toml")
+
+    def test_schedule_files(self):
+        good = ["0F0,0F1,0F2,0F3,0B0,0B1,0B2,0B3", "1F0,1B0,1F1,1B1,1F2,1B2,1F3,1B3"]
+        for text, words in [
+            (good[0] + "\n" + good[1].replace("1B1,", ""), ["1B1"]),
+            (good[0] + "\n" + good[1].replace("1B1", "1B1,1B1"), ["1B1"]),
+            (good[0].replace("0B3", "0B9") + "\n" + good[1], ["0"]),
+            (good[0] + "\n" + good[1].replace("1F0,1B0", "1B0,1F0"), ["1B0"]),
+            ("once upon a time", ["once upon a time"]),
+            ("", []),
+        ]:
+            self.refused_training(words, schedule=self.file("own.csv", text))
+        self.refused_training(["2 stages"], schedule=self.file("own.csv", "\n".join(good)), stages=3)
+        self.refused_training(["none.csv"], schedule=self.folder / "none.csv")
+
+    def test_a_folder_that_holds_another_run(self):
+        out = self.must_train(self.folder / "out")
+        self.refused_training(["holds another run", "--resume"])
+        self.refused(["--width is 32", "16"], "train", "--resume", "--out", out, "--width", 32)
+        self.refused_training(["is a file"], out=self.text)
+
+    def test_checkpoints_that_are_damaged_or_foreign(self):
+        out = self.must_train(self.folder / "out")
+        for file in (out / "checkpoints").glob("*/*.safetensors"):
+            file.write_bytes(b"not a checkpoint")
+        self.refused(["checkpoint"], "eval", out, "--data", self.text)
+        self.refused(["checkpoint"], "sample", out, "--prompt", "x")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,50 @@
+"""A run that is killed at any moment goes on from its last whole checkpoint to the same bits."""
+
+import os
+import random
+import signal
+import time
+import unittest
+
+import penstock_process as p
+
+SEED = int(os.environ.get("PENSTOCK_KILL_SEED", "20"))
+MOMENTS = 20
+
+
+class Kill(p.Case):
+    def test_twenty_moments(self):
+        undisturbed = self.must_train(self.folder / "undisturbed")
+        draw = random.Random(SEED)
+        print(f"seed {SEED}")
+        for moment in range(MOMENTS):
+            out = self.folder / f"killed-{moment}"
+            after_step = draw.randrange(p.SMALL["steps"])
+            later_s = draw.random() * 0.05
+            settings = {**p.SMALL, "data": self.text, "out": out}
+            process = p.start("train", *p.flags(settings))
+            self.wait_for_step(process, out, after_step)
+            time.sleep(later_s)
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            # Another number of stages than before the kill: the numbers must not notice.
+            code, told, err = p.run("train", *p.flags({**settings, "resume": True, "stages": draw.choice([1, 2, 3])}))
+            self.assertEqual(code, 0, f"moment {moment}: {err}")
+            if "resuming after step" not in told:
+                self.assertIn("from the beginning", told)
+            with self.subTest(moment=moment, after_step=after_step, later_s=later_s):
+                self.assertEqual(p.losses(out), p.losses(undisturbed))
+                self.assertEqual(p.tensors(out, p.SMALL["steps"]), p.tensors(undisturbed, p.SMALL["steps"]))
+
+    def wait_for_step(self, process, out, step):
+        """Until `step` lines of metrics are there; at step 0 the kill may fall before anything has been written."""
+        file = out / "metrics.jsonl"
+        deadline = time.monotonic() + 120
+        while step > 0 and process.poll() is None and time.monotonic() < deadline:
+            if file.exists() and file.read_bytes().count(b"\n") >= step:
+                return
+            time.sleep(0.001)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,87 @@
+"""Starts the penstock program and reads what it leaves behind."""
+
+import json
+import os
+import pathlib
+import random
+import shutil
+import struct
+import subprocess
+import tempfile
+import unittest
+
+PENSTOCK = os.environ["PENSTOCK"]
+
+# A network that trains in a moment: what is tested here is the run around it.
+SMALL = {
+    "model": "gpt", "layers": 4, "width": 16, "heads": 2, "context": 16, "batch": 6, "microbatches": 4,
+    "stages": 2, "threads-per-rank": 1, "steps": 12, "checkpoint-every": 2, "eval-every": 5,
+    "eval-samples": 8, "warmup": 2, "dropout": 0.1, "seed": 7,
+}
+
+
+def flags(settings):
+    listed = []
+    for name, value in settings.items():
+        if value is True:
+            listed.append(f"--{name}")
+        elif isinstance(value, (list, tuple)):
+            listed += [f"--{name}", *map(str, value)]
+        elif value is not False and value is not None:
+            listed += [f"--{name}", str(value)]
+    return listed
+
+
+def start(*arguments, **popen):
+    return subprocess.Popen([PENSTOCK, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            stdin=subprocess.DEVNULL, text=True, **popen)
+
+
+def run(*arguments, **popen):
+    """Exit code, standard output, standard error."""
+    process = start(*arguments, **popen)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def metrics(out):
+    with open(out / "metrics.jsonl") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def losses(out):
+    return [(line["step"], line["loss"], line["grad_norm"]) for line in metrics(out)]
+
+
+def tensors(out, step):
+    """Every tensor of a checkpoint, as name -> raw bytes, however it is spread over files."""
+    found = {}
+    for file in sorted((out / "checkpoints" / f"step-{step:08d}").glob("*.safetensors")):
+        content = file.read_bytes()
+        (length,) = struct.unpack("<Q", content[:8])
+        for name, entry in json.loads(content[8:8 + length]).items():
+            if name != "__metadata__":
+                begin, end = entry["data_offsets"]
+                found[name] = content[8 + length + begin:8 + length + end]
+    return found
+
+
+class Case(unittest.TestCase):
+    """A fresh folder for each test, with a text to learn from."""
+
+    def setUp(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="penstock-"))
+        self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
+        draw = random.Random(5)
+        self.text = self.folder / "text.txt"
+        self.text.write_text(" ".join(draw.choice(["pipeline", "stage", "bubble", "rank"]) for _ in range(4000)))
+
+    def train(self, out, **changes):
+        settings = {**SMALL, "data": self.text, "out": out}
+        settings.update({name.replace("_", "-"): value for name, value in changes.items()})
+        return run("train", *flags(settings))
+
+    def must_train(self, out, **changes):
+        code, _, err = self.train(out, **changes)
+        self.assertEqual(code, 0, err)
+        return out

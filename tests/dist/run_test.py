@@ -1,0 +1,97 @@
+"""What a run leaves behind, and the other commands on it."""
+
+import json
+import random
+import struct
+import unittest
+
+import penstock_process as p
+
+
+def write_idx(path, dimensions, content):
+    path.write_bytes(struct.pack(">I", 0x00000800 + len(dimensions)) + struct.pack(f">{len(dimensions)}I", *dimensions)
+                     + bytes(content))
+
+
+class Run(p.Case):
+    def test_metrics_timeline_and_settings(self):
+        out = self.must_train(self.folder / "run")
+        lines = p.metrics(out)
+        self.assertEqual([line["step"] for line in lines], list(range(1, 13)))
+        for line in lines:
+            for name in ("loss", "step_ms", "tokens_per_s", "utilisation", "learning_rate", "grad_norm"):
+                self.assertIsInstance(line[name], float, name)
+            self.assertGreater(line["utilisation"], 0)
+            self.assertLessEqual(line["utilisation"], 1)
+        self.assertEqual([line["step"] for line in lines if "held_out_loss" in line], [5, 10])
+        self.assertLess(lines[-1]["loss"], lines[0]["loss"])
+        trace = json.loads((out / "timeline.json").read_text())
+        names = {event["name"] for event in trace["traceEvents"]}
+        self.assertTrue({"0F0", "0B3", "1F0", "1B3", "0SEND_F0", "1RECV_F0"} <= names, names)
+        # The kept settings make the same run again.
+        code, _, err = p.run("train", "--config", out / "config.toml", "--out", self.folder / "again")
+        self.assertEqual(code, 0, err)
+        self.assertEqual(p.losses(self.folder / "again"), p.losses(out))
+        self.assertEqual((self.folder / "again" / "config.toml").read_text(), (out / "config.toml").read_text())
+
+    def test_flags_win_over_the_file(self):
+        config = self.folder / "run.toml"
+        config.write_text("\n".join(
+            f"{name} = {json.dumps(value)}" for name, value in {**p.SMALL, "data": [str(self.text)]}.items()))
+        code, told, err = p.run("train", "--config", config, "--out", self.folder / "run", "--steps", 3)
+        self.assertEqual(code, 0, err)
+        self.assertEqual(len(p.metrics(self.folder / "run")), 3)
+        self.assertIn("bigram", told)
+
+    def test_keeps_as_many_checkpoints_as_asked(self):
+        out = self.must_train(self.folder / "run", keep=2)
+        self.assertEqual(sorted(folder.name for folder in (out / "checkpoints").iterdir()),
+                         ["step-00000010", "step-00000012"])
+
+    def test_python_opens_the_files(self):
+        try:
+            import safetensors.numpy
+        except ImportError:
+            self.skipTest("the safetensors package is not installed")
+        out = self.must_train(self.folder / "run", layers=3)
+        first = safetensors.numpy.load_file(out / "checkpoints" / "step-00000012" / "stage-000.safetensors")
+        self.assertEqual(first["layers.1.attention.qkv.weight"].shape, (48, 16))
+        self.assertEqual(first["optimizer.first_moment.layers.1.attention.qkv.weight"].shape, (48, 16))
+
+    def test_eval_and_sample(self):
+        out = self.must_train(self.folder / "run")
+        code, told, err = p.run("eval", out, "--data", self.text)
+        self.assertEqual(code, 0, err)
+        self.assertRegex(told, r"^loss \d+\.\d+ nats .* after step 12\n$")
+        first = p.run("sample", out, "--prompt", "pipe", "--bytes", 30, "--seed", 3)
+        self.assertEqual(first[0], 0, first[2])
+        self.assertTrue(first[1].startswith("pipe"))
+        self.assertEqual(first, p.run("sample", out, "--prompt", "pipe", "--bytes", 30, "--seed", 3))
+
+    def test_the_same_numbers_on_other_cuts(self):
+        expected = p.losses(self.must_train(self.folder / "one", stages=1))
+        for number, change in enumerate([{"cut": "parameters", "stages": 3}, {"cut": "1,4", "stages": 3},
+                                         {"schedule": "gpipe", "stages": 4, "devices": "cpu,cpu"}]):
+            self.assertEqual(p.losses(self.must_train(self.folder / f"cut-{number}", **change)), expected)
+
+    def test_a_schedule_from_a_file(self):
+        schedule = self.folder / "own.csv"
+        schedule.write_text("0F0,0F1,0F2,0F3,0B0,0B1,0B2,0B3\n1F0,1B0,1F1,1B1,1F2,1B2,1F3,1B3\n")
+        expected = p.losses(self.must_train(self.folder / "one", stages=1))
+        self.assertEqual(p.losses(self.must_train(self.folder / "own", schedule=schedule)), expected)
+
+    def test_token_files_and_images(self):
+        tokens = self.folder / "tokens.bin"
+        tokens.write_bytes(struct.pack("<3000H", *[step * step % 300 for step in range(3000)]))
+        self.must_train(self.folder / "tokens", data=tokens, tied_head=True)
+        draw = random.Random(1)
+        images, labels = self.folder / "images-idx3-ubyte", self.folder / "labels-idx1-ubyte"
+        write_idx(images, (60, 8, 8), [draw.randrange(256) for _ in range(60 * 64)])
+        write_idx(labels, (60,), [draw.randrange(4) for _ in range(60)])
+        for model in ("mlp", "convnet"):
+            out = self.must_train(self.folder / model, data=[images, labels], model=model)
+            self.assertEqual(len(p.metrics(out)), 12)
+
+
+if __name__ == "__main__":
+    unittest.main()
