@@ -2,6 +2,8 @@
 /// What every generator starts from.
 #pragma once
 
+#include <string_view>
+
 #include "penstock/schedule/schedule.h"
 
 namespace penstock {
@@ -11,6 +13,18 @@ namespace penstock {
 
 /// A schedule with two stages a rank in a V, still without actions. \throws Error (BadInput) where a size is below 1.
 [[nodiscard]] Schedule empty_v_schedule(int ranks, int microbatches);
+
+/// A schedule on any placement. The caller has checked the sizes.
+[[nodiscard]] Schedule empty_schedule(int ranks, int microbatches, Placement placement);
+
+/// \throws Error (BadInput) where a size is below 1, or so large that stage numbers do not hold it.
+void check_sizes(int ranks, int stages_per_rank, int microbatches);
+
+/// Leaves only the microbatches below `microbatches`: what remains keeps its order, so a correct schedule stays one.
+void keep_microbatches(Schedule& schedule, int microbatches);
+
+/// Stage s on ranks s and P − 1 − s. \throws Error (BadInput) for an odd number of ranks; `name` is the schedule's.
+[[nodiscard]] Placement bidirectional_placement(std::string_view name, int ranks);
 
 inline void append(Schedule& schedule, int rank, ActionKind kind, int stage, int microbatch) {
   schedule.actions[static_cast<std::size_t>(rank)].push_back({kind, {stage}, {microbatch}});

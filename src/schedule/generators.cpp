@@ -4,68 +4,150 @@
 #include <array>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <vector>
 
 #include "penstock/base/error.h"
-
-#include "schedule/generator_base.h"
 
 namespace penstock {
 namespace {
 
-struct Generator {
-  std::string_view name;
-  Schedule (*make)(int ranks, int microbatches);
-};
+using MakeWithStages = Schedule (*)(int ranks, int stages_per_rank, int microbatches);
+using Make = Schedule (*)(int ranks, int microbatches);
 
-constexpr std::array generators{
-    Generator{"naive", naive_schedule},
-    Generator{"gpipe", gpipe_schedule},
-    Generator{"1f1b", one_f_one_b_schedule},
-};
-
-Schedule empty_schedule(int ranks, int microbatches, Placement placement) {
-  Schedule schedule;
-  schedule.stages = static_cast<int>(placement.holders.size());
-  schedule.microbatches = microbatches;
-  schedule.placement = std::move(placement);
-  schedule.actions.resize(static_cast<std::size_t>(ranks));
-  return schedule;
+// For the families whose number of stages a rank is given.
+template <Make make>
+Schedule fixed(int ranks, int /*stages_per_rank*/, int microbatches) {
+  return make(ranks, microbatches);
 }
 
-void check_sizes(int ranks, int stages_per_rank, int microbatches) {
-  // The distance to the largest int keeps ranks × stages per rank, and ids in between, from overflowing.
-  constexpr int largest = 30'000;
-  if (ranks < 1 || microbatches < 1 || stages_per_rank < 1)
-    throw bad_input(fmt::format("a schedule of {} ranks with {} stages each and {} microbatches", ranks,
-                                stages_per_rank, microbatches),
-                    "at least 1 of each", "raise the smallest number");
-  if (ranks > largest || stages_per_rank > largest)
-    throw bad_input(fmt::format("a schedule of {} ranks with {} stages each", ranks, stages_per_rank),
-                    fmt::format("at most {} of each", largest), "lower the larger number");
-}
+constexpr std::array families{
+    ScheduleFamily{.name = "naive", .title = "naive", .paper = "", .bubble = "utilisation 1/p", .memory = "1"},
+    ScheduleFamily{.name = "forward-only", .title = "forward only", .paper = "", .bubble = "0", .memory = "0"},
+    ScheduleFamily{
+        .name = "gpipe", .title = "GPipe", .paper = "arXiv 1811.06965", .bubble = "(p-1)(T_F+T_B+T_W)", .memory = "m"},
+    ScheduleFamily{.name = "1f1b",
+                   .title = "1F1B",
+                   .paper = "arXiv 1806.03377, 2104.04473",
+                   .bubble = "(p-1)(T_F+T_B+T_W)",
+                   .memory = "min(p, m)"},
+    ScheduleFamily{.name = "interleaved-1f1b",
+                   .title = "interleaved 1F1B",
+                   .paper = "arXiv 2104.04473",
+                   .bubble = "(p-1)(T_F+T_B+T_W)",
+                   .memory = "min(pv+p-1, mv)",
+                   .stages_per_rank = 2,
+                   .stages_per_rank_varies = true},
+    ScheduleFamily{.name = "chimera",
+                   .title = "Chimera",
+                   .paper = "arXiv 2107.06925",
+                   .bubble = "share (p-2)/(2m+p-2)",
+                   .memory = "p/2+1 to p",
+                   .ranks_multiple = 2,
+                   .bidirectional = true},
+    ScheduleFamily{.name = "looped-bfs",
+                   .title = "looped BFS",
+                   .paper = "arXiv 2211.05953",
+                   .bubble = "(p-1)(T_F+T_B+T_W)",
+                   .memory = "mv",
+                   .stages_per_rank = 2,
+                   .stages_per_rank_varies = true},
+    ScheduleFamily{.name = "hanayo",
+                   .title = "Hanayo",
+                   .paper = "arXiv 2308.15762",
+                   .bubble = "share (2p-2)/(3pw+p-1)",
+                   .memory = "about pv",
+                   .stages_per_rank = 2,
+                   .stages_per_rank_varies = true,
+                   .stages_multiple = 2},
+    ScheduleFamily{.name = "zb-h1",
+                   .title = "ZB-H1",
+                   .paper = "arXiv 2401.10241",
+                   .bubble = "(p-1)(T_F+T_B-T_W)",
+                   .memory = "min(p, m)"},
+    ScheduleFamily{.name = "zb-h2",
+                   .title = "ZB-H2",
+                   .paper = "arXiv 2401.10241",
+                   .bubble = "(p-1)(T_F+T_B-2T_W)",
+                   .memory = "min(2p-1, m)"},
+    ScheduleFamily{.name = "interleaved-zb",
+                   .title = "interleaved zero bubble",
+                   .paper = "after arXiv 2401.10241",
+                   .bubble = "(p-1)(T_F+T_B-T_W)",
+                   .memory = "min(pv, mv)",
+                   .stages_per_rank = 2,
+                   .stages_per_rank_varies = true},
+    ScheduleFamily{.name = "zb-v",
+                   .title = "ZB-V",
+                   .paper = "arXiv 2401.10241",
+                   .bubble = "0 for T_F=T_B=T_W",
+                   .memory = "min(2p, 2m)",
+                   .stages_per_rank = 2},
+    ScheduleFamily{.name = "v-half",
+                   .title = "V-Half",
+                   .paper = "arXiv 2405.15362",
+                   .bubble = "about p(T_F+T_B+T_W)",
+                   .memory = "2 floor((p+2)/2)",
+                   .stages_per_rank = 2},
+    ScheduleFamily{.name = "v-min",
+                   .title = "V-Min",
+                   .paper = "arXiv 2405.15362",
+                   .bubble = "about 4p(T_F+T_B+T_W)/3",
+                   .memory = "2 floor((p+4)/3)",
+                   .stages_per_rank = 2},
+    ScheduleFamily{.name = "dualpipe",
+                   .title = "DualPipe",
+                   .paper = "arXiv 2412.19437",
+                   .bubble = "(p/2-1)(F&B+B-3T_W)",
+                   .memory = "min(p+1, m)",
+                   .ranks_multiple = 2,
+                   .bidirectional = true},
+    ScheduleFamily{.name = "dualpipev",
+                   .title = "DualPipeV",
+                   .paper = "after arXiv 2412.19437",
+                   .bubble = "(p-1)(F&B+B-3T_W)",
+                   .memory = "min(2p+1, 2m)",
+                   .stages_per_rank = 2},
+};
+
+// In the order of `families`.
+constexpr std::array<MakeWithStages, families.size()> makers{
+    fixed<naive_schedule>,
+    fixed<forward_only_schedule>,
+    fixed<gpipe_schedule>,
+    fixed<one_f_one_b_schedule>,
+    interleaved_1f1b_schedule,
+    fixed<chimera_schedule>,
+    looped_bfs_schedule,
+    hanayo_schedule,
+    fixed<zb_h1_schedule>,
+    fixed<zb_h2_schedule>,
+    interleaved_zero_bubble_schedule,
+    fixed<zb_v_schedule>,
+    fixed<v_half_schedule>,
+    fixed<v_min_schedule>,
+    fixed<dualpipe_schedule>,
+    fixed<dualpipev_schedule>,
+};
 
 }  // namespace
 
-Schedule empty_loop_schedule(int ranks, int stages_per_rank, int microbatches) {
-  check_sizes(ranks, stages_per_rank, microbatches);
-  return empty_schedule(ranks, microbatches, loop_placement(ranks, ranks * stages_per_rank));
-}
+std::span<const ScheduleFamily> schedule_families() { return families; }
 
-Schedule empty_v_schedule(int ranks, int microbatches) {
-  check_sizes(ranks, 2, microbatches);
-  return empty_schedule(ranks, microbatches, v_placement(ranks));
-}
-
-Schedule make_schedule(std::string_view name, int ranks, int microbatches) {
+Schedule make_schedule(std::string_view name, int ranks, int microbatches, std::optional<int> stages_per_rank) {
   const auto* const found =
-      std::find_if(generators.begin(), generators.end(), [name](const Generator& g) { return g.name == name; });
-  if (found == generators.end()) {
+      std::find_if(families.begin(), families.end(), [name](const ScheduleFamily& f) { return f.name == name; });
+  if (found == families.end()) {
     std::vector<std::string_view> names;
-    for (const Generator& generator : generators) names.push_back(generator.name);
+    for (const ScheduleFamily& family : families) names.push_back(family.name);
     throw bad_input(fmt::format("there is no schedule '{}'", name), fmt::format("one of {}", fmt::join(names, ", ")),
                     "correct the name");
   }
-  return found->make(ranks, microbatches);
+  const int stages = stages_per_rank.value_or(found->stages_per_rank);
+  if (!found->stages_per_rank_varies && stages != found->stages_per_rank)
+    throw bad_input(fmt::format("{} with {} stages a rank", name, stages),
+                    fmt::format("{}, the only number it has", found->stages_per_rank),
+                    "leave the number out, or take interleaved-1f1b");
+  return makers.at(static_cast<std::size_t>(found - families.begin()))(ranks, stages, microbatches);
 }
 
 }  // namespace penstock

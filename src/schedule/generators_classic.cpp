@@ -40,4 +40,13 @@ Schedule one_f_one_b_schedule(int ranks, int microbatches) {
   return schedule;
 }
 
+Schedule forward_only_schedule(int ranks, int microbatches) {
+  Schedule schedule = empty_loop_schedule(ranks, 1, microbatches);
+  schedule.forward_only = true;
+  for (int rank = 0; rank < ranks; ++rank)
+    for (int microbatch = 0; microbatch < microbatches; ++microbatch)
+      append(schedule, rank, ActionKind::Forward, rank, microbatch);
+  return schedule;
+}
+
 }  // namespace penstock

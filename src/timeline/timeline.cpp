@@ -20,7 +20,11 @@ double idle_share(const Timeline& timeline, double duration) {
   return available > 0 ? std::max(0.0, 1 - total_busy(timeline) / available) : 0;
 }
 
-bool ends_backward(ActionKind kind) { return kind == ActionKind::Backward || kind == ActionKind::WeightBackward; }
+bool begins_activation(const Event& event) { return event.action.kind == ActionKind::Forward; }
+
+bool ends_activation(const Event& event) {
+  return event.action.kind == ActionKind::Backward || event.action.kind == ActionKind::WeightBackward;
+}
 
 std::uint64_t place_of(const Action& action) {
   return static_cast<std::uint64_t>(action.stage.value) << 32U | static_cast<std::uint32_t>(action.microbatch.value);
@@ -74,16 +78,20 @@ double bubble_span(const Timeline& timeline) {
 
 int peak_activations(const Timeline& timeline, RankId rank) {
   const auto& events = timeline.ranks.at(rank.index());
+  const auto forwards = std::count_if(events.begin(), events.end(), begins_activation);
+  const auto backwards = std::count_if(events.begin(), events.end(), ends_activation);
+  // Which forwards are released is looked up only where not all are: a step of millions of actions has all.
   std::unordered_set<std::uint64_t> released;
-  for (const Event& event : events)
-    if (ends_backward(event.action.kind)) released.insert(place_of(event.action));
+  if (forwards != backwards)
+    for (const Event& event : events)
+      if (ends_activation(event)) released.insert(place_of(event.action));
   int live = 0;
   int peak = 0;
   for (const Event& event : events) {
-    if (event.action.kind == ActionKind::Forward) {
+    if (begins_activation(event)) {
       peak = std::max(peak, live + 1);
-      live += released.contains(place_of(event.action)) ? 1 : 0;
-    } else if (ends_backward(event.action.kind)) {
+      live += forwards == backwards || released.contains(place_of(event.action)) ? 1 : 0;
+    } else if (ends_activation(event)) {
       --live;
     }
   }
@@ -95,6 +103,15 @@ Bytes peak_bytes(const Timeline& timeline, RankId rank) {
   if (rank.index() < timeline.memory.size())
     for (const MemorySample& sample : timeline.memory[rank.index()]) peak = std::max(peak, sample.bytes);
   return peak;
+}
+
+TimelineSummary summarise(const Timeline& timeline) {
+  TimelineSummary summary{makespan(timeline), bubble_makespan(timeline), bubble_span(timeline), {}};
+  for (std::int32_t index = 0; index < static_cast<std::int32_t>(timeline.ranks.size()); ++index) {
+    const RankId rank{index};
+    summary.ranks.push_back({busy_time(timeline, rank), peak_activations(timeline, rank), peak_bytes(timeline, rank)});
+  }
+  return summary;
 }
 
 }  // namespace penstock

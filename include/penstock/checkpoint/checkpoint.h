@@ -36,7 +36,7 @@ class CheckpointWriter {
   /// left behind. Writers of live processes are told apart by a lock and left alone.
   /// \param step at least 0.
   /// \throws Error (RunFailed) where the folder cannot be written.
-  CheckpointWriter(std::filesystem::path folder, std::int64_t step);
+  CheckpointWriter(const std::filesystem::path& folder, std::int64_t step);
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
   CheckpointWriter(CheckpointWriter&&) = delete;

@@ -66,4 +66,25 @@ struct Timeline {
 /// The largest of a rank's memory samples; 0 where nobody counted.
 [[nodiscard]] Bytes peak_bytes(const Timeline& timeline, RankId rank);
 
+/// What a rank did, in figures.
+struct RankSummary {
+  Milliseconds busy;
+  int peak_activations = 0;
+  Bytes peak_bytes;
+
+  friend bool operator==(const RankSummary&, const RankSummary&) = default;
+};
+
+/// A step in figures: all of the above at once, without the events.
+struct TimelineSummary {
+  Milliseconds makespan;
+  double bubble_makespan = 0;
+  double bubble_span = 0;
+  std::vector<RankSummary> ranks;
+
+  friend bool operator==(const TimelineSummary&, const TimelineSummary&) = default;
+};
+
+[[nodiscard]] TimelineSummary summarise(const Timeline& timeline);
+
 }  // namespace penstock

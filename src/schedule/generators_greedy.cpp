@@ -1,0 +1,53 @@
+#include <algorithm>
+#include <fmt/format.h>
+
+#include "penstock/base/error.h"
+#include "penstock/schedule/generators.h"
+
+#include "schedule/generator_base.h"
+#include "schedule/greedy.h"
+
+namespace penstock {
+
+Schedule chimera_schedule(int ranks, int microbatches) {
+  check_sizes(ranks, 1, microbatches);
+  Schedule schedule = empty_schedule(ranks, microbatches, bidirectional_placement("chimera", ranks));
+  const auto rank_of = [ranks](int stage, int way) { return way == 0 ? stage : ranks - 1 - stage; };
+  // The paper puts its pictures together with equal times, and p / 2 microbatches into each direction.
+  schedule.actions = play_greedily({.ranks = ranks,
+                                    .stages = ranks,
+                                    .microbatches = microbatches,
+                                    .ways = 2,
+                                    .rank_of = rank_of,
+                                    .entry_cap = ranks / 2,
+                                    .forward_time = 1,
+                                    .backward_time = 1});
+  return schedule;
+}
+
+Schedule hanayo_schedule(int ranks, int stages_per_rank, int microbatches) {
+  check_sizes(ranks, stages_per_rank, microbatches);
+  if (stages_per_rank % 2 != 0)
+    throw bad_input(fmt::format("hanayo with {} stages a rank", stages_per_rank), "an even number, two for each wave",
+                    "raise it by one");
+  const auto rank_of = [ranks](int stage, int) {
+    const int along = stage % (2 * ranks);
+    return std::min(along, 2 * ranks - 1 - along);
+  };
+  Placement placement;
+  for (int stage = 0; stage < ranks * stages_per_rank; ++stage)
+    placement.holders.push_back({RankId{rank_of(stage, 0)}});
+  Schedule schedule = empty_schedule(ranks, microbatches, std::move(placement));
+  // The paper draws p microbatches; with more, a quarter above p keeps the waves from running dry in between.
+  schedule.actions = play_greedily({.ranks = ranks,
+                                    .stages = schedule.stages,
+                                    .microbatches = microbatches,
+                                    .ways = 1,
+                                    .rank_of = rank_of,
+                                    .entry_cap = ranks + std::max(1, ranks / 4),
+                                    .forward_time = 1,
+                                    .backward_time = 2});
+  return schedule;
+}
+
+}  // namespace penstock
