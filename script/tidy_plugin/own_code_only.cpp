@@ -1,9 +1,9 @@
 // A clang-tidy module that narrows every check to the declarations of this repository.
 //
-// clang-tidy 19 walks the whole syntax tree, libtorch's and the standard library's share too, and only then drops what it found
-// there: minutes for a file that includes torch/torch.h. The translation unit is the first node that matchers see, and a tree's
-// walk asks for its scope after that; so a matcher on it can set the scope. Declarations that lie unread in the
-// precompiled header are not even loaded.
+// clang-tidy 19 walks the whole syntax tree, libtorch's and the standard library's share too, and only then drops what
+// it found there: minutes for a file that includes torch/torch.h. The translation unit is the first node that matchers
+// see, and a tree's walk asks for its scope after that; so a matcher on it can set the scope. Declarations that lie
+// unread in the precompiled header are not even loaded.
 
 #include <clang-tidy/ClangTidyCheck.h>
 #include <clang-tidy/ClangTidyModule.h>
@@ -11,7 +11,6 @@
 #include <clang/AST/ASTContext.h>
 #include <clang/ASTMatchers/ASTMatchFinder.h>
 #include <clang/Basic/SourceManager.h>
-
 #include <vector>
 
 namespace {
@@ -44,6 +43,7 @@ class OwnCodeModule : public clang::tidy::ClangTidyModule {
   }
 };
 
-const clang::tidy::ClangTidyModuleRegistry::Add<OwnCodeModule> registered("own-code", "narrows checks to the repository");
+const clang::tidy::ClangTidyModuleRegistry::Add<OwnCodeModule> registered("own-code",
+                                                                          "narrows checks to the repository");
 
 }  // namespace
