@@ -29,6 +29,12 @@ if(NOT TARGET penstock::libtorch)
   add_library(penstock::libtorch INTERFACE IMPORTED GLOBAL)
   set_target_properties(penstock::libtorch PROPERTIES INTERFACE_INCLUDE_DIRECTORIES
     "${PENSTOCK_LIBTORCH_FOLDER}/include;${PENSTOCK_LIBTORCH_FOLDER}/include/torch/csrc/api/include")
+  # What libtorch was built with decides what its headers declare: its own package file says it.
+  file(STRINGS ${PENSTOCK_LIBTORCH_FOLDER}/share/cmake/Caffe2/Caffe2Targets.cmake PENSTOCK_LIBTORCH_DEFINITIONS
+       REGEX "INTERFACE_COMPILE_DEFINITIONS \"USE_")
+  string(REGEX MATCHALL "USE_[A-Z0-9_]+" PENSTOCK_LIBTORCH_DEFINITIONS "${PENSTOCK_LIBTORCH_DEFINITIONS}")
+  list(REMOVE_DUPLICATES PENSTOCK_LIBTORCH_DEFINITIONS)
+  set_target_properties(penstock::libtorch PROPERTIES INTERFACE_COMPILE_DEFINITIONS "${PENSTOCK_LIBTORCH_DEFINITIONS}")
   # libtorch.so names the back ends (CPU, and CUDA where it was built) that register themselves when loaded; no code of
   # ours calls it, so the linker must be told to keep it. The symbols of CUDA's own libraries resolve at load time.
   target_link_options(penstock::libtorch INTERFACE -Wl,--allow-shlib-undefined)

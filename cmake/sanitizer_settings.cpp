@@ -1,8 +1,9 @@
-// The sanitizers ask each program for these before main. They live in the program rather than in the environment, so that a
-// test started by hand or by another test runs as it does under script/test.
+// The sanitizers ask each program for these before main. They live in the program rather than in the environment, so
+// that a test started by hand or by another test runs as it does under script/test.
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define PENSTOCK_ASKED_BY_SANITIZER extern "C" __attribute__((visibility("default"), used, no_sanitize("address", "thread", "undefined")))
+#define PENSTOCK_ASKED_BY_SANITIZER \
+  extern "C" __attribute__((visibility("default"), used, no_sanitize("address", "thread", "undefined")))
 
 #if defined(__SANITIZE_ADDRESS__)
 PENSTOCK_ASKED_BY_SANITIZER const char* __asan_default_options();

@@ -1,8 +1,8 @@
+#include <iostream>
+
 #include <penstock/schedule/generators.h>
 #include <penstock/schedule/lower.h>
 #include <penstock/schedule/verify.h>
-
-#include <iostream>
 
 // Exit code 0 only when the installed package generated, proved and lowered a schedule.
 int main() {

@@ -1,6 +1,6 @@
 // The same bits on any number of stages and for any schedule: one stage is the oracle.
-#include <gtest/gtest.h>
 #include <algorithm>
+#include <gtest/gtest.h>
 #include <tuple>
 
 #include <ATen/ATen.h>

@@ -9,6 +9,7 @@
 
 namespace penstock {
 
+/// How the text picture of a timeline is drawn.
 struct GridOptions {
   bool colour = false;  ///< 256-colour escape sequences; boxes then hold only the microbatch's number
   int width = 0;        ///< characters a line, at least 24; 0: as many as the timeline needs
@@ -19,6 +20,7 @@ struct GridOptions {
 /// rest of its time. What does not fit into `width` is left out, and a last line says how much.
 [[nodiscard]] std::string to_grid(const Timeline& timeline, const GridOptions& options = {});
 
+/// How the SVG picture of a timeline is drawn.
 struct SvgOptions {
   std::string title;             ///< above the picture; empty: none
   std::string time_unit = "ms";  ///< what the time axis counts: "ms", or another word where the times are units

@@ -15,6 +15,7 @@ struct NamedTimeline {
   Timeline timeline;
 };
 
+/// How the HTML page of a timeline is made.
 struct HtmlOptions {
   std::string title = "penstock";
   std::string time_unit = "ms";  ///< what times count: "ms", or another word where they are units

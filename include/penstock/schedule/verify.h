@@ -22,6 +22,7 @@ enum class Accumulation {
   AnyOrder,  ///< Whatever the file says, for schedules of other engines that are to be looked at and not run.
 };
 
+/// What `verify` assumes of the sends, and the limits that it holds a schedule against.
 struct VerifyOptions {
   SendMode sends = SendMode::NonBlocking;  ///< matters only to schedules with sends and receives
   /// The most activations that a rank may hold at a time, in activations of one microbatch on one stage: one more with

@@ -24,6 +24,7 @@
 
 namespace penstock {
 
+/// What the simulator writes down beside the actions.
 struct SimulationOptions {
   bool record_memory = true;  ///< fill `Timeline::memory`; off makes it faster and the timeline smaller by about half
 };

@@ -85,6 +85,7 @@ struct TimelineSummary {
   friend bool operator==(const TimelineSummary&, const TimelineSummary&) = default;
 };
 
+/// The figures of a timeline: makespan, bubbles and each rank's share of work.
 [[nodiscard]] TimelineSummary summarise(const Timeline& timeline);
 
 }  // namespace penstock

@@ -12,7 +12,7 @@ struct BubbleSettings {
   int stages = 3;
   std::vector<int> microbatches{1, 2, 4, 8, 16};
   std::vector<std::string> schedules{"naive", "gpipe", "1f1b"};
-  double forward_ms = 10;   ///< that a stage waits for a microbatch in place of computing
+  double forward_ms = 10;  ///< that a stage waits for a microbatch in place of computing
   double backward_ms = 10;
   int steps = 3;  ///< measured for each row, after one that is not; the median counts
 };
