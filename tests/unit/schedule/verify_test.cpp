@@ -59,7 +59,8 @@ TEST(Verify, ValuesThatNoTextCanHold) {
   EXPECT_NE(refused([&] { return verify(schedule); }).find("stage 1 is held by ranks 7"), std::string::npos);
   schedule = one_f_one_b_schedule(2, 2);
   schedule.microbatches = 1'000'000'000;
-  EXPECT_NE(refused([&] { return verify(schedule); }).find("rank 0, position 4, the end: 0F2 is missing"), std::string::npos);
+  EXPECT_NE(refused([&] { return verify(schedule); }).find("rank 0, position 4, the end: 0F2 is missing"),
+            std::string::npos);
   schedule = one_f_one_b_schedule(2, 2);
   schedule.actions[0][0].stage = {-5};
   EXPECT_NE(refused([&] { return verify(schedule); }).find("does not have"), std::string::npos);
