@@ -34,6 +34,7 @@ Program compile(const VerifiedSchedule& lowered, RankId rank) {
     if (std::find(holders.begin(), holders.end(), rank) != holders.end()) program.stages.push_back({stage});
   }
   for (const Action& action : schedule.actions.at(rank.index())) {
+    if (!is_compute(action.kind) && !is_communication(action.kind)) continue;
     Instruction instruction{action, local_index(program.stages, action.stage), {}, -1};
     check_invariant(instruction.local_stage >= 0, "an action of a stage that the rank does not hold");
     const StageId other = neighbour(action);

@@ -41,6 +41,7 @@ StepOutput RankExecutor::run(const Program& program, const StepInput& input) {
     }
   }
   StepOutput output;
+  output.sent.resize(stages_.size());
   output.events.reserve(program.instructions.size());
   if (input.keep_outputs) output.outputs.resize(count);
   for (const Instruction& instruction : program.instructions) {
@@ -144,7 +145,7 @@ void RankExecutor::send(const Instruction& instruction, StepOutput& output) {
                 action.microbatch.value};
   transport_.send(instruction.peer, tag, std::move(message));
   memory_.moved(Bytes{-bytes.count});
-  output.sent += bytes;
+  output.sent[static_cast<std::size_t>(instruction.local_stage)] += bytes;
 }
 
 void RankExecutor::receive(const Instruction& instruction) {

@@ -48,7 +48,7 @@ struct StepOutput {
   std::vector<double> loss_weights;  ///< by microbatch
   std::vector<Tensors> outputs;      ///< by microbatch, where they were asked for
   std::vector<Event> events;         ///< on the clock's own zero
-  Bytes sent;
+  std::vector<Bytes> sent;           ///< to other ranks, by the stages that the rank holds
 };
 
 /// Interprets programs on the stages of one rank. Belongs to that rank's thread.

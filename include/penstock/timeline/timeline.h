@@ -1,6 +1,6 @@
 /// \file
-/// Who did what from when to when. The simulator and the executor write the same type, so that what is drawn beforehand
-/// can be laid over what was measured.
+/// Who did what from when to when, and with what memory. The simulator and the executor write the same type, so that
+/// what is drawn beforehand can be laid over what was measured.
 #pragma once
 
 #include <vector>
@@ -19,9 +19,20 @@ struct Event {
   friend bool operator==(const Event&, const Event&) = default;
 };
 
-/// One step of the pipeline. Events of a rank are in the order of execution and do not overlap.
+/// From `time` on a rank holds `bytes`, until its next sample.
+struct MemorySample {
+  Milliseconds time;
+  Bytes bytes;
+
+  friend bool operator==(const MemorySample&, const MemorySample&) = default;
+};
+
+/// One step of the pipeline. Events of a rank are in the order of execution; compute events of a rank do not overlap,
+/// but for the two halves of an overlapped pair.
 struct Timeline {
   std::vector<std::vector<Event>> ranks;
+  /// By rank, in the order of time; empty, or empty for a rank, where nobody counted memory.
+  std::vector<std::vector<MemorySample>> memory = {};
 
   friend bool operator==(const Timeline&, const Timeline&) = default;
 };
@@ -29,10 +40,51 @@ struct Timeline {
 /// From the first start of any rank to the last end of any; 0 for an empty timeline.
 [[nodiscard]] Milliseconds makespan(const Timeline& timeline);
 
+/// From the first start to the last end of this rank's compute actions; 0 for a rank that computes nothing.
+[[nodiscard]] Milliseconds span(const Timeline& timeline, RankId rank);
+
 /// The time that a rank spends in compute actions; waiting in a receive is not work.
 [[nodiscard]] Milliseconds busy_time(const Timeline& timeline, RankId rank);
 
 /// Busy time of all ranks over ranks × makespan: 1 when nobody ever waits. 0 for an empty timeline.
 [[nodiscard]] double utilisation(const Timeline& timeline);
+
+/// The share of ranks × makespan in which nobody computes, 1 − `utilisation`: the clock of one isolated step.
+/// 0 for an empty timeline.
+[[nodiscard]] double bubble_makespan(const Timeline& timeline);
+
+/// The share of ranks × longest span in which nobody computes; 0 for an empty timeline. The zero-bubble papers' metric
+/// (arXiv 2401.10241, section 5.3): ranks may start the next step at different times, so that the longest span, and not
+/// the makespan, sets the pace of many steps in a row.
+[[nodiscard]] double bubble_span(const Timeline& timeline);
+
+/// The most microbatches of one stage whose activations a rank holds at once: from the start of their `F` to the end of
+/// their `B`, or of their `W` where the backward is split. An `F` that no backward follows holds its own only while it
+/// runs.
+[[nodiscard]] int peak_activations(const Timeline& timeline, RankId rank);
+
+/// The largest of a rank's memory samples; 0 where nobody counted.
+[[nodiscard]] Bytes peak_bytes(const Timeline& timeline, RankId rank);
+
+/// What a rank did, in figures.
+struct RankSummary {
+  Milliseconds busy;
+  int peak_activations = 0;
+  Bytes peak_bytes;
+
+  friend bool operator==(const RankSummary&, const RankSummary&) = default;
+};
+
+/// A step in figures: all of the above at once, without the events.
+struct TimelineSummary {
+  Milliseconds makespan;
+  double bubble_makespan = 0;
+  double bubble_span = 0;
+  std::vector<RankSummary> ranks;
+
+  friend bool operator==(const TimelineSummary&, const TimelineSummary&) = default;
+};
+
+[[nodiscard]] TimelineSummary summarise(const Timeline& timeline);
 
 }  // namespace penstock

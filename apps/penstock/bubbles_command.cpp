@@ -1,0 +1,52 @@
+#include <fmt/format.h>
+#include <memory>
+#include <string>
+
+#include "penstock/train/bubbles.h"
+
+#include "commands.h"
+
+namespace penstock::app {
+namespace {
+
+std::string bar(double share) {
+  constexpr int cells = 30;
+  std::string drawn;
+  for (int cell = 0; cell < cells; ++cell) drawn += cell < static_cast<int>(share * cells + 0.5) ? "█" : "░";
+  return drawn;
+}
+
+int run(const BubbleSettings& settings) {
+  fmt::print("{} devices, {} ms forward and {} ms backward a microbatch. How much of the time does a device work?\n",
+             settings.stages, settings.forward_ms, settings.backward_ms);
+  std::string last;
+  for (const BubbleRow& row : measure_bubbles(settings)) {
+    if (row.schedule != last)
+      fmt::print("\n{:<8}  {:>12}  {:>8}  {:>8}  {:>9}\n", row.schedule, "microbatches", "theory", "measured", "step");
+    last = row.schedule;
+    fmt::print("{:<8}  {:>12}  {:>7.1f}%  {:>7.1f}%  {:>6.0f} ms  {}\n", "", row.microbatches, row.theory * 100,
+               row.measured * 100, row.step_ms, bar(row.measured));
+  }
+  fmt::print("\nnaive: 1/P of the time, however many microbatches. GPipe and 1F1B: M/(M + P - 1) of it.\n");
+  return 0;
+}
+
+}  // namespace
+
+Command add_bubbles_command(CLI::App& app) {
+  auto settings = std::make_shared<BubbleSettings>();
+  CLI::App* command =
+      app.add_subcommand("bubbles", "The lesson of pipelining: idle devices, measured beside the theory");
+  command->add_option("--stages", settings->stages, "Devices, one stage each")->capture_default_str();
+  command->add_option("--microbatches", settings->microbatches, "Numbers to try")
+      ->delimiter(',')
+      ->capture_default_str();
+  command->add_option("--schedules", settings->schedules, "Schedules to try")->delimiter(',')->capture_default_str();
+  command->add_option("--forward-ms", settings->forward_ms, "That a stage waits in place of computing")
+      ->capture_default_str();
+  command->add_option("--backward-ms", settings->backward_ms, "The same, backward")->capture_default_str();
+  command->add_option("--steps", settings->steps, "Measured steps of each row")->capture_default_str();
+  return [settings] { return run(*settings); };
+}
+
+}  // namespace penstock::app

@@ -1,0 +1,39 @@
+#include <cmath>
+#include <fmt/format.h>
+#include <memory>
+#include <numbers>
+#include <string>
+#include <vector>
+
+#include "penstock/train/train.h"
+
+#include "commands.h"
+
+namespace penstock::app {
+namespace {
+
+struct EvalOptions {
+  std::string run;
+  std::vector<std::string> data;
+  std::int64_t samples = 0;
+};
+
+int run(const EvalOptions& options) {
+  const EvalResult result = evaluate_run(options.run, options.data, options.samples);
+  fmt::print("loss {:.4f} nats ({:.4f} bits) over {} samples, with the weights after step {}\n", result.loss,
+             result.loss / std::numbers::ln2, result.samples, result.step);
+  return 0;
+}
+
+}  // namespace
+
+Command add_eval_command(CLI::App& app) {
+  auto options = std::make_shared<EvalOptions>();
+  CLI::App* command = app.add_subcommand("eval", "The loss of a run's last checkpoint on other data");
+  command->add_option("run", options->run, "Folder of the run")->required();
+  command->add_option("--data", options->data, "Files or folders, as for train")->required();
+  command->add_option("--samples", options->samples, "Samples, spread evenly over the data; 0: all of it");
+  return [options] { return run(*options); };
+}
+
+}  // namespace penstock::app

@@ -1,0 +1,44 @@
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "penstock/train/train.h"
+
+#include "commands.h"
+#include "stop_signal.h"
+
+namespace penstock::app {
+namespace {
+
+struct SampleOptions {
+  std::string run;
+  SampleSettings settings;
+};
+
+int run(const SampleOptions& options) {
+  bool prompt_printed = false;
+  sample_run(options.run, options.settings, [&](char byte) {
+    if (!std::exchange(prompt_printed, true)) std::fputs(options.settings.prompt.c_str(), stdout);
+    std::fputc(byte, stdout);
+    std::fflush(stdout);
+  });
+  std::fputc('\n', stdout);
+  return 0;
+}
+
+}  // namespace
+
+Command add_sample_command(CLI::App& app) {
+  auto options = std::make_shared<SampleOptions>();
+  SampleSettings& settings = options->settings;
+  CLI::App* command = app.add_subcommand("sample", "Continues a text with a run's last checkpoint");
+  command->add_option("run", options->run, "Folder of the run")->required();
+  command->add_option("--prompt", settings.prompt, "Text to continue")->required();
+  command->add_option("--bytes", settings.bytes, "Bytes to draw")->capture_default_str();
+  command->add_option("--temperature", settings.temperature, "0: the likeliest byte; 1: as the network has it")
+      ->capture_default_str();
+  command->add_option("--seed", settings.seed, "Of the draws")->capture_default_str();
+  return [options] { return run(*options); };
+}
+
+}  // namespace penstock::app

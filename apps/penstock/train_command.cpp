@@ -1,0 +1,121 @@
+#include <cmath>
+#include <fmt/format.h>
+#include <memory>
+#include <string>
+
+#include "penstock/base/error.h"
+#include "penstock/train/train.h"
+
+#include "commands.h"
+#include "progress.h"
+#include "stop_signal.h"
+
+namespace penstock::app {
+namespace {
+
+struct TrainOptions {
+  TrainSettings settings;
+  std::string config;
+};
+
+const char* group_name(SettingGroup group) {
+  switch (group) {
+    case SettingGroup::Data:
+      return "What is learned from";
+    case SettingGroup::Network:
+      return "The network";
+    case SettingGroup::Pipeline:
+      return "How it is cut and scheduled";
+    case SettingGroup::Training:
+      return "How it is trained";
+    case SettingGroup::Run:
+      return "What is kept and told";
+  }
+  return "";
+}
+
+// Binds every setting to an option of its name; the settings' present values show as defaults.
+void add_options(CLI::App& command, TrainOptions& options) {
+  command.add_option("--config", options.config, "TOML file with any of these settings; flags win over it");
+  visit_settings(options.settings,
+                 [&](SettingGroup group, const std::string& name, auto& value, const std::string& meaning) {
+                   using Value = std::remove_cvref_t<decltype(value)>;
+                   CLI::Option* option = nullptr;
+                   if constexpr (std::is_same_v<Value, bool>) {
+                     option = command.add_flag("--" + name, value, meaning);
+                   } else {
+                     option = command.add_option("--" + name, value, meaning)->capture_default_str();
+                   }
+                   if (name == "devices") option->delimiter(',');
+                   option->group(group_name(group));
+                 });
+}
+
+// Files first, flags on top: the command line is read twice, the second time over what the files say.
+TrainSettings merge(const TrainOptions& first_reading, int argc, char** argv) {
+  TrainOptions merged;
+  const TrainSettings& flags = first_reading.settings;
+  TrainSettings& settings = merged.settings;
+  if (!first_reading.config.empty()) {
+    apply_toml(settings, first_reading.config);
+  }
+  const bool resume = flags.resume || settings.resume;
+  const std::string out = flags.out.empty() ? settings.out : flags.out;
+  // A run that goes on keeps its settings where nobody says otherwise.
+  if (resume && !out.empty() && std::filesystem::exists(std::filesystem::path(out) / "config.toml")) {
+    settings = settings_of_run(out);
+    if (!first_reading.config.empty()) apply_toml(settings, first_reading.config);
+  }
+  CLI::App again;
+  add_options(*again.add_subcommand("train"), merged);
+  again.parse(argc, argv);
+  return settings;
+}
+
+void print_result(const TrainSettings& settings, const TrainResult& result) {
+  fmt::print("\n{}\n", stage_table(result));
+  fmt::print("a step took {} (median), {:.0f} tokens/s\n", to_string(result.median_step_time), result.tokens_per_s);
+  if (!std::isnan(result.held_out_loss)) fmt::print("held-out loss {:.4f} nats", result.held_out_loss);
+  if (result.bigram_loss) fmt::print(" a byte; a byte bigram model reaches {:.4f}", *result.bigram_loss);
+  if (!std::isnan(result.held_out_loss)) fmt::print("\n");
+  fmt::print(
+      "everything is in {}: metrics.jsonl, timeline.json (open it in ui.perfetto.dev), config.toml, checkpoints/\n",
+      settings.out);
+}
+
+int run(const TrainOptions& options, int argc, char** argv) {
+  const TrainSettings settings = merge(options, argc, argv);
+  watch_stop_signals();
+  Progress progress;
+  TrainObserver observer;
+  observer.on_start = [&](const TrainStart& start) { progress.start(start); };
+  observer.on_step = [&](const StepMetrics& metrics) { progress.step(metrics); };
+  observer.on_note = [&](const std::string& text) { progress.note(text); };
+  observer.should_stop = stop_requested;
+  TrainResult result;
+  try {
+    result = train(settings, observer);
+  } catch (...) {
+    progress.finish();
+    throw;
+  }
+  progress.finish();
+  if (result.interrupted) {
+    fmt::print("stopped after step {}, which is saved; go on with: penstock train --resume --out {}\n", result.step,
+               settings.out);
+    return stop_exit_code();
+  }
+  print_result(settings, result);
+  return 0;
+}
+
+}  // namespace
+
+Command add_train_command(CLI::App& app, int argc, char** argv) {
+  auto options = std::make_shared<TrainOptions>();
+  CLI::App* command = app.add_subcommand("train", "Trains a network cut into stages, or goes on training one");
+  add_options(*command, *options);
+  return [options, argc, argv] { return run(*options, argc, argv); };
+}
+
+}  // namespace penstock::app

@@ -1,0 +1,38 @@
+// Actions a second of the simulator on one core, with and without memory over time.
+#include <benchmark/benchmark.h>
+
+#include "penstock/schedule/generators.h"
+#include "penstock/sim/simulate.h"
+
+namespace penstock {
+namespace {
+
+void play_one_f_one_b(benchmark::State& state, bool record_memory) {
+  const auto ranks = static_cast<int>(state.range(0));
+  const auto microbatches = static_cast<int>(state.range(1));
+  const VerifiedSchedule schedule = verify(make_schedule("1f1b", ranks, microbatches));
+  const Cost cost =
+      uniform_cost(schedule->stages, {{1}, {1}, {1}, {4096}, {1024}, {4096}, {4096}, {8192}}, {{0.1}, 10'000});
+  for ([[maybe_unused]] auto round : state)
+    benchmark::DoNotOptimize(simulate(schedule, cost, {.record_memory = record_memory}));
+  state.SetItemsProcessed(state.iterations() * 2LL * ranks * microbatches);
+}
+
+void simulate_times(benchmark::State& state) { play_one_f_one_b(state, false); }
+void simulate_times_and_memory(benchmark::State& state) { play_one_f_one_b(state, true); }
+
+void summarise_step(benchmark::State& state) {
+  const VerifiedSchedule schedule = verify(make_schedule("1f1b", 64, 512));
+  const Timeline timeline = simulate(schedule, uniform_cost(schedule->stages, {{1}, {1}, {1}, {4096}, {}, {}, {}, {}}));
+  for ([[maybe_unused]] auto round : state) benchmark::DoNotOptimize(summarise(timeline));
+  state.SetItemsProcessed(state.iterations() * 2LL * 64 * 512);
+}
+
+BENCHMARK(simulate_times)->Args({8, 24})->Args({64, 512})->Args({512, 4096})->Unit(benchmark::kMillisecond);
+BENCHMARK(simulate_times_and_memory)->Args({8, 24})->Args({64, 512})->Args({512, 4096})->Unit(benchmark::kMillisecond);
+BENCHMARK(summarise_step)->Unit(benchmark::kMillisecond);
+
+}  // namespace
+}  // namespace penstock
+
+BENCHMARK_MAIN();

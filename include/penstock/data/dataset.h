@@ -1,0 +1,97 @@
+/// \file
+/// What a run trains on: text as bytes, files of tokens, images with labels. A dataset is a numbered set of samples; in
+/// which order they come is the business of order.h. docs/data.md describes the files.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace penstock {
+
+/// Samples side by side, on the CPU, in memory of its own.
+struct Batch {
+  /// Text and tokens: int64 [batch, context]. Images: float32 [batch, channels, rows, columns] in 0 … 1.
+  at::Tensor input;
+  /// Text and tokens: int64 [batch, context], the input one position later. Images: int64 [batch], the classes.
+  at::Tensor target;
+};
+
+/// Samples numbered 0 … size() − 1. Immutable; every member may be called from any thread at any time.
+class Dataset {
+ public:
+  Dataset() = default;
+  Dataset(const Dataset&) = delete;
+  Dataset& operator=(const Dataset&) = delete;
+  Dataset(Dataset&&) = delete;
+  Dataset& operator=(Dataset&&) = delete;
+  virtual ~Dataset() = default;
+
+  /// Number of samples, at least 1. For text and tokens every position where a window of context + 1 can start is one.
+  [[nodiscard]] virtual std::int64_t size() const = 0;
+
+  /// The samples with these numbers, in this order; a number may occur more than once.
+  /// \throws InvariantViolation where a number is not within 0 … size() − 1.
+  [[nodiscard]] virtual Batch batch(std::span<const std::int64_t> samples) const = 0;
+};
+
+/// How the bytes of the files are read.
+enum class DataKind {
+  Text,      ///< Bytes are tokens 0 … 255.
+  Tokens16,  ///< Flat little-endian uint16, one a token.
+  Tokens32,  ///< Flat little-endian uint32, one a token.
+  Images,    ///< A file of images and a file of labels in the IDX layout.
+};
+
+/// Where the data lies and how it is cut.
+struct DataSettings {
+  /// Text: files and folders. Tokens: files. Images: the file of images and the file of labels, in either order.
+  std::vector<std::filesystem::path> paths;
+  /// auto, text, tokens16, tokens32 or images. `auto` takes `.bin` as tokens16, IDX files (by their first bytes) as
+  /// images and everything else as text.
+  std::string kind = "auto";
+  /// Length of an input sequence in tokens, at least 1; images ignore it.
+  std::int64_t context = 128;
+  /// The share that training never sees, at least 0 and below 1. With 0 there is no held-out dataset.
+  double held_out = 0.1;
+
+  friend bool operator==(const DataSettings&, const DataSettings&) = default;
+};
+
+/// What a network needs to know about its data. What does not apply to the kind is 0.
+struct DataDescription {
+  DataKind kind = DataKind::Text;
+  /// Text: 256. Tokens: the largest token of all files, plus 1.
+  std::int64_t vocabulary = 0;
+  /// Images: the shape of one, and the largest label plus 1.
+  std::int64_t channels = 0;
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t classes = 0;
+  /// The size of all that was opened, in both splits: bytes of text, tokens of token files, samples of images.
+  std::int64_t bytes_or_samples = 0;
+
+  friend bool operator==(const DataDescription&, const DataDescription&) = default;
+};
+
+/// Opened data.
+struct Data {
+  DataDescription description;
+  /// Never null.
+  std::shared_ptr<const Dataset> train;
+  /// Null where `DataSettings::held_out` is 0. No byte, token or image of it is in `train`.
+  std::shared_ptr<const Dataset> held_out;
+};
+
+/// Opens data. Large files stay on the disk (they are memory-mapped), so they must not be changed or cut while the data
+/// is in use. The same files and settings give the same samples on every machine.
+/// \throws Error (BadInput) that names the file: missing, unreadable, empty, shorter than a window, of a wrong size or
+///   layout, or a setting out of its range.
+[[nodiscard]] Data open_data(const DataSettings& settings);
+
+}  // namespace penstock

@@ -1,0 +1,118 @@
+/// \file
+/// Every setting of a training run, once: its name on the command line and in TOML, its default and its meaning.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace penstock {
+
+/// What `penstock train` is told. Free of libtorch. The defaults train a small GPT on one device.
+struct TrainSettings {
+  // What is learned from.
+  std::vector<std::string> data;
+  std::string data_kind = "auto";
+  double held_out = 0.1;
+  std::int64_t context = 128;
+
+  // The network.
+  std::string model = "gpt";
+  std::int64_t layers = 8;
+  std::int64_t width = 128;
+  std::int64_t heads = 4;
+  double dropout = 0;
+  bool tied_head = false;
+
+  // How it is cut and scheduled.
+  int stages = 1;
+  std::string cut = "uniform";
+  std::string schedule = "1f1b";
+  int microbatches = 4;
+  std::vector<std::string> devices;
+  int threads_per_rank = 0;
+
+  // How it is trained.
+  std::int64_t batch = 32;
+  std::int64_t steps = 300;
+  std::string optimizer = "adamw";
+  double learning_rate = 1e-3;
+  std::int64_t warmup = 20;
+  double final_learning_rate = 0.1;
+  double weight_decay = 0.1;
+  double momentum = 0.9;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double clip = 1;
+  std::uint64_t seed = 1;
+
+  // What is kept and told.
+  std::string out;
+  bool resume = false;
+  std::int64_t eval_every = 100;
+  std::int64_t eval_samples = 256;
+  std::int64_t checkpoint_every = 100;
+  int keep = 3;
+
+  friend bool operator==(const TrainSettings&, const TrainSettings&) = default;
+};
+
+/// Which part of the settings one belongs to, for the headings of `--help` and of config.toml.
+enum class SettingGroup { Data, Network, Pipeline, Training, Run };
+
+/// Calls `visit(group, name, value, meaning)` for every setting, in order. The name is that of the command line,
+/// without its dashes, and of TOML. `Settings` is `TrainSettings` or `const TrainSettings`.
+template <class Settings, class Visitor>
+void visit_settings(Settings& settings, Visitor&& visit) {
+  using enum SettingGroup;
+  visit(Data, "data", settings.data, "files or folders: text, token files (.bin), or IDX images and labels");
+  visit(Data, "data-kind", settings.data_kind, "auto, text, tokens16, tokens32 or images");
+  visit(Data, "held-out", settings.held_out, "share of the data kept for evaluation");
+  visit(Data, "context", settings.context, "tokens that a sample holds (gpt)");
+  visit(Network, "model", settings.model, "gpt, mlp or convnet");
+  visit(Network, "layers", settings.layers, "blocks between the first and the last layer (mlp: hidden layers)");
+  visit(Network, "width", settings.width, "features of a layer");
+  visit(Network, "heads", settings.heads, "attention heads; must divide the width (gpt)");
+  visit(Network, "dropout", settings.dropout, "probability in [0, 1)");
+  visit(Network, "tied-head", settings.tied_head, "the head's weight is the embedding's (gpt)");
+  visit(Pipeline, "stages", settings.stages, "stages that the layers are cut into");
+  visit(Pipeline, "cut", settings.cut, "uniform, parameters, or the first layers of the later stages: 3,6,9");
+  visit(Pipeline, "schedule", settings.schedule, "naive, gpipe, 1f1b, or a schedule file (.csv)");
+  visit(Pipeline, "microbatches", settings.microbatches, "slices of the minibatch that flow through the stages");
+  visit(Pipeline, "devices", settings.devices, "of the ranks, with commas between: cpu,cpu or cuda:0,cuda:1");
+  visit(Pipeline, "threads-per-rank", settings.threads_per_rank, "0: cores / ranks, at least 1; part of the numbers");
+  visit(Training, "batch", settings.batch, "samples of a minibatch");
+  visit(Training, "steps", settings.steps, "updates");
+  visit(Training, "optimizer", settings.optimizer, "adamw or sgd");
+  visit(Training, "learning-rate", settings.learning_rate, "at its highest");
+  visit(Training, "warmup", settings.warmup, "steps until the learning rate is at its highest");
+  visit(Training, "final-learning-rate", settings.final_learning_rate, "share of it left after the cosine");
+  visit(Training, "weight-decay", settings.weight_decay, "on matrices and kernels only");
+  visit(Training, "momentum", settings.momentum, "of sgd");
+  visit(Training, "beta1", settings.beta1, "of adamw");
+  visit(Training, "beta2", settings.beta2, "of adamw");
+  visit(Training, "epsilon", settings.epsilon, "of adamw");
+  visit(Training, "clip", settings.clip, "largest norm of the gradient over all stages; 0: none");
+  visit(Training, "seed", settings.seed, "of weights, order of the data and dropout");
+  visit(Run, "out", settings.out, "folder of the run: settings, metrics, checkpoints");
+  visit(Run, "resume", settings.resume, "go on from the folder's last whole checkpoint");
+  visit(Run, "eval-every", settings.eval_every, "steps between held-out evaluations; 0: only at the end");
+  visit(Run, "eval-samples", settings.eval_samples, "held-out samples of an evaluation");
+  visit(Run, "checkpoint-every", settings.checkpoint_every, "steps between checkpoints; 0: only at the end");
+  visit(Run, "keep", settings.keep, "newest checkpoints that are kept");
+}
+
+/// Overwrites the settings that a TOML file names. \throws Error (BadInput) that names file and line where it is not
+/// TOML, a key is unknown (with the nearest known one) or a value is of the wrong type.
+void apply_toml(TrainSettings& settings, const std::filesystem::path& file);
+
+/// The settings as TOML, with their meanings as comments; `out` and `resume`, which belong to one start, are left out.
+/// `apply_toml` gives back equal settings.
+[[nodiscard]] std::string to_toml(const TrainSettings& settings);
+
+/// Checks what can be checked without data. \throws Error (BadInput)
+void check_settings(const TrainSettings& settings);
+
+}  // namespace penstock

@@ -1,0 +1,107 @@
+/// \file
+/// The whole job: from settings to a trained network in a folder, and what can be done with such a folder. Free of
+/// libtorch.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "penstock/base/units.h"
+#include "penstock/train/settings.h"
+
+namespace penstock {
+
+/// A line of `metrics.jsonl`, and what a progress bar shows.
+struct StepMetrics {
+  std::int64_t step = 0;  ///< updates so far, from 1
+  double loss = 0;        ///< mean over the minibatch before the update; for text in nats per byte
+  Milliseconds step_time;
+  double tokens_per_s = 0;  ///< of images: samples
+  double utilisation = 0;   ///< of the ranks during the step's schedule
+  double learning_rate = 0;
+  double gradient_norm = 0;
+  std::optional<double> held_out_loss;  ///< on the steps that evaluate
+};
+
+/// One line of the table at the end.
+struct StageSummary {
+  int stage = 0;
+  int rank = 0;
+  std::string device;
+  std::int64_t first_layer = 0;
+  std::int64_t last_layer = 0;
+  std::int64_t parameters = 0;
+  double busy_share = 0;  ///< of the rank's time within a step's schedule
+  Bytes peak_memory;      ///< of the rank
+  Bytes sent;             ///< in all
+};
+
+/// What is known before the first step.
+struct TrainStart {
+  std::int64_t layers = 0;
+  std::int64_t parameters = 0;
+  std::int64_t train_samples = 0;
+  std::int64_t held_out_samples = 0;
+  int ranks = 0;
+  int threads_per_rank = 0;
+  std::int64_t first_step = 0;  ///< updates that a checkpoint has already seen
+  std::int64_t steps = 0;
+};
+
+/// How it ended.
+struct TrainResult {
+  std::int64_t step = 0;              ///< updates of the network in the last checkpoint
+  bool interrupted = false;           ///< `should_stop` ended it; the last checkpoint is of the last update
+  double loss = 0;                    ///< of the last step
+  double held_out_loss = 0;           ///< NaN where nothing is held out
+  std::optional<double> bigram_loss;  ///< text: of a byte bigram model fitted to the same training split, nats per byte
+  Milliseconds median_step_time;
+  double tokens_per_s = 0;  ///< median
+  std::vector<StageSummary> stages;
+};
+
+/// Where a training run tells what it does. All are called on the caller's thread; empty ones are skipped.
+struct TrainObserver {
+  std::function<void(const TrainStart&)> on_start;
+  std::function<void(const StepMetrics&)> on_step;
+  std::function<void(const std::string&)> on_note;  ///< one line each: what was skipped, resumed or saved
+  std::function<bool()> should_stop;                ///< asked between steps; true saves and ends the run
+};
+
+/// Trains, or goes on training. Writes into `settings.out`: config.toml (the resolved settings), metrics.jsonl (a line
+/// a step), checkpoints/, and at the end timeline.json (the last step, for Perfetto).
+/// \throws Error (BadInput) before anything is written; (RunFailed) with the last checkpoint whole.
+TrainResult train(const TrainSettings& settings, const TrainObserver& observer);
+
+/// The settings that the run in `out` was started with. \throws Error (BadInput) where there is no run.
+[[nodiscard]] TrainSettings settings_of_run(const std::filesystem::path& out);
+
+/// What an evaluation says.
+struct EvalResult {
+  std::int64_t step = 0;     ///< of the checkpoint
+  std::int64_t samples = 0;  ///< evaluated
+  double loss = 0;           ///< mean; nats a token, or a sample for images
+};
+
+/// The loss of the last whole checkpoint in `out` on `data`, all of it, or `samples` (not 0) spread evenly over it.
+/// \throws Error (BadInput)
+[[nodiscard]] EvalResult evaluate_run(const std::filesystem::path& out, const std::vector<std::string>& data,
+                                      std::int64_t samples);
+
+/// How text is drawn from a network.
+struct SampleSettings {
+  std::string prompt;
+  std::int64_t bytes = 400;
+  double temperature = 0.8;  ///< 0: always the likeliest byte
+  std::uint64_t seed = 1;
+};
+
+/// Continues the prompt with a network of bytes, handing over each byte as it is drawn. \throws Error (BadInput)
+void sample_run(const std::filesystem::path& out, const SampleSettings& settings,
+                const std::function<void(char)>& on_byte);
+
+}  // namespace penstock

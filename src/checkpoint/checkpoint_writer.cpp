@@ -1,0 +1,97 @@
+#include <fmt/format.h>
+#include <mutex>
+#include <ranges>
+#include <set>
+#include <system_error>
+#include <utility>
+
+#include "penstock/base/error.h"
+#include "penstock/base/file.h"
+#include "penstock/checkpoint/checkpoint.h"
+
+#include "checkpoint/checkpoint_folder.h"
+#include "checkpoint/checkpoint_index.h"
+#include "checkpoint/json_events.h"
+#include "checkpoint/safetensors_writer.h"
+
+namespace penstock {
+namespace {
+
+/// Creates `folder` and what is missing above it, durably: each new name is synced in the folder that holds it.
+std::filesystem::path make_folder(const std::filesystem::path& folder) {
+  const auto absolute = std::filesystem::absolute(folder).lexically_normal();
+  std::vector<std::filesystem::path> missing;
+  std::error_code problem;
+  auto each = absolute.has_filename() ? absolute : absolute.parent_path();
+  const auto whole = each;
+  for (; !each.empty() && !std::filesystem::exists(each, problem); each = each.parent_path()) missing.push_back(each);
+  for (const auto& next : std::views::reverse(missing)) {
+    std::filesystem::create_directory(next, problem);
+    if (problem)
+      throw run_failed(fmt::format("cannot create {}: {}", next.string(), problem.message()),
+                       "a folder that can be written", "check its permissions and the free space");
+    sync_folder(next.parent_path());
+  }
+  return whole;
+}
+
+}  // namespace
+
+struct CheckpointWriter::State {
+  State(const std::filesystem::path& wanted_folder, std::int64_t step)
+      : folder(make_folder(wanted_folder)), temporary(folder, step) {
+    index.step = step;
+  }
+
+  const std::filesystem::path folder;
+  TemporaryFolder temporary;
+
+  std::mutex mutex;  // guards what follows
+  CheckpointIndex index;
+  std::set<StageId> begun;
+  std::size_t finished = 0;
+  bool committed = false;
+};
+
+CheckpointWriter::CheckpointWriter(const std::filesystem::path& folder, std::int64_t step) {
+  check_invariant(step >= 0, "a checkpoint's step is at least 0");
+  state_ = std::make_unique<State>(folder, step);
+  remove_abandoned(state_->folder);
+}
+
+CheckpointWriter::~CheckpointWriter() = default;
+
+void CheckpointWriter::write_stage(StageId stage, std::span<const NamedTensor> tensors) {
+  const std::string file = fmt::format("stage-{:03}.safetensors", stage.value);
+  {
+    const std::lock_guard lock(state_->mutex);
+    check_invariant(!state_->committed && state_->begun.insert(stage).second, "each stage is written once");
+    for (const NamedTensor& named : tensors) {
+      const auto [other, fresh] = state_->index.tensors.emplace(named.name, file);
+      if (!fresh)
+        throw bad_input(fmt::format("the tensor {} in {} and in {}", in_quotes(named.name), other->second, file),
+                        "different names in all stages", "rename one of them");
+    }
+  }
+  FileSum sum = write_summed_safetensors(state_->temporary.path() / file, tensors, {{"format", "pt"}});
+  const std::lock_guard lock(state_->mutex);
+  state_->index.files.emplace(file, std::move(sum));
+  ++state_->finished;
+}
+
+void CheckpointWriter::commit(const std::string& metadata_json) {
+  const std::lock_guard lock(state_->mutex);
+  check_invariant(!std::exchange(state_->committed, true), "a checkpoint is committed once");
+  if (state_->finished != state_->begun.size() || state_->begun.empty())
+    throw run_failed(fmt::format("{} of {} stages written", state_->finished, state_->begun.size()),
+                     "every stage of the checkpoint, and at least one",
+                     "see the error of the stage that could not be written");
+  state_->index.metadata = metadata_json;
+  const std::string text = format_index(state_->index);
+  FileWriter writer(state_->temporary.path() / checkpoint_index_name);
+  writer.write(text.data(), text.size());
+  writer.sync_and_close();
+  state_->temporary.publish_as(state_->folder / checkpoint_folder_name(state_->index.step));
+}
+
+}  // namespace penstock

@@ -1,0 +1,35 @@
+/// \file
+/// The fields of a stage's cost by the keys of the JSON form: one table for reading, writing and checking.
+#pragma once
+
+#include <array>
+
+#include "penstock/cost/cost.h"
+
+namespace penstock {
+
+struct DurationField {
+  const char* key;
+  Milliseconds StageCost::* member;
+};
+
+struct SizeField {
+  const char* key;
+  Bytes StageCost::* member;
+};
+
+inline constexpr std::array<DurationField, 3> duration_fields = {{
+    {"forward_ms", &StageCost::forward},
+    {"input_backward_ms", &StageCost::input_backward},
+    {"weight_backward_ms", &StageCost::weight_backward},
+}};
+
+inline constexpr std::array<SizeField, 5> size_fields = {{
+    {"activation_bytes", &StageCost::activation},
+    {"boundary_bytes", &StageCost::boundary},
+    {"parameter_bytes", &StageCost::parameter},
+    {"gradient_bytes", &StageCost::gradient},
+    {"optimizer_bytes", &StageCost::optimizer},
+}};
+
+}  // namespace penstock

@@ -1,0 +1,82 @@
+#include "penstock/plan/cut.h"
+
+#include <algorithm>
+#include <charconv>
+#include <fmt/format.h>
+#include <limits>
+
+#include "penstock/base/error.h"
+
+namespace penstock {
+namespace {
+
+void check_counts(std::int64_t layers, int stages) {
+  if (stages < 1) throw bad_input(fmt::format("{} stages", stages), "at least 1", "raise --stages");
+  if (stages > layers)
+    throw bad_input(fmt::format("{} stages for {} layers", stages, layers), "at most one stage a layer",
+                    "lower --stages or raise --layers");
+}
+
+}  // namespace
+
+Cut uniform_cut(std::int64_t layers, int stages) {
+  check_counts(layers, stages);
+  Cut cut;
+  for (std::int64_t stage = 0; stage < stages; ++stage) cut.push_back((stage * layers + stages / 2) / stages);
+  return cut;
+}
+
+Cut balanced_cut(const std::vector<std::int64_t>& weights, int stages) {
+  const auto layers = static_cast<std::int64_t>(weights.size());
+  check_counts(layers, stages);
+  std::vector<std::int64_t> sum(weights.size() + 1, 0);
+  for (std::size_t layer = 0; layer < weights.size(); ++layer) sum[layer + 1] = sum[layer] + weights[layer];
+  const auto count = static_cast<std::size_t>(layers);
+  // heaviest[s][i]: the lightest possible heaviest stage when the layers from i on make s + 1 stages.
+  std::vector<std::vector<std::int64_t>> heaviest(static_cast<std::size_t>(stages),
+                                                  std::vector<std::int64_t>(count + 1));
+  auto next_start = heaviest;
+  for (std::size_t first = 0; first < count; ++first) heaviest[0][first] = sum[count] - sum[first];
+  for (std::size_t more = 1; more < heaviest.size(); ++more) {
+    for (std::size_t first = 0; first + more < count; ++first) {
+      heaviest[more][first] = std::numeric_limits<std::int64_t>::max();
+      for (std::size_t next = first + 1; next + more <= count; ++next) {
+        const std::int64_t candidate = std::max(sum[next] - sum[first], heaviest[more - 1][next]);
+        if (candidate >= heaviest[more][first]) continue;
+        heaviest[more][first] = candidate;
+        next_start[more][first] = static_cast<std::int64_t>(next);
+      }
+    }
+  }
+  Cut cut{0};
+  for (std::size_t more = heaviest.size() - 1; more > 0; --more)
+    cut.push_back(next_start[more][static_cast<std::size_t>(cut.back())]);
+  return cut;
+}
+
+Cut parse_cut(const std::string& text, std::int64_t layers, int stages) {
+  check_counts(layers, stages);
+  const auto refuse = [&](const std::string& why) {
+    return bad_input(fmt::format("the cut \"{}\" {}", text, why),
+                     fmt::format("uniform, parameters, or {} ascending layer numbers from 1 to {} with commas between",
+                                 stages - 1, layers - 1),
+                     "change --cut or --stages");
+  };
+  Cut cut{0};
+  const char* next = text.data();
+  const char* const end = next + text.size();
+  while (next != end) {
+    std::int64_t first_layer = 0;
+    const auto [after, code] = std::from_chars(next, end, first_layer);
+    if (code != std::errc() || (after != end && *after != ',')) throw refuse("is not a list of numbers");
+    if (first_layer <= cut.back() || first_layer >= layers)
+      throw refuse(fmt::format("cuts before layer {}", first_layer));
+    cut.push_back(first_layer);
+    if (after != end && after + 1 == end) throw refuse("ends with a comma");
+    next = after == end ? end : after + 1;
+  }
+  if (cut.size() != static_cast<std::size_t>(stages)) throw refuse(fmt::format("makes {} stages", cut.size()));
+  return cut;
+}
+
+}  // namespace penstock

@@ -1,0 +1,125 @@
+#include <algorithm>
+
+#include "sim/play.h"
+
+namespace penstock {
+namespace {
+
+/// At `time` a rank takes `bytes`, or gives them back where they are negative.
+struct Change {
+  double time;
+  std::int64_t bytes;
+};
+
+bool earlier(const Change& a, const Change& b) { return a.time < b.time; }
+
+/// All that a rank takes and gives back in a step. Its own actions are in the order of time; the arrivals and
+/// departures of messages are nearly so, and are kept apart to be sorted and merged.
+class Ledger {
+ public:
+  Ledger(const Schedule& schedule, const Cost& cost, const Play& played, RankId rank)
+      : schedule_(schedule), cost_(cost), played_(played), rank_(rank) {
+    for (const Event& event : played.events[rank.index()]) enter(event);
+    std::stable_sort(messages_.begin(), messages_.end(), earlier);
+  }
+
+  [[nodiscard]] std::vector<MemorySample> samples() const {
+    std::vector<Change> changes(own_.size() + messages_.size());
+    std::merge(own_.begin(), own_.end(), messages_.begin(), messages_.end(), changes.begin(), earlier);
+    Bytes held = standing();
+    std::vector<MemorySample> samples{{{0}, held}};
+    for (const Change& change : changes) {
+      held.count += change.bytes;
+      // What happens at one instant counts once, after all of it: what one action lets go of, the next may take.
+      if (samples.back().time.count == change.time)
+        samples.back().bytes = held;
+      else
+        samples.push_back({{change.time}, held});
+    }
+    return samples;
+  }
+
+ private:
+  /// What the rank holds all the time.
+  [[nodiscard]] Bytes standing() const {
+    Bytes total;
+    for (std::size_t stage = 0; stage < cost_.stages.size(); ++stage) {
+      const auto& holders = schedule_.placement.holders[stage];
+      if (std::find(holders.begin(), holders.end(), rank_) == holders.end()) continue;
+      total += cost_.stages[stage].parameter;
+      if (!schedule_.forward_only) total += cost_.stages[stage].gradient + cost_.stages[stage].optimizer;
+    }
+    return total;
+  }
+
+  void enter(const Event& event) {
+    const Action& action = event.action;
+    const std::int64_t activation = cost_.stages[action.stage.index()].activation.count;
+    switch (action.kind) {
+      case ActionKind::Forward:
+        receive(played_.inputs, action, action.stage.value - 1, event.start);
+        own(event.start, activation);
+        if (schedule_.forward_only) own(event.end, -activation);
+        send(played_.inputs, event, action.stage.value + 1);
+        break;
+      case ActionKind::Backward:
+      case ActionKind::InputBackward:
+        receive(played_.gradients, action, action.stage.value + 1, event.end);
+        if (action.kind == ActionKind::Backward) own(event.end, -activation);
+        send(played_.gradients, event, action.stage.value - 1);
+        break;
+      case ActionKind::WeightBackward:
+        own(event.end, -activation);
+        break;
+      default:
+        break;
+    }
+  }
+
+  [[nodiscard]] bool elsewhere(std::int32_t stage, MicrobatchId microbatch) const {
+    return stage >= 0 && stage < schedule_.stages && played_.routes.rank_of(StageId{stage}, microbatch) != rank_;
+  }
+
+  /// What passes between two neighbouring stages.
+  [[nodiscard]] std::int64_t boundary(std::int32_t stage, std::int32_t neighbour) const {
+    return cost_.stages[static_cast<std::size_t>(std::min(stage, neighbour))].boundary.count;
+  }
+
+  void receive(const Arrivals& arrivals, const Action& action, std::int32_t from_stage, Milliseconds used) {
+    if (!elsewhere(from_stage, action.microbatch)) return;
+    const std::int64_t size = boundary(action.stage.value, from_stage);
+    message(arrivals.at(action.stage, action.microbatch), size);
+    own(used, -size);
+  }
+
+  void send(const Arrivals& arrivals, const Event& event, std::int32_t to_stage) {
+    const Action& action = event.action;
+    if (!elsewhere(to_stage, action.microbatch)) return;
+    const std::int64_t size = boundary(action.stage.value, to_stage);
+    const RankId to = played_.routes.rank_of(StageId{to_stage}, action.microbatch);
+    own(event.end, size);
+    message(arrivals.at(StageId{to_stage}, action.microbatch) - link_between(cost_, rank_, to).latency.count, -size);
+  }
+
+  void own(Milliseconds time, std::int64_t bytes) {
+    if (bytes != 0) own_.push_back({time.count, bytes});
+  }
+  void message(double time, std::int64_t bytes) {
+    if (bytes != 0) messages_.push_back({time, bytes});
+  }
+
+  const Schedule& schedule_;
+  const Cost& cost_;
+  const Play& played_;
+  RankId rank_;
+  std::vector<Change> own_;
+  std::vector<Change> messages_;
+};
+
+}  // namespace
+
+std::vector<MemorySample> memory_of(const Schedule& schedule, const Cost& cost, const Play& played, RankId rank) {
+  return Ledger(schedule, cost, played, rank).samples();
+}
+
+}  // namespace penstock

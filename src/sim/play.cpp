@@ -1,0 +1,174 @@
+#include "sim/play.h"
+
+#include <algorithm>
+
+#include "penstock/base/error.h"
+
+namespace penstock {
+namespace {
+
+/// One direction between two ranks, with the time at which it is free again.
+struct Link {
+  std::int32_t to = 0;
+  double latency = 0;
+  double bytes_per_millisecond = 0;
+  double free_at = 0;
+};
+
+/// Where a message goes: the stage that waits for it.
+struct Message {
+  std::int32_t from_rank = 0;
+  std::int32_t to_stage = 0;
+  MicrobatchId microbatch;
+  Bytes size;
+};
+
+/// Plays rank by rank, each as far as it gets. No queue of events in the order of time is needed: a link carries what
+/// one rank sends in that rank's own order, so that every time depends on earlier actions only, in whatever order the
+/// ranks are visited.
+class Player {
+ public:
+  Player(const Schedule& schedule, const Cost& cost)
+      : schedule_(schedule),
+        cost_(cost),
+        played_{std::vector<std::vector<Event>>(schedule.actions.size()), Routes(schedule),
+                Arrivals(cost.stages.size(), static_cast<std::size_t>(schedule.microbatches)),
+                Arrivals(cost.stages.size(), static_cast<std::size_t>(schedule.microbatches))},
+        next_(schedule.actions.size(), 0),
+        clock_(schedule.actions.size(), 0),
+        runnable_flag_(schedule.actions.size(), 1),
+        links_(schedule.actions.size()) {
+    for (std::int32_t rank = schedule.ranks(); rank-- > 0;) runnable_.push_back(rank);
+    for (const auto& actions : schedule.actions)
+      lowered_ = lowered_ || std::any_of(actions.begin(), actions.end(),
+                                         [](const Action& action) { return is_communication(action.kind); });
+    for (std::size_t rank = 0; rank < schedule.actions.size(); ++rank)
+      played_.events[rank].reserve(
+          static_cast<std::size_t>(std::count_if(schedule.actions[rank].begin(), schedule.actions[rank].end(),
+                                                 [](const Action& action) { return is_compute(action.kind); })));
+  }
+
+  Play run() && {
+    while (!runnable_.empty()) {
+      const std::int32_t rank = runnable_.back();
+      runnable_.pop_back();
+      runnable_flag_[static_cast<std::size_t>(rank)] = 0;
+      run_rank(rank);
+    }
+    for (std::size_t rank = 0; rank < next_.size(); ++rank)
+      check_invariant(next_[rank] == schedule_.actions[rank].size(), "a verified schedule came to a standstill");
+    return std::move(played_);
+  }
+
+ private:
+  void run_rank(std::int32_t rank) {
+    const auto& actions = schedule_.actions[static_cast<std::size_t>(rank)];
+    for (std::size_t& next = next_[static_cast<std::size_t>(rank)]; next < actions.size(); ++next) {
+      const Action& action = actions[next];
+      if (is_compute(action.kind)) {
+        const double ready = ready_time(action);
+        if (ready == Arrivals::never) return;
+        compute(rank, action, ready);
+      } else if (is_send(action.kind)) {
+        send(rank, action);
+      }
+    }
+  }
+
+  /// When the inputs of an action are there that come from another action; what it needs of its own rank's earlier
+  /// actions is there because the verifier says so.
+  [[nodiscard]] double ready_time(const Action& action) const {
+    switch (action.kind) {
+      case ActionKind::Forward:
+        return action.stage.value == 0 ? 0 : played_.inputs.at(action.stage, action.microbatch);
+      case ActionKind::Backward:
+      case ActionKind::InputBackward:
+        return played_.gradients.at(action.stage, action.microbatch);
+      default:
+        return 0;
+    }
+  }
+
+  [[nodiscard]] double duration(const Action& action) const {
+    const StageCost& stage = cost_.stages[action.stage.index()];
+    switch (action.kind) {
+      case ActionKind::Forward:
+        return stage.forward.count;
+      case ActionKind::InputBackward:
+        return stage.input_backward.count;
+      case ActionKind::WeightBackward:
+        return stage.weight_backward.count;
+      default:
+        return stage.input_backward.count + stage.weight_backward.count;
+    }
+  }
+
+  void compute(std::int32_t rank, const Action& action, double ready) {
+    double& clock = clock_[static_cast<std::size_t>(rank)];
+    const double start = std::max(clock, ready);
+    clock = start + duration(action);
+    played_.events[static_cast<std::size_t>(rank)].push_back({action, {start}, {clock}});
+    if (action.kind == ActionKind::WeightBackward) return;
+    if (action.kind == ActionKind::Forward && action.stage.value + 1 == schedule_.stages) {
+      played_.gradients.at(action.stage, action.microbatch) =
+          clock;  // the loss, on the same rank and next in its order
+      return;
+    }
+    const std::int32_t to_stage = action.stage.value + (action.kind == ActionKind::Forward ? 1 : -1);
+    if (to_stage < 0) return;
+    if (played_.routes.rank_of(StageId{to_stage}, action.microbatch).value == rank)
+      arrive(rank, to_stage, action.kind == ActionKind::Forward, action.microbatch, clock);
+    else if (!lowered_)
+      transmit(rank, to_stage, action.kind == ActionKind::Forward, action.microbatch);
+  }
+
+  void send(std::int32_t rank, const Action& action) {
+    const bool forward = action.kind == ActionKind::SendForward;
+    transmit(rank, action.stage.value + (forward ? 1 : -1), forward, action.microbatch);
+  }
+
+  /// Sends at the rank's present time.
+  void transmit(std::int32_t rank, std::int32_t to_stage, bool forward, MicrobatchId microbatch) {
+    const std::int32_t to = played_.routes.rank_of(StageId{to_stage}, microbatch).value;
+    Link& link = link_to(rank, to);
+    const StageCost& boundary_owner = cost_.stages[static_cast<std::size_t>(forward ? to_stage - 1 : to_stage)];
+    const double start = std::max(clock_[static_cast<std::size_t>(rank)], link.free_at);
+    link.free_at = start + static_cast<double>(boundary_owner.boundary.count) / link.bytes_per_millisecond;
+    arrive(to, to_stage, forward, microbatch, link.free_at + link.latency);
+  }
+
+  void arrive(std::int32_t rank, std::int32_t stage, bool forward, MicrobatchId microbatch, double time) {
+    (forward ? played_.inputs : played_.gradients).at(StageId{stage}, microbatch) = time;
+    if (runnable_flag_[static_cast<std::size_t>(rank)] != 0) return;
+    const auto& actions = schedule_.actions[static_cast<std::size_t>(rank)];
+    const std::size_t next = next_[static_cast<std::size_t>(rank)];
+    if (next == actions.size() || actions[next].microbatch != microbatch || actions[next].stage.value != stage) return;
+    runnable_flag_[static_cast<std::size_t>(rank)] = 1;
+    runnable_.push_back(rank);
+  }
+
+  /// A rank sends to few others, so that looking through them beats a map.
+  Link& link_to(std::int32_t from, std::int32_t to) {
+    auto& links = links_[static_cast<std::size_t>(from)];
+    for (Link& link : links)
+      if (link.to == to) return link;
+    const LinkCost& link = link_between(cost_, RankId{from}, RankId{to});
+    return links.emplace_back(Link{to, link.latency.count, link.bytes_per_millisecond, 0});
+  }
+
+  const Schedule& schedule_;
+  const Cost& cost_;
+  bool lowered_ = false;
+  Play played_;
+  std::vector<std::size_t> next_;  ///< by rank, the position in its actions
+  std::vector<double> clock_;      ///< by rank, when it is free
+  std::vector<std::int32_t> runnable_;
+  std::vector<char> runnable_flag_;
+  std::vector<std::vector<Link>> links_;  ///< by sender
+};
+
+}  // namespace
+
+Play play(const Schedule& schedule, const Cost& cost) { return Player(schedule, cost).run(); }
+
+}  // namespace penstock

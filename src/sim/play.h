@@ -1,0 +1,51 @@
+/// \file
+/// The times of a play: when every action ran and when every message was there.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "penstock/cost/cost.h"
+#include "penstock/schedule/routes.h"
+#include "penstock/schedule/schedule.h"
+#include "penstock/timeline/timeline.h"
+
+namespace penstock {
+
+/// One time for each stage and microbatch; `never` where it has not come.
+class Arrivals {
+ public:
+  static constexpr double never = -1;
+
+  Arrivals(std::size_t stages, std::size_t microbatches)
+      : microbatches_(microbatches), times_(stages * microbatches, never) {}
+
+  [[nodiscard]] double& at(StageId stage, MicrobatchId microbatch) {
+    return times_[stage.index() * microbatches_ + microbatch.index()];
+  }
+  [[nodiscard]] double at(StageId stage, MicrobatchId microbatch) const {
+    return times_[stage.index() * microbatches_ + microbatch.index()];
+  }
+
+ private:
+  std::size_t microbatches_;
+  std::vector<double> times_;
+};
+
+/// A whole step, played.
+struct Play {
+  std::vector<std::vector<Event>> events;  ///< by rank, compute actions only
+  Routes routes;
+  Arrivals inputs;     ///< when the input of a stage is on its rank; stage 0 has its own at 0
+  Arrivals gradients;  ///< when the gradient of a stage's output is on its rank
+};
+
+/// Plays the schedule, which is verified, with costs that fit to it.
+[[nodiscard]] Play play(const Schedule& schedule, const Cost& cost);
+
+/// A rank's memory over time.
+[[nodiscard]] std::vector<MemorySample> memory_of(const Schedule& schedule, const Cost& cost, const Play& played,
+                                                  RankId rank);
+
+}  // namespace penstock

@@ -1,0 +1,39 @@
+#include "penstock/sim/simulate.h"
+
+#include <fmt/format.h>
+
+#include "penstock/base/error.h"
+
+#include "sim/play.h"
+
+namespace penstock {
+namespace {
+
+void require_fit(const Schedule& schedule, const Cost& cost) {
+  validate(cost);
+  if (cost.stages.size() != static_cast<std::size_t>(schedule.stages))
+    throw bad_input(fmt::format("a cost of {} stages", cost.stages.size()),
+                    fmt::format("the {} stages of the schedule", schedule.stages), "give one entry for each stage");
+  for (const auto& [pair, link] : cost.links)
+    if (pair.first.value >= schedule.ranks() || pair.second.value >= schedule.ranks())
+      throw bad_input(fmt::format("a link from rank {} to rank {}", pair.first.value, pair.second.value),
+                      fmt::format("ranks 0 to {}", schedule.ranks() - 1), "remove the link or use more ranks");
+  if (!cost.memory_caps.empty() && cost.memory_caps.size() != schedule.actions.size())
+    throw bad_input(fmt::format("memory caps for {} ranks", cost.memory_caps.size()),
+                    fmt::format("one for each of {} ranks", schedule.ranks()), "correct memory_cap_bytes");
+}
+
+}  // namespace
+
+Timeline simulate(const VerifiedSchedule& schedule, const Cost& cost, const SimulationOptions& options) {
+  require_fit(schedule.get(), cost);
+  Play played = play(schedule.get(), cost);
+  Timeline timeline;
+  if (options.record_memory)
+    for (std::int32_t rank = 0; rank < schedule->ranks(); ++rank)
+      timeline.memory.push_back(memory_of(schedule.get(), cost, played, RankId{rank}));
+  timeline.ranks = std::move(played.events);
+  return timeline;
+}
+
+}  // namespace penstock

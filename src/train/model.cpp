@@ -1,0 +1,174 @@
+#include "train/model.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include <c10/core/Device.h>
+#include <c10/util/Exception.h>
+
+#include "penstock/base/error.h"
+#include "penstock/base/file.h"
+#include "penstock/nn/networks.h"
+#include "penstock/schedule/generators.h"
+
+namespace penstock {
+namespace {
+
+constexpr int notes_version = 1;
+
+bool is_image(const DataDescription& data) { return data.kind == DataKind::Images; }
+
+void check_kind(const TrainSettings& settings, const DataDescription& data, bool wants_images) {
+  if (is_image(data) != wants_images)
+    throw bad_input(fmt::format("--model {} with {} data", settings.model, is_image(data) ? "image" : "token"),
+                    wants_images ? "IDX images and labels" : "text or token files",
+                    wants_images ? "use --model gpt, or name IDX files" : "use --model mlp or convnet");
+}
+
+at::Device parse_device(const std::string& name) {
+  try {
+    const at::Device device(name);
+    if (device.is_cpu() || at::globalContext().hasCUDA()) return device;
+  } catch (const c10::Error&) {
+    throw bad_input(fmt::format("device \"{}\"", name), "cpu, or cuda:0 and so on", "change --devices");
+  }
+  throw bad_input(fmt::format("device \"{}\", which this libtorch cannot drive", name), "cpu",
+                  "change --devices, or build with a libtorch for that device");
+}
+
+// The settings that make one network another. Everything else may change from start to start.
+nlohmann::json network_settings(const TrainSettings& settings) {
+  return {{"model", settings.model},        {"layers", settings.layers},   {"width", settings.width},
+          {"heads", settings.heads},        {"context", settings.context}, {"tied-head", settings.tied_head},
+          {"optimizer", settings.optimizer}};
+}
+
+nlohmann::json description_json(const DataDescription& data) {
+  return {{"kind", static_cast<int>(data.kind)},
+          {"vocabulary", data.vocabulary},
+          {"channels", data.channels},
+          {"rows", data.rows},
+          {"columns", data.columns},
+          {"classes", data.classes}};
+}
+
+}  // namespace
+
+Network make_network(const TrainSettings& settings, const DataDescription& data) {
+  if (settings.model == "gpt") {
+    check_kind(settings, data, false);
+    GptSettings gpt;
+    gpt.vocabulary = data.vocabulary;
+    gpt.layers = settings.layers;
+    gpt.width = settings.width;
+    gpt.heads = settings.heads;
+    gpt.context = settings.context;
+    gpt.dropout = settings.dropout;
+    gpt.tied_head = settings.tied_head;
+    return make_gpt(gpt);
+  }
+  check_kind(settings, data, true);
+  if (settings.model == "mlp")
+    return make_mlp(
+        {data.channels * data.rows * data.columns, settings.layers, settings.width, data.classes, settings.dropout});
+  ConvnetSettings convnet;
+  convnet.channels = data.channels;
+  convnet.rows = data.rows;
+  convnet.columns = data.columns;
+  convnet.layers = settings.layers;
+  convnet.width = settings.width;
+  // Eight channels a group, or one group where the width does not divide.
+  convnet.groups = settings.width % 8 == 0 ? settings.width / 8 : 1;
+  convnet.classes = data.classes;
+  convnet.dropout = settings.dropout;
+  return make_convnet(convnet);
+}
+
+VerifiedSchedule make_run_schedule(const TrainSettings& settings) {
+  if (!settings.schedule.ends_with(".csv"))
+    return verify(make_schedule(settings.schedule, settings.stages, settings.microbatches));
+  Schedule schedule = parse_schedule(read_file(settings.schedule));
+  if (schedule.stages != settings.stages || schedule.microbatches != settings.microbatches)
+    throw bad_input(
+        fmt::format("{} has {} stages and {} microbatches", settings.schedule, schedule.stages, schedule.microbatches),
+        fmt::format("--stages {} and --microbatches {}", settings.stages, settings.microbatches),
+        "give the schedule's own numbers");
+  return verify(std::move(schedule));
+}
+
+PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Network& network) {
+  PipelineSettings pipeline;
+  const auto layers = static_cast<std::int64_t>(network.layers.size());
+  if (settings.cut == "uniform") {
+    pipeline.cut = uniform_cut(layers, settings.stages);
+  } else if (settings.cut == "parameters") {
+    pipeline.cut = balanced_cut(parameter_counts(network), settings.stages);
+  } else {
+    pipeline.cut = parse_cut(settings.cut, layers, settings.stages);
+  }
+  for (const std::string& device : settings.devices) pipeline.devices.push_back(parse_device(device));
+  pipeline.threads_per_rank = settings.threads_per_rank;
+  pipeline.seed = settings.seed;
+  pipeline.optimizer = {settings.optimizer, settings.weight_decay, settings.momentum,
+                        settings.beta1,     settings.beta2,        settings.epsilon};
+  pipeline.clip_norm = settings.clip;
+  return pipeline;
+}
+
+std::string to_json(const CheckpointNotes& notes) {
+  return nlohmann::json{{"penstock", notes_version},
+                        {"updates", notes.updates},
+                        {"network", network_settings(notes.settings)},
+                        {"data", description_json(notes.data)}}
+      .dump();
+}
+
+CheckpointNotes parse_notes(const std::string& text) {
+  try {
+    const nlohmann::json json = nlohmann::json::parse(text);
+    CheckpointNotes notes;
+    if (json.at("penstock").get<int>() != notes_version) throw bad_input("", "", "");
+    notes.updates = json.at("updates").get<std::int64_t>();
+    const nlohmann::json& network = json.at("network");
+    network.at("model").get_to(notes.settings.model);
+    network.at("layers").get_to(notes.settings.layers);
+    network.at("width").get_to(notes.settings.width);
+    network.at("heads").get_to(notes.settings.heads);
+    network.at("context").get_to(notes.settings.context);
+    network.at("tied-head").get_to(notes.settings.tied_head);
+    network.at("optimizer").get_to(notes.settings.optimizer);
+    const nlohmann::json& data = json.at("data");
+    notes.data.kind = static_cast<DataKind>(data.at("kind").get<int>());
+    data.at("vocabulary").get_to(notes.data.vocabulary);
+    data.at("channels").get_to(notes.data.channels);
+    data.at("rows").get_to(notes.data.rows);
+    data.at("columns").get_to(notes.data.columns);
+    data.at("classes").get_to(notes.data.classes);
+    return notes;
+  } catch (const std::exception&) {
+    throw bad_input("a checkpoint whose notes are not those of a penstock run",
+                    fmt::format("notes of version {}", notes_version),
+                    "use a checkpoint that penstock train has written");
+  }
+}
+
+void check_same_network(const CheckpointNotes& saved, const TrainSettings& settings, const DataDescription& data) {
+  const nlohmann::json was = network_settings(saved.settings);
+  const nlohmann::json is = network_settings(settings);
+  for (const auto& [name, value] : was.items()) {
+    if (is.at(name) != value)
+      throw bad_input(fmt::format("--{} is {}, the checkpoint's is {}", name, is.at(name).dump(), value.dump()),
+                      "the network of the checkpoint", fmt::format("drop --{} or choose another --out", name));
+  }
+  const nlohmann::json then = description_json(saved.data);
+  const nlohmann::json now = description_json(data);
+  for (const auto& [name, value] : then.items()) {
+    if (now.at(name) != value)
+      throw bad_input(
+          fmt::format("the data's {} is {}, the checkpoint's is {}", name, now.at(name).dump(), value.dump()),
+          "data of the same form", "resume with the run's own data or choose another --out");
+  }
+}
+
+}  // namespace penstock

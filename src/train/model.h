@@ -1,0 +1,38 @@
+// From settings and a description of the data to a network, and how a checkpoint tells which network it is of.
+#pragma once
+
+#include <string>
+
+#include "penstock/data/dataset.h"
+#include "penstock/nn/layer.h"
+#include "penstock/schedule/verify.h"
+#include "penstock/train/pipeline.h"
+#include "penstock/train/settings.h"
+
+namespace penstock {
+
+// Throws Error (BadInput) where model and data do not fit.
+[[nodiscard]] Network make_network(const TrainSettings& settings, const DataDescription& data);
+
+[[nodiscard]] VerifiedSchedule make_run_schedule(const TrainSettings& settings);
+
+[[nodiscard]] PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Network& network);
+
+// What a checkpoint keeps beside its tensors.
+struct CheckpointNotes {
+  TrainSettings settings;  // only what defines the network is compared
+  DataDescription data;
+  std::int64_t updates = 0;
+};
+[[nodiscard]] std::string to_json(const CheckpointNotes& notes);
+// Throws Error (BadInput) where the text is not penstock's.
+[[nodiscard]] CheckpointNotes parse_notes(const std::string& json);
+
+// The mean loss of a dataset's samples, `batch` at a time.
+[[nodiscard]] double mean_loss(Pipeline& pipeline, const Dataset& dataset, const std::vector<std::int64_t>& samples,
+                               std::int64_t batch);
+
+// Throws Error (BadInput) that names the first setting of the network that differs.
+void check_same_network(const CheckpointNotes& saved, const TrainSettings& settings, const DataDescription& data);
+
+}  // namespace penstock

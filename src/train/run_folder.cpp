@@ -1,0 +1,103 @@
+#include "train/run_folder.h"
+
+#include <cerrno>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <sys/file.h>
+#include <system_error>
+#include <unistd.h>
+
+#include "penstock/base/error.h"
+#include "penstock/base/file.h"
+
+namespace penstock {
+namespace {
+
+namespace fs = std::filesystem;
+
+fs::path metrics_file(const fs::path& out) { return out / "metrics.jsonl"; }
+
+bool holds_run(const fs::path& out) {
+  return fs::exists(RunFolder::config(out)) || fs::exists(metrics_file(out)) || fs::exists(out / "checkpoints");
+}
+
+std::string line_of(const StepMetrics& metrics) {
+  // The ordered kind keeps the step in front; nlohmann prints doubles so that they read back to the same bits.
+  nlohmann::ordered_json line{{"step", metrics.step},
+                              {"loss", metrics.loss},
+                              {"step_ms", metrics.step_time.count},
+                              {"tokens_per_s", metrics.tokens_per_s},
+                              {"utilisation", metrics.utilisation},
+                              {"learning_rate", metrics.learning_rate},
+                              {"grad_norm", metrics.gradient_norm}};
+  if (metrics.held_out_loss) line["held_out_loss"] = *metrics.held_out_loss;
+  return line.dump() + '\n';
+}
+
+// The lines of the first `first_step` updates. A last line that a kill has torn is dropped with the rest.
+std::string lines_until(const std::string& text, std::int64_t first_step) {
+  std::string kept;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) break;
+    if (json["step"].get<std::int64_t>() > first_step) break;
+    kept += line + '\n';
+  }
+  return kept;
+}
+
+[[noreturn]] void throw_errno(const std::string& what, const fs::path& path) {
+  throw run_failed(fmt::format("cannot {} {}: {}", what, path.string(), std::generic_category().message(errno)),
+                   "a place that can be written", "check the path, its permissions and the space left");
+}
+
+}  // namespace
+
+RunFolder::RunFolder(fs::path out, bool resume) : out_(std::move(out)) {
+  std::error_code ignored;
+  if (fs::exists(out_, ignored) && !fs::is_directory(out_, ignored))
+    throw bad_input(fmt::format("--out {} is a file", out_.string()), "a folder", "choose another --out");
+  if (!resume && holds_run(out_))
+    throw bad_input(fmt::format("--out {} holds another run", out_.string()), "a new or empty folder",
+                    "choose another --out, or go on with that run with --resume");
+}
+
+RunFolder::~RunFolder() {
+  if (metrics_ >= 0) ::close(metrics_);
+  if (lock_ >= 0) ::close(lock_);
+}
+
+void RunFolder::open(const TrainSettings& resolved, std::int64_t first_step) {
+  std::error_code failure;
+  fs::create_directories(out_, failure);
+  if (failure)
+    throw bad_input(fmt::format("cannot make --out {}: {}", out_.string(), failure.message()),
+                    "a folder that can be made", "choose another --out");
+  const fs::path lock_file = out_ / ".lock";
+  lock_ = ::open(lock_file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (lock_ < 0) throw_errno("create", lock_file);
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0)
+    throw bad_input(fmt::format("another process trains in {}", out_.string()), "a folder of one's own",
+                    "wait for it, stop it, or choose another --out");
+  const fs::path metrics = metrics_file(out_);
+  if (fs::exists(metrics)) write_file_atomically(metrics, lines_until(read_file(metrics), first_step));
+  write_file_atomically(config(out_), to_toml(resolved));
+  metrics_ = ::open(metrics.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (metrics_ < 0) throw_errno("create", metrics);
+}
+
+void RunFolder::append(const StepMetrics& metrics) {
+  // One write a line: a kill leaves whole lines.
+  const std::string line = line_of(metrics);
+  if (::write(metrics_, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
+    throw_errno("write", metrics_file(out_));
+}
+
+void RunFolder::sync_metrics() {
+  if (::fsync(metrics_) != 0) throw_errno("sync", metrics_file(out_));
+}
+
+}  // namespace penstock

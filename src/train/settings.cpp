@@ -1,0 +1,226 @@
+#include "penstock/train/settings.h"
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <limits>
+#include <numeric>
+#include <optional>
+#include <toml++/toml.h>
+#include <type_traits>
+
+#include "penstock/base/error.h"
+#include "penstock/base/file.h"
+
+namespace penstock {
+namespace {
+
+// How many letters have to change to make one word out of the other.
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t replace = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replace});
+    }
+  }
+  return row.back();
+}
+
+std::string nearest_name(std::string_view unknown) {
+  std::string nearest;
+  auto least = std::numeric_limits<std::size_t>::max();
+  const TrainSettings settings;
+  visit_settings(settings, [&](SettingGroup, const char* name, const auto&, const char*) {
+    const std::size_t distance = edit_distance(unknown, name);
+    if (distance < least) {
+      least = distance;
+      nearest = name;
+    }
+  });
+  return nearest;
+}
+
+template <class Value>
+constexpr const char* type_name() {
+  if constexpr (std::same_as<Value, bool>) return "true or false";
+  if constexpr (std::integral<Value>) return "a whole number";
+  if constexpr (std::floating_point<Value>) return "a number";
+  if constexpr (std::same_as<Value, std::string>) return "a text in quotes";
+  return "a list of texts";
+}
+
+// No value where the node is of another type.
+template <class Value>
+std::optional<Value> read_node(const toml::node& node) {
+  if constexpr (std::same_as<Value, std::vector<std::string>>) {
+    if (const auto text = node.value_exact<std::string>()) return Value{*text};
+    const toml::array* list = node.as_array();
+    if (list == nullptr) return std::nullopt;
+    Value values;
+    for (const toml::node& element : *list) {
+      const auto text = element.value_exact<std::string>();
+      if (!text) return std::nullopt;
+      values.push_back(*text);
+    }
+    return values;
+  } else if constexpr (std::floating_point<Value>) {
+    return node.value<double>();
+  } else if constexpr (std::integral<Value> && !std::same_as<Value, bool>) {
+    const auto number = node.value_exact<std::int64_t>();
+    if (!number || !std::in_range<Value>(*number)) return std::nullopt;
+    return static_cast<Value>(*number);
+  } else {
+    return node.value_exact<Value>();
+  }
+}
+
+std::string quoted(const std::string& text) {
+  std::string result = "\"";
+  for (const char letter : text) {
+    if (letter == '"' || letter == '\\') result += '\\';
+    if (static_cast<unsigned char>(letter) < 0x20) {
+      result += fmt::format("\\u{:04x}", static_cast<unsigned>(letter));
+    } else {
+      result += letter;
+    }
+  }
+  return result + '"';
+}
+
+std::string toml_value(bool value) { return value ? "true" : "false"; }
+std::string toml_value(std::integral auto value) { return fmt::format("{}", value); }
+std::string toml_value(double value) {
+  const std::string text = fmt::format("{}", value);
+  return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
+}
+std::string toml_value(const std::string& value) { return quoted(value); }
+std::string toml_value(const std::vector<std::string>& values) {
+  std::vector<std::string> elements;
+  std::transform(values.begin(), values.end(), std::back_inserter(elements), quoted);
+  return fmt::format("[{}]", fmt::join(elements, ", "));
+}
+
+const char* heading(SettingGroup group) {
+  switch (group) {
+    case SettingGroup::Data:
+      return "What is learned from";
+    case SettingGroup::Network:
+      return "The network";
+    case SettingGroup::Pipeline:
+      return "How it is cut and scheduled";
+    case SettingGroup::Training:
+      return "How it is trained";
+    case SettingGroup::Run:
+      return "What is kept and told";
+  }
+  return "";
+}
+
+void check_at_least(const char* name, double value, double least) {
+  if (!(value >= least))
+    throw bad_input(fmt::format("--{} is {}", name, value), fmt::format("at least {}", least),
+                    fmt::format("raise --{}", name));
+}
+
+void check_share(const char* name, double value) {
+  if (!(value >= 0 && value < 1))
+    throw bad_input(fmt::format("--{} is {}", name, value), "a number in [0, 1)", fmt::format("change --{}", name));
+}
+
+void check_one_of(const char* name, const std::string& value, const std::vector<std::string>& known) {
+  if (std::find(known.begin(), known.end(), value) == known.end())
+    throw bad_input(fmt::format("--{} is \"{}\"", name, value), fmt::format("one of {}", fmt::join(known, ", ")),
+                    fmt::format("change --{}", name));
+}
+
+}  // namespace
+
+void apply_toml(TrainSettings& settings, const std::filesystem::path& file) {
+  toml::table table;
+  try {
+    table = toml::parse(read_file(file), file.string());
+  } catch (const toml::parse_error& error) {
+    throw bad_input(
+        fmt::format("{} line {} is not TOML: {}", file.string(), error.source().begin.line, error.description()),
+        "lines like: stages = 4", "mend the line");
+  }
+  for (const auto& [key, node] : table) {
+    const std::string where = fmt::format("{} line {}", file.string(), node.source().begin.line);
+    bool known = false;
+    visit_settings(settings, [&](SettingGroup, const char* name, auto& value, const char*) {
+      if (key.str() != name) return;
+      known = true;
+      using Value = std::remove_cvref_t<decltype(value)>;
+      auto read = read_node<Value>(node);
+      if (!read)
+        throw bad_input(fmt::format("{}: {} is of another type", where, name), type_name<Value>(),
+                        fmt::format("write it like: {} = {}", name, toml_value(value)));
+      value = std::move(*read);
+    });
+    if (!known)
+      throw bad_input(fmt::format("{}: unknown key \"{}\"", where, key.str()), "a setting of penstock train",
+                      fmt::format("did you mean \"{}\"? (penstock train --help lists all)", nearest_name(key.str())));
+  }
+}
+
+std::string to_toml(const TrainSettings& settings) {
+  std::string text;
+  std::optional<SettingGroup> last;
+  visit_settings(settings, [&](SettingGroup group, const std::string& name, const auto& value, const char* meaning) {
+    if (name == "out" || name == "resume") return;
+    if (last != group) text += fmt::format("{}# {}\n", text.empty() ? "" : "\n", heading(group));
+    last = group;
+    text += fmt::format("{} = {}  # {}\n", name, toml_value(value), meaning);
+  });
+  return text;
+}
+
+void check_settings(const TrainSettings& settings) {
+  if (settings.data.empty()) throw bad_input("no --data", "a file or a folder", "name one with --data");
+  if (settings.out.empty()) throw bad_input("no --out", "a folder for the run", "name one with --out");
+  check_one_of("model", settings.model, {"gpt", "mlp", "convnet"});
+  check_one_of("data-kind", settings.data_kind, {"auto", "text", "tokens16", "tokens32", "images"});
+  check_one_of("optimizer", settings.optimizer, {"adamw", "sgd"});
+  check_share("held-out", settings.held_out);
+  check_share("dropout", settings.dropout);
+  check_share("momentum", settings.momentum);
+  check_share("beta1", settings.beta1);
+  check_share("beta2", settings.beta2);
+  for (const auto& [name, value] : {std::pair<const char*, std::int64_t>{"context", settings.context},
+                                    {"layers", settings.layers},
+                                    {"width", settings.width},
+                                    {"heads", settings.heads},
+                                    {"stages", settings.stages},
+                                    {"microbatches", settings.microbatches},
+                                    {"batch", settings.batch},
+                                    {"steps", settings.steps},
+                                    {"eval-samples", settings.eval_samples},
+                                    {"keep", settings.keep}})
+    check_at_least(name, static_cast<double>(value), 1);
+  for (const auto& [name, value] : {std::pair<const char*, double>{"threads-per-rank", settings.threads_per_rank},
+                                    {"learning-rate", settings.learning_rate},
+                                    {"warmup", static_cast<double>(settings.warmup)},
+                                    {"final-learning-rate", settings.final_learning_rate},
+                                    {"weight-decay", settings.weight_decay},
+                                    {"clip", settings.clip},
+                                    {"eval-every", static_cast<double>(settings.eval_every)},
+                                    {"checkpoint-every", static_cast<double>(settings.checkpoint_every)}})
+    check_at_least(name, value, 0);
+  if (!(settings.epsilon > 0))
+    throw bad_input(fmt::format("--epsilon is {}", settings.epsilon), "more than 0", "raise it");
+  if (settings.microbatches > settings.batch)
+    throw bad_input(fmt::format("{} microbatches of a batch of {}", settings.microbatches, settings.batch),
+                    "at least one sample a microbatch", "lower --microbatches or raise --batch");
+  if (settings.model == "gpt" && settings.width % settings.heads != 0)
+    throw bad_input(fmt::format("{} heads do not divide the width {}", settings.heads, settings.width),
+                    "a width that is a multiple of the heads", "change --heads or --width");
+}
+
+}  // namespace penstock

@@ -1,0 +1,225 @@
+#include "penstock/train/train.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fmt/format.h>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include <ATen/ATen.h>
+
+#include "penstock/base/clock.h"
+#include "penstock/base/error.h"
+#include "penstock/base/file.h"
+#include "penstock/checkpoint/checkpoint.h"
+#include "penstock/data/bigram.h"
+#include "penstock/data/dataset.h"
+#include "penstock/data/order.h"
+#include "penstock/report/trace.h"
+
+#include "train/model.h"
+#include "train/run_folder.h"
+
+namespace penstock {
+namespace {
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+DataSettings data_settings(const TrainSettings& settings) {
+  return {{settings.data.begin(), settings.data.end()}, settings.data_kind, settings.context, settings.held_out};
+}
+
+// The run while it goes on: what `train` would else hand around from step to step.
+class Run {
+ public:
+  Run(const TrainSettings& settings, const TrainObserver& observer)
+      : settings_(settings), observer_(observer), folder_(settings.out, settings.resume) {}
+
+  TrainResult operator()();
+
+ private:
+  void note(const std::string& text) const {
+    if (observer_.on_note) observer_.on_note(text);
+  }
+  [[nodiscard]] std::optional<CheckpointReader> find_checkpoint() const;
+  void announce(const Network& network);
+  void train_step(std::int64_t step);
+  void save(std::int64_t step);
+  [[nodiscard]] double held_out_loss();
+  [[nodiscard]] bool due(std::int64_t done, std::int64_t every) const { return every > 0 && done % every == 0; }
+  [[nodiscard]] TrainResult finish(std::int64_t step, bool interrupted);
+
+  TrainSettings settings_;
+  const TrainObserver& observer_;
+  RunFolder folder_;
+  SteadyClock clock_;
+  Data data_;
+  std::optional<Pipeline> pipeline_;
+  LearningRate learning_rate_;
+  std::int64_t first_step_ = 0;
+  std::int64_t saved_step_ = -1;
+  std::vector<double> step_ms_;
+  double last_loss_ = std::numeric_limits<double>::quiet_NaN();
+  Timeline last_timeline_;
+};
+
+TrainResult Run::operator()() {
+  // Everything that can be refused is refused before anything is written.
+  data_ = open_data(data_settings(settings_));
+  Network network = make_network(settings_, data_.description);
+  PipelineSettings pipeline_settings = make_pipeline_settings(settings_, network);
+  const VerifiedSchedule schedule = make_run_schedule(settings_);
+  const std::optional<CheckpointReader> checkpoint = find_checkpoint();
+  std::int64_t updates = 0;
+  if (checkpoint) {
+    const CheckpointNotes notes = parse_notes(checkpoint->metadata());
+    check_same_network(notes, settings_, data_.description);
+    first_step_ = saved_step_ = checkpoint->step();
+    updates = notes.updates;
+  }
+  const Network described = network;
+  pipeline_.emplace(std::move(network), schedule, std::move(pipeline_settings));
+  if (checkpoint) pipeline_->load(*checkpoint, updates);
+  settings_.threads_per_rank = pipeline_->threads_per_rank();
+  learning_rate_ = {settings_.learning_rate, settings_.warmup, settings_.steps, settings_.final_learning_rate};
+  folder_.open(settings_, first_step_);
+  announce(described);
+  pipeline_->begin_accounting();
+  std::int64_t step = first_step_;
+  bool interrupted = false;
+  while (step < settings_.steps && !interrupted) {
+    train_step(step++);
+    interrupted = observer_.should_stop && observer_.should_stop();
+    if (due(step, settings_.checkpoint_every) || step == settings_.steps || interrupted) save(step);
+  }
+  return finish(step, interrupted);
+}
+
+std::optional<CheckpointReader> Run::find_checkpoint() const {
+  if (!settings_.resume) return std::nullopt;
+  std::vector<SkippedCheckpoint> skipped;
+  const auto latest = latest_whole_checkpoint(folder_.checkpoints(), &skipped);
+  for (const SkippedCheckpoint& checkpoint : skipped)
+    note(fmt::format("skipped {}: {}", checkpoint.path.string(), checkpoint.reason));
+  if (!latest) {
+    note("there is no whole checkpoint yet: training starts from the beginning");
+    return std::nullopt;
+  }
+  note(fmt::format("resuming after step {} from {}", latest->step, latest->path.string()));
+  return std::optional<CheckpointReader>(std::in_place, *latest);
+}
+
+void Run::announce(const Network& network) {
+  if (!observer_.on_start) return;
+  TrainStart start;
+  start.layers = static_cast<std::int64_t>(network.layers.size());
+  for (const StageReport& stage : pipeline_->report()) start.parameters += stage.parameters;
+  start.train_samples = data_.train->size();
+  start.held_out_samples = data_.held_out ? data_.held_out->size() : 0;
+  start.ranks = pipeline_->ranks();
+  start.threads_per_rank = pipeline_->threads_per_rank();
+  start.first_step = first_step_;
+  start.steps = settings_.steps;
+  observer_.on_start(start);
+}
+
+void Run::train_step(std::int64_t step) {
+  const Batch batch = data_.train->batch(samples_of_step(data_.train->size(), step, settings_.batch, settings_.seed));
+  const double rate = learning_rate_.at(step);
+  const Milliseconds start = clock_.now();
+  StepResult result = pipeline_->step(batch.input, batch.target, step, rate);
+  StepMetrics metrics;
+  metrics.step = step + 1;
+  metrics.loss = result.loss;
+  metrics.step_time = clock_.now() - start;
+  metrics.tokens_per_s = result.weight * 1000 / metrics.step_time.count;
+  metrics.utilisation = utilisation(result.timeline);
+  metrics.learning_rate = rate;
+  metrics.gradient_norm = result.gradient_norm;
+  if (due(metrics.step, settings_.eval_every) && metrics.step != settings_.steps && data_.held_out)
+    metrics.held_out_loss = held_out_loss();
+  last_loss_ = result.loss;
+  last_timeline_ = std::move(result.timeline);
+  step_ms_.push_back(metrics.step_time.count);
+  folder_.append(metrics);
+  if (observer_.on_step) observer_.on_step(metrics);
+}
+
+void Run::save(std::int64_t step) {
+  // The metrics of a step are on the disk before the checkpoint that has seen it.
+  folder_.sync_metrics();
+  CheckpointWriter writer(folder_.checkpoints(), step);
+  pipeline_->save(writer);
+  writer.commit(to_json({settings_, data_.description, step}));
+  saved_step_ = step;
+  keep_newest_checkpoints(folder_.checkpoints(), settings_.keep);
+}
+
+double Run::held_out_loss() {
+  return mean_loss(*pipeline_, *data_.held_out, evenly_spaced_samples(data_.held_out->size(), settings_.eval_samples),
+                   settings_.batch);
+}
+
+TrainResult Run::finish(std::int64_t step, bool interrupted) {
+  TrainResult result;
+  result.step = saved_step_;
+  result.interrupted = interrupted;
+  result.loss = last_loss_;
+  result.median_step_time = {median(step_ms_)};
+  const double tokens = data_.description.kind == DataKind::Images
+                            ? static_cast<double>(settings_.batch)
+                            : static_cast<double>(settings_.batch * settings_.context);
+  if (result.median_step_time.count > 0) result.tokens_per_s = tokens * 1000 / result.median_step_time.count;
+  for (const StageReport& stage : pipeline_->report()) {
+    const std::string device = settings_.devices.empty()
+                                   ? "cpu"
+                                   : settings_.devices[static_cast<std::size_t>(stage.rank) % settings_.devices.size()];
+    result.stages.push_back({stage.stage, stage.rank, device, stage.first_layer, stage.first_layer + stage.layers - 1,
+                             stage.parameters, stage.busy_share, stage.peak_memory, stage.sent});
+  }
+  if (step > first_step_) write_file_atomically(folder_.timeline(), to_chrome_trace(last_timeline_));
+  result.held_out_loss = std::numeric_limits<double>::quiet_NaN();
+  if (interrupted || !data_.held_out) return result;
+  result.held_out_loss = held_out_loss();
+  if (data_.description.kind == DataKind::Text) result.bigram_loss = bigram_loss(data_);
+  return result;
+}
+
+}  // namespace
+
+double mean_loss(Pipeline& pipeline, const Dataset& dataset, const std::vector<std::int64_t>& samples,
+                 std::int64_t batch) {
+  double sum = 0;
+  double weight = 0;
+  for (std::size_t first = 0; first < samples.size(); first += static_cast<std::size_t>(batch)) {
+    const std::size_t count = std::min(static_cast<std::size_t>(batch), samples.size() - first);
+    const Batch part = dataset.batch(std::span(samples).subspan(first, count));
+    const Loss loss = pipeline.evaluate(part.input, part.target);
+    sum += loss.sum.item<double>();
+    weight += loss.weight;
+  }
+  return sum / weight;
+}
+
+TrainResult train(const TrainSettings& settings, const TrainObserver& observer) {
+  check_settings(settings);
+  return Run(settings, observer)();
+}
+
+TrainSettings settings_of_run(const std::filesystem::path& out) {
+  if (!std::filesystem::exists(RunFolder::config(out)))
+    throw bad_input(fmt::format("{} holds no run", out.string()), "a folder that penstock train has written",
+                    "check the path");
+  TrainSettings settings;
+  apply_toml(settings, RunFolder::config(out));
+  settings.out = out.string();
+  return settings;
+}
+
+}  // namespace penstock

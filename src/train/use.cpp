@@ -1,0 +1,90 @@
+// What can be done with a trained network: measure it on other data, draw text from it.
+#include <algorithm>
+#include <fmt/format.h>
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+
+#include "penstock/base/error.h"
+#include "penstock/checkpoint/checkpoint.h"
+#include "penstock/data/order.h"
+#include "penstock/train/train.h"
+
+#include "train/model.h"
+
+namespace penstock {
+namespace {
+
+// A pipeline with the weights of a run's last whole checkpoint, on the stages and devices of that run.
+struct Loaded {
+  TrainSettings settings;
+  CheckpointNotes notes;
+  std::int64_t step;
+  Pipeline pipeline;
+};
+
+Loaded load_run(const std::filesystem::path& out) {
+  TrainSettings settings = settings_of_run(out);
+  const auto latest = latest_whole_checkpoint(out / "checkpoints");
+  if (!latest)
+    throw bad_input(fmt::format("{} has no whole checkpoint", out.string()), "a run that has saved at least once",
+                    "train it for longer, or lower --checkpoint-every");
+  const CheckpointReader reader(*latest);
+  CheckpointNotes notes = parse_notes(reader.metadata());
+  settings.dropout = 0;
+  Network network = make_network(settings, notes.data);
+  PipelineSettings pipeline_settings = make_pipeline_settings(settings, network);
+  Loaded loaded{settings, notes, latest->step,
+                Pipeline(std::move(network), make_run_schedule(settings), std::move(pipeline_settings))};
+  loaded.pipeline.load(reader, notes.updates, /*with_optimizer=*/false);
+  return loaded;
+}
+
+std::int64_t draw(const at::Tensor& logits, double temperature, at::Generator& generator) {
+  if (temperature == 0) return logits.argmax().item<std::int64_t>();
+  return at::softmax(logits.to(at::kDouble) / temperature, -1)
+      .multinomial(1, /*replacement=*/false, generator)
+      .item<std::int64_t>();
+}
+
+}  // namespace
+
+EvalResult evaluate_run(const std::filesystem::path& out, const std::vector<std::string>& data, std::int64_t samples) {
+  Loaded run = load_run(out);
+  const Data opened =
+      open_data({{data.begin(), data.end()}, run.settings.data_kind, run.settings.context, /*held_out=*/0});
+  if (opened.description.kind != run.notes.data.kind || opened.description.vocabulary > run.notes.data.vocabulary)
+    throw bad_input("data of another kind than the run was trained on", "the same kind and vocabulary",
+                    "name other files with --data");
+  const std::int64_t size = opened.train->size();
+  // One sample a context covers a text once; a sample starts at every byte.
+  const std::int64_t stride = opened.description.kind == DataKind::Images ? 1 : run.settings.context;
+  const std::int64_t whole = std::max<std::int64_t>(1, size / stride);
+  const std::int64_t count = samples > 0 ? std::min(samples, size) : whole;
+  const double loss = mean_loss(run.pipeline, *opened.train, evenly_spaced_samples(size, count), run.settings.batch);
+  return {run.step, count, loss};
+}
+
+void sample_run(const std::filesystem::path& out, const SampleSettings& settings,
+                const std::function<void(char)>& on_byte) {
+  if (settings.prompt.empty()) throw bad_input("an empty --prompt", "at least one byte", "give a prompt");
+  if (settings.bytes < 1 || !(settings.temperature >= 0))
+    throw bad_input(fmt::format("--bytes {} and --temperature {}", settings.bytes, settings.temperature),
+                    "at least 1 byte and a temperature of at least 0", "raise them");
+  Loaded run = load_run(out);
+  if (run.notes.data.kind != DataKind::Text)
+    throw bad_input("a run whose data is not text", "one trained on bytes", "sample from a run on text files");
+  std::vector<std::int64_t> text;
+  for (const char letter : settings.prompt) text.push_back(static_cast<unsigned char>(letter));
+  at::Generator generator = at::detail::createCPUGenerator(settings.seed);
+  for (std::int64_t drawn = 0; drawn < settings.bytes; ++drawn) {
+    const auto seen = std::min<std::size_t>(text.size(), static_cast<std::size_t>(run.settings.context));
+    const at::Tensor input =
+        at::tensor(at::ArrayRef<std::int64_t>(text).slice(text.size() - seen), at::kLong).unsqueeze(0);
+    const at::Tensor logits = run.pipeline.forward(input).front()[0][-1];
+    text.push_back(draw(logits.to(at::kCPU), settings.temperature, generator));
+    on_byte(static_cast<char>(text.back()));
+  }
+}
+
+}  // namespace penstock

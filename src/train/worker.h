@@ -1,0 +1,93 @@
+// One rank of a pipeline: its stages, its optimizer, its ends of the transport. Lives on the rank's thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "penstock/base/clock.h"
+#include "penstock/exec/rank.h"
+#include "penstock/train/pipeline.h"
+
+namespace penstock {
+
+// What all workers of a pipeline share and none of them writes.
+struct PipelinePlan {
+  Network network;
+  PipelineSettings settings;
+  VerifiedSchedule training;    // lowered
+  VerifiedSchedule evaluation;  // the same without backward passes, lowered
+};
+
+// What one rank knows after an update; loss, weight and norm are equal on all ranks.
+struct WorkerStep {
+  double loss = 0;
+  double weight = 0;
+  double gradient_norm = 0;
+  std::vector<Event> events;
+};
+
+class Worker {
+ public:
+  using NamedTensorView = std::pair<std::string, at::Tensor>;
+
+  // Builds the rank's layers. On the rank's thread; `plan`, `transport` and `clock` must outlive it.
+  Worker(const PipelinePlan& plan, Transport& transport, const Clock& clock);
+
+  // Schedule, sums over ties, norm, update.
+  WorkerStep train(const StepInput& input, double learning_rate);
+  [[nodiscard]] StepOutput evaluate(const Program& program, const StepInput& input) {
+    return executor_.run(program, input);
+  }
+
+  // By stage: weights and buffers, then optimizer state, as checkpoints name them; shared tensors.
+  [[nodiscard]] std::vector<std::pair<StageId, std::vector<NamedTensorView>>> state() const;
+  [[nodiscard]] std::vector<std::pair<StageId, std::vector<NamedTensorView>>> weights() const;
+  void resume(std::int64_t updates) { optimizer_.resume(updates); }
+
+  void begin_accounting();
+  [[nodiscard]] std::vector<StageReport> report();
+
+ private:
+  struct Parameter {
+    std::int64_t layer = 0;
+    std::string name;  // within the layer
+    at::Tensor tensor;
+    bool tied_copy = false;  // counted by its owner
+  };
+  // Norms and losses that the ranks tell each other before an update.
+  struct Totals {
+    double loss_sum = 0;
+    double weight = 0;
+    double gradient_norm = 0;
+  };
+
+  static std::vector<Stage> build_stages(const PipelinePlan& plan, const Program& program);
+  std::vector<Parameter> find_parameters() const;
+  void share_initial_ties();
+  void add_tied_gradients();
+  [[nodiscard]] Totals gather_totals(const StepOutput& output);
+  [[nodiscard]] RankId rank_of_layer(std::int64_t layer) const;
+  [[nodiscard]] at::Tensor* find(const ParameterAddress& address);
+  void account(const StepOutput& output);
+
+  const PipelinePlan& plan_;
+  Transport& transport_;
+  Program training_;
+  RankExecutor executor_;
+  std::vector<Parameter> parameters_;  // in the order of the layers
+  Optimizer optimizer_;
+
+  std::vector<double> busy_ms_;  // by local stage
+  std::vector<Bytes> sent_;      // by local stage
+  double active_ms_ = 0;         // from the first to the last action of each step
+};
+
+// The name of a layer's tensor in checkpoints.
+[[nodiscard]] std::string tensor_name(std::int64_t layer, const std::string& name);
+
+// The index of the first layer after `stage`.
+[[nodiscard]] std::int64_t end_of_stage(const PipelinePlan& plan, StageId stage);
+
+}  // namespace penstock

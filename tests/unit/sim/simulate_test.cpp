@@ -1,0 +1,226 @@
+#include "penstock/sim/simulate.h"
+
+#include <cmath>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <random>
+
+#include "penstock/base/error.h"
+#include "penstock/schedule/generators.h"
+#include "penstock/schedule/lower.h"
+
+namespace penstock {
+namespace {
+
+using testing::HasSubstr;
+
+StageCost stage_of(double forward, double input_backward, double weight_backward) {
+  return {{forward}, {input_backward}, {weight_backward}, {}, {}, {}, {}, {}};
+}
+
+/// The start and end of an action, found by its text.
+std::pair<double, double> times_of(const Timeline& timeline, const std::string& text) {
+  for (const auto& events : timeline.ranks)
+    for (const Event& event : events)
+      if (to_string(event.action) == text) return {event.start.count, event.end.count};
+  ADD_FAILURE() << "no " << text;
+  return {};
+}
+
+Timeline simulate_named(const std::string& name, int ranks, int microbatches, const StageCost& stage,
+                        const LinkCost& link = {}) {
+  const VerifiedSchedule schedule = verify(make_schedule(name, ranks, microbatches));
+  return simulate(schedule, uniform_cost(schedule->stages, stage, link));
+}
+
+/// A schedule of stages that are unequal, with links that are slow and unequal, drawn from `seed`.
+Cost random_cost(const Schedule& schedule, unsigned seed) {
+  std::mt19937 random(seed);
+  std::uniform_real_distribution<double> time(1, 5);
+  std::uniform_int_distribution<std::int64_t> size(0, 1000);
+  Cost cost;
+  for (int stage = 0; stage < schedule.stages; ++stage)
+    cost.stages.push_back({{time(random)},
+                           {time(random)},
+                           {time(random)},
+                           {size(random)},
+                           {size(random)},
+                           {size(random)},
+                           {size(random)},
+                           {size(random)}});
+  for (int from = 0; from < schedule.ranks(); ++from)
+    for (int to = 0; to < schedule.ranks(); ++to)
+      cost.links[{RankId{from}, RankId{to}}] = {{time(random) / 10}, 100 * time(random)};
+  return cost;
+}
+
+TEST(Simulate, TwoUnequalStagesByHand) {
+  // 0: F0 F1       B0       B1        Stage 0: F 1, I 2, W 1. Stage 1: F 3, I 1, W 1.
+  // 1:    F0 B0 F1 B1                 Link: 0.5 latency, 4 bytes at 8 bytes/ms = 0.5 on the link.
+  const VerifiedSchedule schedule = verify(parse_schedule("0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"));
+  Cost cost = uniform_cost(2, stage_of(1, 2, 1), {{0.5}, 8});
+  cost.stages[1] = stage_of(3, 1, 1);
+  cost.stages[0].boundary = {4};
+  const Timeline timeline = simulate(schedule, cost);
+  EXPECT_EQ(times_of(timeline, "0F1"), std::pair(1.0, 2.0));
+  EXPECT_EQ(times_of(timeline, "1F0"), std::pair(2.0, 5.0));
+  EXPECT_EQ(times_of(timeline, "1B0"), std::pair(5.0, 7.0));
+  EXPECT_EQ(times_of(timeline, "1F1"), std::pair(7.0, 10.0));
+  EXPECT_EQ(times_of(timeline, "0B0"), std::pair(8.0, 11.0));
+  EXPECT_EQ(times_of(timeline, "1B1"), std::pair(10.0, 12.0));
+  EXPECT_EQ(times_of(timeline, "0B1"), std::pair(13.0, 16.0));
+  EXPECT_DOUBLE_EQ(makespan(timeline).count, 16);
+}
+
+TEST(Simulate, ALinkCarriesOneMessageAtATimeAndLatencyOverlaps) {
+  // Forwards end at 1, 2, 3 and each takes the link for 4: messages leave at 1, 5, 9 and are there 4 + 2 later.
+  const VerifiedSchedule schedule = verify(make_schedule("gpipe", 2, 3));
+  Cost cost = uniform_cost(2, stage_of(1, 1, 1), {{2}, 1});
+  cost.stages[0].boundary = {4};
+  const Timeline timeline = simulate(schedule, cost);
+  EXPECT_EQ(times_of(timeline, "1F0").first, 7);
+  EXPECT_EQ(times_of(timeline, "1F1").first, 11);
+  EXPECT_EQ(times_of(timeline, "1F2").first, 15);
+}
+
+TEST(Simulate, TheTwoDirectionsOfALinkDoNotHinderEachOther) {
+  const VerifiedSchedule schedule = verify(make_schedule("1f1b", 2, 8));
+  Cost both = uniform_cost(2, stage_of(1, 1, 1));
+  both.links[{RankId{0}, RankId{1}}] = {{10}, 1};
+  Cost cost = both;
+  cost.stages[0].boundary = {1};
+  // Backward messages of one byte cross an unlimited link beside the slow one: only the forward is slowed, by a byte
+  // each.
+  EXPECT_DOUBLE_EQ(times_of(simulate(schedule, cost), "1F0").first,
+                   times_of(simulate(schedule, both), "1F0").first + 1);
+  EXPECT_DOUBLE_EQ(times_of(simulate(schedule, cost), "0B0").first, times_of(simulate(schedule, cost), "1B0").second);
+}
+
+TEST(Simulate, BubblesOfTheClassicSchedulesAreThoseOfTheirPapers) {
+  for (const int p : {2, 3, 4, 8, 16}) {
+    for (const int m : {p, 2 * p, 4 * p + 1}) {
+      for (const char* name : {"gpipe", "1f1b"}) {
+        const Timeline timeline = simulate_named(name, p, m, stage_of(1, 1, 1));
+        const double idle = 3.0 * (p - 1);
+        EXPECT_DOUBLE_EQ(makespan(timeline).count, 3.0 * m + idle) << name << " " << p << " " << m;
+        EXPECT_NEAR(bubble_makespan(timeline), idle / (3.0 * m + idle), 1e-12);
+        EXPECT_NEAR(bubble_makespan(timeline), (p - 1.0) / (m + p - 1), 1e-12);
+      }
+      EXPECT_EQ(peak_activations(simulate_named("1f1b", p, m, stage_of(1, 1, 1)), RankId{0}), std::min(p, m));
+      EXPECT_EQ(peak_activations(simulate_named("gpipe", p, m, stage_of(1, 1, 1)), RankId{p - 1}), m);
+      EXPECT_NEAR(utilisation(simulate_named("naive", p, m, stage_of(1, 1, 1))), 1.0 / p, 1e-12);
+    }
+  }
+}
+
+TEST(Simulate, ScalingAllTimesScalesTheTimeline) {
+  const VerifiedSchedule schedule = verify(make_schedule("1f1b", 5, 11));
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    const Cost cost = random_cost(schedule.get(), seed);
+    Cost scaled = cost;
+    for (StageCost& stage : scaled.stages)
+      for (Milliseconds* time : {&stage.forward, &stage.input_backward, &stage.weight_backward}) time->count *= 4;
+    for (auto& [pair, link] : scaled.links) {
+      link.latency.count *= 4;
+      link.bytes_per_millisecond /= 4;
+    }
+    const Timeline one = simulate(schedule, cost);
+    const Timeline four = simulate(schedule, scaled);  // a power of two: exact in binary
+    for (std::size_t rank = 0; rank < one.ranks.size(); ++rank) {
+      for (std::size_t event = 0; event < one.ranks[rank].size(); ++event)
+        ASSERT_EQ(one.ranks[rank][event].end.count * 4, four.ranks[rank][event].end.count);
+      EXPECT_EQ(peak_bytes(one, RankId{static_cast<int>(rank)}), peak_bytes(four, RankId{static_cast<int>(rank)}));
+    }
+  }
+}
+
+TEST(Simulate, EqualInputGivesAnEqualTimelineAndLoweringChangesNothing) {
+  for (const char* name : {"naive", "gpipe", "1f1b"}) {
+    const VerifiedSchedule schedule = verify(make_schedule(name, 4, 9));
+    for (unsigned seed = 0; seed < 10; ++seed) {
+      const Cost cost = random_cost(schedule.get(), seed);
+      EXPECT_EQ(simulate(schedule, cost), simulate(schedule, cost)) << name << " seed " << seed;
+      EXPECT_EQ(simulate(schedule, cost), simulate(lower(schedule), cost)) << name << " seed " << seed;
+    }
+  }
+}
+
+TEST(Simulate, EveryActionWaitsForItsInputsAndItsRank) {
+  const VerifiedSchedule schedule = verify(make_schedule("1f1b", 6, 13));
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    const Timeline timeline = simulate(schedule, random_cost(schedule.get(), seed));
+    for (std::size_t rank = 0; rank < timeline.ranks.size(); ++rank) {
+      ASSERT_EQ(timeline.ranks[rank].size(), schedule->actions[rank].size());
+      double clock = 0;
+      for (const Event& event : timeline.ranks[rank]) {
+        ASSERT_GE(event.start.count, clock);
+        clock = event.end.count;
+        Action input = event.action;
+        input.stage.value += event.action.kind == ActionKind::Forward ? -1 : 1;
+        if (input.stage.value < 0 || input.stage.value >= schedule->stages) continue;
+        ASSERT_GT(event.start.count, times_of(timeline, to_string(input)).second) << "seed " << seed;
+      }
+    }
+  }
+}
+
+TEST(Simulate, MemoryOverTimeByHand) {
+  // One byte sizes that differ: activation 100 and 200, boundary 10, parameters 1000, gradients 2000, optimizer 4000.
+  const VerifiedSchedule schedule = verify(make_schedule("gpipe", 2, 1));
+  Cost cost = uniform_cost(2, {{1}, {1}, {1}, {100}, {10}, {1000}, {2000}, {4000}}, {{2}, 5});
+  cost.stages[1].activation = {200};
+  const Timeline timeline = simulate(schedule, cost);
+  // 0: F ends at 1, on the link 1–3, there at 5; 1: F 5–6, B 6–8, on the link 8–10, there at 12; 0: B 12–14.
+  const std::vector<MemorySample> first = {{{0}, {7100}}, {{1}, {7110}}, {{3}, {7100}}, {{12}, {7110}}, {{14}, {7000}}};
+  const std::vector<MemorySample> second = {{{0}, {7000}}, {{5}, {7200}}, {{8}, {7010}}, {{10}, {7000}}};
+  EXPECT_EQ(timeline.memory.at(0), first);
+  EXPECT_EQ(timeline.memory.at(1), second);
+  EXPECT_EQ(peak_bytes(timeline, RankId{1}).count, 7200);
+}
+
+TEST(Simulate, MemoryEndsWhereItStood) {
+  const VerifiedSchedule schedule = verify(make_schedule("1f1b", 4, 10));
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    const Cost cost = random_cost(schedule.get(), seed);
+    const Timeline timeline = simulate(schedule, cost);
+    for (std::size_t rank = 0; rank < timeline.memory.size(); ++rank) {
+      const StageCost& stage = cost.stages[rank];
+      EXPECT_EQ(timeline.memory[rank].back().bytes, stage.parameter + stage.gradient + stage.optimizer);
+    }
+    const Timeline bare = simulate(schedule, cost, {.record_memory = false});
+    EXPECT_EQ(bare.ranks, timeline.ranks);
+    EXPECT_TRUE(bare.memory.empty());
+  }
+}
+
+TEST(Simulate, RefusesACostThatDoesNotFitTheSchedule) {
+  const VerifiedSchedule schedule = verify(make_schedule("1f1b", 2, 2));
+  const auto refusal = [&](const Cost& cost) -> std::string {
+    try {
+      static_cast<void>(simulate(schedule, cost));
+      return "accepted";
+    } catch (const Error& error) {
+      return error.what();
+    }
+  };
+  EXPECT_THAT(refusal(uniform_cost(3, stage_of(1, 1, 1))), HasSubstr("3 stages; expected the 2 stages"));
+  Cost cost = uniform_cost(2, stage_of(1, 1, 1));
+  cost.links[{RankId{0}, RankId{2}}] = {};
+  EXPECT_THAT(refusal(cost), HasSubstr("a link from rank 0 to rank 2"));
+  cost = uniform_cost(2, stage_of(1, 1, 1));
+  cost.memory_caps = {{1}};
+  EXPECT_THAT(refusal(cost), HasSubstr("memory caps for 1 ranks"));
+  cost = uniform_cost(2, stage_of(1, 1, 1));
+  cost.stages[1].forward = {-1};
+  EXPECT_THAT(refusal(cost), HasSubstr("stages[1].forward_ms is -1"));
+}
+
+TEST(Simulate, FiveHundredRanksAndFourThousandMicrobatches) {
+  const Timeline timeline = simulate_named("1f1b", 512, 4096, stage_of(1, 1, 1));
+  EXPECT_DOUBLE_EQ(makespan(timeline).count, 3.0 * (4096 + 511));
+  EXPECT_EQ(peak_activations(timeline, RankId{0}), 512);
+}
+
+}  // namespace
+}  // namespace penstock
