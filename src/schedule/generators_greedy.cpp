@@ -38,12 +38,13 @@ Schedule hanayo_schedule(int ranks, int stages_per_rank, int microbatches) {
   for (int stage = 0; stage < ranks * stages_per_rank; ++stage)
     placement.holders.push_back({RankId{rank_of(stage, 0)}});
   Schedule schedule = empty_schedule(ranks, microbatches, std::move(placement));
+  // The paper draws p microbatches; with more, a quarter above p keeps the waves from running dry in between.
   schedule.actions = play_greedily({.ranks = ranks,
                                     .stages = schedule.stages,
                                     .microbatches = microbatches,
                                     .ways = 1,
                                     .rank_of = rank_of,
-                                    .entry_cap = ranks,
+                                    .entry_cap = ranks + std::max(1, ranks / 4),
                                     .forward_time = 1,
                                     .backward_time = 2});
   return schedule;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <vector>
 
 #include "penstock/schedule/generators.h"
 
@@ -7,35 +8,53 @@
 namespace penstock {
 namespace {
 
-// A rank of a looped pipeline works on `ranks` microbatches of one of its stages, then on the same ones of the next.
+// A rank of a looped pipeline works on one group of microbatches in its first stage, then on the same ones in the next.
+// The groups are of p microbatches, or, where p does not divide m, as even as they get and not smaller: a group below p
+// would come to a rank's next stage before its first microbatch is back from the other ranks.
 class LoopOrder {
  public:
-  LoopOrder(int ranks, int stages_per_rank) : ranks_(ranks), stages_per_rank_(stages_per_rank) {}
-
-  [[nodiscard]] int microbatch(int step) const { return step / (ranks_ * stages_per_rank_) * ranks_ + step % ranks_; }
-  [[nodiscard]] int forward_stage(int rank, int step) const { return loop(step) * ranks_ + rank; }
-  [[nodiscard]] int backward_stage(int rank, int step) const {
-    return (stages_per_rank_ - 1 - loop(step)) * ranks_ + rank;
+  LoopOrder(int ranks, int stages_per_rank, int microbatches) : ranks_(ranks), last_loop_(stages_per_rank - 1) {
+    const int groups = std::max(1, microbatches / ranks);
+    steps_.reserve(static_cast<std::size_t>(stages_per_rank) * static_cast<std::size_t>(microbatches));
+    for (int group = 0, first = 0; group < groups; ++group) {
+      const int size = microbatches / groups + (group < microbatches % groups ? 1 : 0);
+      largest_group_ = std::max(largest_group_, size);
+      for (int loop = 0; loop < stages_per_rank; ++loop)
+        for (int microbatch = first; microbatch < first + size; ++microbatch) steps_.push_back({loop, microbatch});
+      first += size;
+    }
   }
 
+  [[nodiscard]] int steps() const { return static_cast<int>(steps_.size()); }
+  // The forwards that a rank does before its first backward, when each rank after it is worth so many.
+  [[nodiscard]] int warm_up(int rank, int for_each_rank) const {
+    return std::min(last_loop_ * largest_group_ + for_each_rank * (ranks_ - 1 - rank), steps());
+  }
+  [[nodiscard]] int microbatch(int step) const { return at(step).microbatch; }
+  [[nodiscard]] int forward_stage(int rank, int step) const { return at(step).loop * ranks_ + rank; }
+  [[nodiscard]] int backward_stage(int rank, int step) const { return (last_loop_ - at(step).loop) * ranks_ + rank; }
+
  private:
-  [[nodiscard]] int loop(int step) const { return step / ranks_ % stages_per_rank_; }
+  struct Step {
+    int loop;
+    int microbatch;
+  };
+  [[nodiscard]] const Step& at(int step) const { return steps_[static_cast<std::size_t>(step)]; }
 
   int ranks_;
-  int stages_per_rank_;
+  int last_loop_;
+  int largest_group_ = 0;
+  std::vector<Step> steps_;
 };
-
-int rounded_up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 }  // namespace
 
 Schedule interleaved_1f1b_schedule(int ranks, int stages_per_rank, int microbatches) {
-  check_sizes(ranks, stages_per_rank, microbatches);
-  Schedule schedule = empty_loop_schedule(ranks, stages_per_rank, rounded_up(microbatches, ranks));
-  const LoopOrder order(ranks, stages_per_rank);
-  const int steps = schedule.microbatches * stages_per_rank;
+  Schedule schedule = empty_loop_schedule(ranks, stages_per_rank, microbatches);
+  const LoopOrder order(ranks, stages_per_rank, microbatches);
+  const int steps = order.steps();
   for (int rank = 0; rank < ranks; ++rank) {
-    const int warm_up = std::min((stages_per_rank - 1) * ranks + 2 * (ranks - 1 - rank), steps);
+    const int warm_up = order.warm_up(rank, 2);
     for (int step = 0; step < steps + warm_up; ++step) {
       if (step < steps)
         append(schedule, rank, ActionKind::Forward, order.forward_stage(rank, step), order.microbatch(step));
@@ -44,17 +63,15 @@ Schedule interleaved_1f1b_schedule(int ranks, int stages_per_rank, int microbatc
         append(schedule, rank, ActionKind::Backward, order.backward_stage(rank, back), order.microbatch(back));
     }
   }
-  keep_microbatches(schedule, microbatches);
   return schedule;
 }
 
 Schedule interleaved_zero_bubble_schedule(int ranks, int stages_per_rank, int microbatches) {
-  check_sizes(ranks, stages_per_rank, microbatches);
-  Schedule schedule = empty_loop_schedule(ranks, stages_per_rank, rounded_up(microbatches, ranks));
-  const LoopOrder order(ranks, stages_per_rank);
-  const int steps = schedule.microbatches * stages_per_rank;
+  Schedule schedule = empty_loop_schedule(ranks, stages_per_rank, microbatches);
+  const LoopOrder order(ranks, stages_per_rank, microbatches);
+  const int steps = order.steps();
   for (int rank = 0; rank < ranks; ++rank) {
-    const int warm_up = std::min((stages_per_rank - 1) * ranks + ranks - 1 - rank, steps);
+    const int warm_up = order.warm_up(rank, 1);
     const int delay = rank;
     for (int step = 0; step < steps + warm_up + delay; ++step) {
       if (step < steps)
@@ -68,7 +85,6 @@ Schedule interleaved_zero_bubble_schedule(int ranks, int stages_per_rank, int mi
                order.microbatch(weight));
     }
   }
-  keep_microbatches(schedule, microbatches);
   return schedule;
 }
 

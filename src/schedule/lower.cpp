@@ -57,7 +57,8 @@ VerifiedSchedule lower(const VerifiedSchedule& compute) {
     communicates =
         communicates || std::any_of(row.begin(), row.end(), [](const Action& a) { return is_communication(a.kind); });
   }
-  if (communicates) return verify(std::move(lowered));
+  const VerifyOptions options{.accumulation = compute.accumulation()};
+  if (communicates) return verify(std::move(lowered), options);
   const Lowering lowering(compute.get());
   for (std::int32_t rank = 0; rank < lowered.ranks(); ++rank) {
     const std::vector<Action> before = std::move(lowered.actions[static_cast<std::size_t>(rank)]);
@@ -70,7 +71,7 @@ VerifiedSchedule lower(const VerifiedSchedule& compute) {
     }
     lowered.actions[static_cast<std::size_t>(rank)] = std::move(after);
   }
-  return verify(std::move(lowered));
+  return verify(std::move(lowered), options);
 }
 
 }  // namespace penstock

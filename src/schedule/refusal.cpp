@@ -20,7 +20,7 @@ std::string cell_text(const std::vector<Action>& row, std::size_t position) {
 
 std::string name_of(const Schedule& schedule, Place place) {
   const auto& row = schedule.actions[static_cast<std::size_t>(place.rank)];
-  if (static_cast<std::size_t>(place.position) >= row.size()) return fmt::format("rank {}, the end", place.rank);
+  if (static_cast<std::size_t>(place.position) >= row.size()) return fmt::format("rank {}, position {}, the end:", place.rank, place.position);
   const Action& action = at(schedule, place);
   return fmt::format("rank {}, position {}: {}", place.rank, place.position,
                      action.kind == ActionKind::Idle ? "an empty cell" : to_string(action));

@@ -25,7 +25,7 @@ struct Place {
   return schedule.actions[static_cast<std::size_t>(place.rank)][static_cast<std::size_t>(place.position)];
 }
 
-/// "rank 2, position 5: 2B1": how every refusal begins. A position past the end of the row is "the end".
+/// "rank 2, position 5: 2B1": how every refusal begins. Past the end of the row: "rank 2, position 9, the end:".
 [[nodiscard]] std::string name_of(const Schedule& schedule, Place place);
 
 /// The rows and columns around `place`, with its cell between `>` and `<`.

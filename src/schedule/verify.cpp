@@ -9,11 +9,11 @@ VerifiedSchedule verify(Schedule schedule, const VerifyOptions& options) {
   check_forward_count(schedule);
   const ActionIndex index = index_actions(schedule);
   check_complete(schedule, index);
-  check_accumulation(schedule);
+  if (options.accumulation == Accumulation::InOrder) check_accumulation(schedule);
   if (index.communicates) check_boundaries(schedule, index);
   check_order(schedule, index, options.sends);
   if (options.memory_cap) check_memory(schedule, *options.memory_cap);
-  return VerifiedSchedule(std::move(schedule));
+  return {std::move(schedule), options.accumulation};
 }
 
 }  // namespace penstock

@@ -13,7 +13,7 @@ Place end_of_holder(const Schedule& schedule, std::int32_t stage) {
 }
 
 Error missing(const Schedule& schedule, Place place, const Action& action) {
-  return refusal(schedule, place, fmt::format("lacks {}", to_string(action)),
+  return refusal(schedule, place, fmt::format("{} is missing", to_string(action)),
                  "every stage to do every microbatch's F and its B, or I and W",
                  fmt::format("add {}", to_string(action)));
 }

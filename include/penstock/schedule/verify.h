@@ -16,11 +16,18 @@ enum class SendMode {
   Blocking,     ///< When the receive on the other rank has been reached, as a rendezvous does (NCCL without buffers).
 };
 
+/// In which order a stage's weight gradients may be added up.
+enum class Accumulation {
+  InOrder,  ///< That of the microbatches, which makes the sums equal to the bit for every schedule. What penstock runs.
+  AnyOrder,  ///< Whatever the file says, for schedules of other engines that are to be looked at and not run.
+};
+
 struct VerifyOptions {
   SendMode sends = SendMode::NonBlocking;  ///< matters only to schedules with sends and receives
   /// The most activations that a rank may hold at a time, in activations of one microbatch on one stage: one more with
   /// each F, one less with each B or W. Nothing: no limit. A forward-only schedule holds none.
-  std::optional<int> memory_cap;
+  std::optional<int> memory_cap = std::nullopt;
+  Accumulation accumulation = Accumulation::InOrder;
 };
 
 /// A schedule that has been proved complete and free of deadlock. Immutable.
@@ -29,10 +36,15 @@ class VerifiedSchedule {
   [[nodiscard]] const Schedule& get() const { return schedule_; }
   const Schedule* operator->() const { return &schedule_; }
 
+  /// What was proved of the weight gradients. The executor runs only `InOrder`.
+  [[nodiscard]] Accumulation accumulation() const { return accumulation_; }
+
  private:
   friend VerifiedSchedule verify(Schedule schedule, const VerifyOptions& options);
-  explicit VerifiedSchedule(Schedule schedule) : schedule_(std::move(schedule)) {}
+  VerifiedSchedule(Schedule schedule, Accumulation accumulation)
+      : schedule_(std::move(schedule)), accumulation_(accumulation) {}
   Schedule schedule_;
+  Accumulation accumulation_;
 };
 
 /// Proves that

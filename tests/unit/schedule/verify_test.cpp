@@ -36,19 +36,18 @@ TEST(Verify, BlockingSendsStandStillWhereOthersDoNot) {
   const Schedule lowered = lower(verify(one_f_one_b_schedule(2, 4))).get();
   EXPECT_NO_THROW(static_cast<void>(verify(lowered)));
   EXPECT_NE(first_line(refused([&] {
-              return verify(lowered, {.sends = SendMode::Blocking, .memory_cap = {}});
+              return verify(lowered, {.sends = SendMode::Blocking});
             })).find("waits for itself in a circle of 2 ranks"),
             std::string::npos);
-  EXPECT_NO_THROW(static_cast<void>(
-      verify(lower(verify(gpipe_schedule(3, 4))).get(), {.sends = SendMode::Blocking, .memory_cap = {}})));
+  EXPECT_NO_THROW(static_cast<void>(verify(lower(verify(gpipe_schedule(3, 4))).get(), {.sends = SendMode::Blocking})));
 }
 
 TEST(Verify, AMemoryCapNamesThePeak) {
   EXPECT_EQ(
-      first_line(refused([] { return verify(gpipe_schedule(2, 4), {.sends = {}, .memory_cap = 2}); })),
+      first_line(refused([] { return verify(gpipe_schedule(2, 4), {.memory_cap = 2}); })),
       "rank 0, position 2: 0F2 makes its rank hold 3 activations; expected at most 2, the memory cap; do a backward "
       "first, or raise the cap to 4, the schedule's peak");
-  EXPECT_NO_THROW(static_cast<void>(verify(one_f_one_b_schedule(2, 4), {.sends = {}, .memory_cap = 2})));
+  EXPECT_NO_THROW(static_cast<void>(verify(one_f_one_b_schedule(2, 4), {.memory_cap = 2})));
 }
 
 TEST(Verify, ValuesThatNoTextCanHold) {
@@ -60,18 +59,26 @@ TEST(Verify, ValuesThatNoTextCanHold) {
   EXPECT_NE(refused([&] { return verify(schedule); }).find("stage 1 is held by ranks 7"), std::string::npos);
   schedule = one_f_one_b_schedule(2, 2);
   schedule.microbatches = 1'000'000'000;
-  EXPECT_NE(refused([&] { return verify(schedule); }).find("rank 0, the end lacks 0F2"), std::string::npos);
+  EXPECT_NE(refused([&] { return verify(schedule); }).find("rank 0, position 4, the end: 0F2 is missing"), std::string::npos);
   schedule = one_f_one_b_schedule(2, 2);
   schedule.actions[0][0].stage = {-5};
   EXPECT_NE(refused([&] { return verify(schedule); }).find("does not have"), std::string::npos);
   EXPECT_NE(refused([] { return verify(Schedule{}); }).find("at least 1 of each"), std::string::npos);
 }
 
+TEST(Verify, AnotherOrderOfTheGradientsPassesOnlyWhereItIsAskedFor) {
+  const Schedule backwards = parse_schedule("0F0,0F1,0B1,0B0\n");
+  EXPECT_NE(refused([&] { return verify(backwards); }).find("in the order of the microbatches"), std::string::npos);
+  const VerifiedSchedule verified = verify(backwards, {.accumulation = Accumulation::AnyOrder});
+  EXPECT_EQ(verified.accumulation(), Accumulation::AnyOrder);
+  EXPECT_EQ(lower(verified).accumulation(), Accumulation::AnyOrder);
+}
+
 TEST(Verify, AForwardOnlyScheduleSaysSo) {
   Schedule schedule = parse_schedule("0F0\n1F0\n");
   EXPECT_NO_THROW(static_cast<void>(verify(schedule)));
   schedule.forward_only = false;
-  EXPECT_NE(refused([&] { return verify(schedule); }).find("lacks 0B0"), std::string::npos);
+  EXPECT_NE(refused([&] { return verify(schedule); }).find("0B0 is missing"), std::string::npos);
 }
 
 }  // namespace
