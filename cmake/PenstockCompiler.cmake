@@ -18,14 +18,30 @@ if(PENSTOCK_WERROR)
   add_compile_options(-Werror)
 endif()
 if(PENSTOCK_SANITIZE)
-  add_compile_options(-fsanitize=${PENSTOCK_SANITIZE} -fno-omit-frame-pointer -g1)
+  # Undefined behaviour ends the test instead of printing a line that nobody reads. `vptr` asks for type information that
+  # libtorch, built without sanitizers, keeps to itself.
+  add_compile_options(-fsanitize=${PENSTOCK_SANITIZE} -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${PENSTOCK_SANITIZE})
 endif()
+# A program that was installed still finds the libtorch that it was linked with.
+set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
+
+# Gives a program the sanitizers' settings and suppressions (script/sanitizers/), however it is started.
+function(penstock_sanitizer_settings target)
+  if(PENSTOCK_SANITIZE)
+    target_sources(${target} PRIVATE ${PROJECT_SOURCE_DIR}/cmake/sanitizer_settings.cpp)
+    set_source_files_properties(
+      ${PROJECT_SOURCE_DIR}/cmake/sanitizer_settings.cpp TARGET_DIRECTORY ${target}
+      PROPERTIES SKIP_PRECOMPILE_HEADERS ON
+                 COMPILE_DEFINITIONS "PENSTOCK_SUPPRESSIONS=\"${PROJECT_SOURCE_DIR}/script/sanitizers\"")
+  endif()
+endfunction()
 
 find_program(PENSTOCK_CCACHE ccache)
 if(PENSTOCK_CCACHE)
   # The sloppiness lets ccache see through the precompiled header, as its manual asks for with GCC.
-  set(PENSTOCK_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+  set(PENSTOCK_LAUNCHER ${CMAKE_COMMAND} -E env CCACHE_BASEDIR=${PROJECT_SOURCE_DIR} CCACHE_NOHASHDIR=1
+                        CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
                         ${PENSTOCK_CCACHE})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${PENSTOCK_LAUNCHER})
   set(CMAKE_C_COMPILER_LAUNCHER ${PENSTOCK_LAUNCHER})

@@ -7,6 +7,6 @@ install(EXPORT penstock NAMESPACE penstock:: DESTINATION ${CMAKE_INSTALL_LIBDIR}
 configure_package_config_file(cmake/penstockConfig.cmake.in ${PROJECT_BINARY_DIR}/penstockConfig.cmake
                               INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/penstock)
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/penstockConfigVersion.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${PROJECT_BINARY_DIR}/penstockConfig.cmake ${PROJECT_BINARY_DIR}/penstockConfigVersion.cmake
+install(FILES ${PROJECT_SOURCE_DIR}/cmake/PenstockLibtorch.cmake ${PROJECT_BINARY_DIR}/penstockConfig.cmake ${PROJECT_BINARY_DIR}/penstockConfigVersion.cmake
         DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/penstock)
 install(FILES LICENSE README.md DESTINATION ${CMAKE_INSTALL_DOCDIR})

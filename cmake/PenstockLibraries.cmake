@@ -7,9 +7,6 @@ find_package(CLI11 REQUIRED)
 
 if(PENSTOCK_TORCH)
   # The wheel that script/bootstrap puts into .venv, unless CMAKE_PREFIX_PATH names a libtorch of one's own.
-  file(GLOB PENSTOCK_WHEEL ${CMAKE_CURRENT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch/share/cmake)
-  list(APPEND CMAKE_PREFIX_PATH ${PENSTOCK_WHEEL})
-  find_package(Torch REQUIRED)
-  # libtorch asks for its flags directory-wide; the ABI flag is the only one that its headers need.
-  add_compile_options(${TORCH_CXX_FLAGS})
+  file(GLOB PENSTOCK_LIBTORCH_FALLBACK ${CMAKE_CURRENT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
+  include(PenstockLibtorch)
 endif()

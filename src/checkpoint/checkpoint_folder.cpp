@@ -39,20 +39,18 @@ std::filesystem::path make_unique_folder(const std::filesystem::path& parent, co
   }
 }
 
-/// Opens and locks a folder; nothing where somebody else holds it or it is gone. `supported` tells whether this file
-/// system has such locks at all.
 struct FolderLock {
-  int descriptor = -1;
-  bool supported = true;
+  int descriptor = -1;    // −1 where somebody else holds the lock or the folder is gone
+  bool supported = true;  // whether this file system has such locks at all
 };
 
 FolderLock lock_folder(const std::filesystem::path& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
   if (descriptor < 0) return {};
-  if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return {descriptor, true};
+  if (::flock(descriptor, LOCK_EX | LOCK_NB) == 0) return {.descriptor = descriptor, .supported = true};
   const bool held = errno == EWOULDBLOCK;
   ::close(descriptor);
-  return {-1, held};
+  return {.descriptor = -1, .supported = held};
 }
 
 /// Whether the open folder still has this name: it may have been removed between opening and locking.

@@ -20,7 +20,7 @@ constexpr std::string_view format_name = "penstock checkpoint";
 constexpr std::uint64_t format_version = 1;
 
 /// The last line, `"xxh64": "0123456789abcdef"}` with a line feed: always as long as this.
-constexpr std::string_view last_line_begin = "\"xxh64\": \"";
+constexpr std::string_view last_line_begin = R"("xxh64": ")";
 constexpr std::string_view last_line_end = "\"}\n";
 constexpr std::size_t checksum_digits = 16;
 constexpr std::size_t last_line_bytes = last_line_begin.size() + checksum_digits + last_line_end.size();
@@ -122,8 +122,8 @@ std::string format_index(const CheckpointIndex& index) {
                   format_name, format_version, index.step, json_string(index.metadata));
   const char* separator = "\n";
   for (const auto& [name, sum] : index.files) {
-    text += fmt::format("{}  {}: {{\"bytes\": {}, \"xxh64\": \"{}\"}}", separator, json_string(name), sum.bytes,
-                        sum.checksum);
+    text +=
+        fmt::format(R"({}  {}: {{"bytes": {}, "xxh64": "{}"}})", separator, json_string(name), sum.bytes, sum.checksum);
     separator = ",\n";
   }
   text += "},\n\"tensors\": {";

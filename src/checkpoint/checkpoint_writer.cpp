@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 #include <mutex>
+#include <ranges>
 #include <set>
 #include <system_error>
 #include <utility>
@@ -24,12 +25,12 @@ std::filesystem::path make_folder(const std::filesystem::path& folder) {
   auto each = absolute.has_filename() ? absolute : absolute.parent_path();
   const auto whole = each;
   for (; !each.empty() && !std::filesystem::exists(each, problem); each = each.parent_path()) missing.push_back(each);
-  for (auto next = missing.rbegin(); next != missing.rend(); ++next) {
-    std::filesystem::create_directory(*next, problem);
+  for (const auto& next : std::views::reverse(missing)) {
+    std::filesystem::create_directory(next, problem);
     if (problem)
-      throw run_failed(fmt::format("cannot create {}: {}", next->string(), problem.message()),
+      throw run_failed(fmt::format("cannot create {}: {}", next.string(), problem.message()),
                        "a folder that can be written", "check its permissions and the free space");
-    sync_folder(next->parent_path());
+    sync_folder(next.parent_path());
   }
   return whole;
 }
@@ -52,7 +53,7 @@ struct CheckpointWriter::State {
   bool committed = false;
 };
 
-CheckpointWriter::CheckpointWriter(std::filesystem::path folder, std::int64_t step) {
+CheckpointWriter::CheckpointWriter(const std::filesystem::path& folder, std::int64_t step) {
   check_invariant(step >= 0, "a checkpoint's step is at least 0");
   state_ = std::make_unique<State>(folder, step);
   remove_abandoned(state_->folder);

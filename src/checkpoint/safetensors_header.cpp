@@ -22,22 +22,22 @@ struct DtypeRow {
   std::uint64_t bytes;
 };
 
-constexpr std::array<DtypeRow, 16> dtype_rows = {{{"BOOL", 1},
-                                                  {"U8", 1},
-                                                  {"I8", 1},
-                                                  {"F8_E4M3", 1},
-                                                  {"F8_E5M2", 1},
-                                                  {"U16", 2},
-                                                  {"I16", 2},
-                                                  {"F16", 2},
-                                                  {"BF16", 2},
-                                                  {"U32", 4},
-                                                  {"I32", 4},
-                                                  {"F32", 4},
-                                                  {"U64", 8},
-                                                  {"I64", 8},
-                                                  {"F64", 8},
-                                                  {"C64", 8}}};
+constexpr std::array<DtypeRow, 16> dtype_rows = {{{.name = "BOOL", .bytes = 1},
+                                                  {.name = "U8", .bytes = 1},
+                                                  {.name = "I8", .bytes = 1},
+                                                  {.name = "F8_E4M3", .bytes = 1},
+                                                  {.name = "F8_E5M2", .bytes = 1},
+                                                  {.name = "U16", .bytes = 2},
+                                                  {.name = "I16", .bytes = 2},
+                                                  {.name = "F16", .bytes = 2},
+                                                  {.name = "BF16", .bytes = 2},
+                                                  {.name = "U32", .bytes = 4},
+                                                  {.name = "I32", .bytes = 4},
+                                                  {.name = "F32", .bytes = 4},
+                                                  {.name = "U64", .bytes = 8},
+                                                  {.name = "I64", .bytes = 8},
+                                                  {.name = "F64", .bytes = 8},
+                                                  {.name = "C64", .bytes = 8}}};
 
 constexpr std::uint64_t largest_dimension = std::numeric_limits<std::int64_t>::max();
 constexpr std::string_view metadata_key = "__metadata__";
@@ -134,6 +134,7 @@ class HeaderBuilder {
     const auto* const row = std::ranges::find(dtype_rows, *text, &DtypeRow::name);
     if (row == dtype_rows.end()) {
       std::vector<std::string_view> known;
+      known.reserve(dtype_rows.size());
       for (const DtypeRow& each : dtype_rows) known.push_back(each.name);
       throw bad_input(fmt::format("{}: {} has the dtype {}", file_, in_quotes(name), in_quotes(*text)),
                       fmt::format("one of {}", fmt::join(known, ", ")), "convert the tensor to one of these");
@@ -145,7 +146,10 @@ class HeaderBuilder {
     if (!pending_.dtype || !pending_.shape || !pending_.offsets || pending_.offsets->size() != 2)
       throw damaged(file_, fmt::format("{} is not described in full", in_quotes(name)),
                     "dtype, shape and data_offsets");
-    SafetensorsEntry entry{*pending_.dtype, std::move(*pending_.shape), (*pending_.offsets)[0], (*pending_.offsets)[1]};
+    SafetensorsEntry entry{.dtype = *pending_.dtype,
+                           .shape = std::move(*pending_.shape),
+                           .begin = (*pending_.offsets)[0],
+                           .end = (*pending_.offsets)[1]};
     header_.tensors.emplace(name, std::move(entry));
   }
 
@@ -193,7 +197,7 @@ std::uint64_t size_of(SafetensorsDtype dtype) { return dtype_rows.at(static_cast
 
 std::optional<std::uint64_t> dense_bytes(SafetensorsDtype dtype, const std::vector<std::int64_t>& shape) {
   // An empty tensor needs no bytes, yet its strides are products of the other dimensions, so these have to fit as well.
-  std::int64_t stretched = static_cast<std::int64_t>(size_of(dtype));
+  auto stretched = static_cast<std::int64_t>(size_of(dtype));
   bool empty = false;
   for (const std::int64_t dimension : shape) {
     empty = empty || dimension == 0;
@@ -232,6 +236,7 @@ std::string format_safetensors_header(const SafetensorsHeader& header, const std
   };
   if (!header.metadata.empty()) {
     std::vector<std::string> members;
+    members.reserve(header.metadata.size());
     for (const auto& [key, value] : header.metadata) members.push_back(json_string(key) + ':' + json_string(value));
     text += fmt::format(R"("{}":{{{}}})", metadata_key, fmt::join(members, ","));
   }

@@ -167,20 +167,20 @@ Data open_images(std::span<const std::filesystem::path> files, double held_out) 
   if (held_out > 0 && samples < 2)
     throw bad_input("one image", "at least two, so that one can be held out", "set the held-out share to 0");
 
-  LabelledImages source{std::make_unique<const ByteSequence>(std::span(&images.path, 1)),
-                        std::make_unique<const ByteSequence>(std::span(&labels.path, 1)),
-                        images.data_begin,
-                        labels.data_begin,
-                        images.sizes.size() == 4 ? images.sizes[1] : 1,
-                        images.sizes[images.sizes.size() - 2],
-                        images.sizes.back()};
+  const auto source = std::make_shared<LabelledImages>();
+  source->images = std::make_unique<const ByteSequence>(std::span(&images.path, 1));
+  source->labels = std::make_unique<const ByteSequence>(std::span(&labels.path, 1));
+  source->images_begin = images.data_begin;
+  source->labels_begin = labels.data_begin;
+  source->channels = images.sizes.size() == 4 ? images.sizes[1] : 1;
+  source->rows = images.sizes[images.sizes.size() - 2];
+  source->columns = images.sizes.back();
   Data data;
-  data.description = {DataKind::Images,      0,      source.channels, source.rows, source.columns,
-                      count_classes(source), samples};
-  const auto shared = std::make_shared<const LabelledImages>(std::move(source));
+  data.description = {DataKind::Images,       0,      source->channels, source->rows, source->columns,
+                      count_classes(*source), samples};
   const Split split = split_samples(samples, held_out);
-  data.train = std::make_shared<const ImageDataset>(shared, split.train);
-  if (held_out > 0) data.held_out = std::make_shared<const ImageDataset>(shared, split.held_out);
+  data.train = std::make_shared<const ImageDataset>(source, split.train);
+  if (held_out > 0) data.held_out = std::make_shared<const ImageDataset>(source, split.held_out);
   return data;
 }
 

@@ -34,7 +34,7 @@ Split split_blocks(std::int64_t size, std::int64_t block, std::int64_t share) {
     sum += share;
     const bool held = sum >= million || (last && share > 0 && split.held_out.empty());
     if (sum >= million) sum -= million;
-    add(held ? split.held_out : split.train, {index * block, last ? size : (index + 1) * block});
+    add(held ? split.held_out : split.train, {.begin = index * block, .end = last ? size : (index + 1) * block});
   }
   return split;
 }
@@ -43,7 +43,7 @@ Split split_blocks(std::int64_t size, std::int64_t block, std::int64_t share) {
 
 Split split_windows(std::int64_t size, std::int64_t window, double held_out) {
   const std::int64_t share = millionths(held_out);
-  if (share == 0) return {{{0, size}}, {}};
+  if (share == 0) return {.train = {Range{.begin = 0, .end = size}}, .held_out = {}};
   // Fewer blocks than 1 in `period` would hold out too much; fewer than four windows a block would waste many starts.
   const std::int64_t period = (million + share - 1) / share;
   const std::int64_t wanted = std::max(held_out_block, 4 * window);
@@ -52,7 +52,7 @@ Split split_windows(std::int64_t size, std::int64_t window, double held_out) {
 
 Split split_samples(std::int64_t size, double held_out) {
   const std::int64_t share = millionths(held_out);
-  if (share == 0) return {{{0, size}}, {}};
+  if (share == 0) return {.train = {Range{.begin = 0, .end = size}}, .held_out = {}};
   return split_blocks(size, 1, share);
 }
 

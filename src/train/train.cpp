@@ -48,7 +48,7 @@ class Run {
     if (observer_.on_note) observer_.on_note(text);
   }
   [[nodiscard]] std::optional<CheckpointReader> find_checkpoint() const;
-  void announce(const Network& network) const;
+  void announce(const Network& network);
   void train_step(std::int64_t step);
   void save(std::int64_t step);
   [[nodiscard]] double held_out_loss();
@@ -115,7 +115,7 @@ std::optional<CheckpointReader> Run::find_checkpoint() const {
   return std::optional<CheckpointReader>(std::in_place, *latest);
 }
 
-void Run::announce(const Network& network) const {
+void Run::announce(const Network& network) {
   if (!observer_.on_start) return;
   TrainStart start;
   start.layers = static_cast<std::int64_t>(network.layers.size());

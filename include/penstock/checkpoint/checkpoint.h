@@ -36,7 +36,7 @@ class CheckpointWriter {
   /// left behind. Writers of live processes are told apart by a lock and left alone.
   /// \param step at least 0.
   /// \throws Error (RunFailed) where the folder cannot be written.
-  CheckpointWriter(std::filesystem::path folder, std::int64_t step);
+  CheckpointWriter(const std::filesystem::path& folder, std::int64_t step);
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
   CheckpointWriter(CheckpointWriter&&) = delete;
@@ -79,6 +79,7 @@ class CheckpointReader {
   [[nodiscard]] std::int64_t step() const;
   /// What `commit` was given.
   [[nodiscard]] const std::string& metadata() const;
+  /// Whether there is a tensor of that name.
   [[nodiscard]] bool contains(std::string_view name) const;
   /// A contiguous CPU tensor that owns its memory. \throws Error (BadInput) where there is no such tensor.
   [[nodiscard]] at::Tensor read(std::string_view name) const;

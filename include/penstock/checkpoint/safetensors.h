@@ -54,6 +54,7 @@ class SafetensorsFile {
 
   /// All names, sorted.
   [[nodiscard]] std::vector<std::string> names() const;
+  /// Whether there is a tensor of that name.
   [[nodiscard]] bool contains(std::string_view name) const;
 
   /// A contiguous CPU tensor that owns its memory.

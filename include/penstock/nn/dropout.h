@@ -43,6 +43,7 @@ class Dropout : public torch::nn::Module {
  public:
   /// \param probability in [0, 1). \throws Error (BadInput)
   explicit Dropout(double probability);
+  /// The input with each value dropped with the set probability, and the kept ones scaled up; of any shape.
   [[nodiscard]] at::Tensor forward(const at::Tensor& input) const;
 
  private:

@@ -47,7 +47,9 @@ struct ConvnetSettings {
 
 /// \throws Error (BadInput) where sizes are below 1 or do not divide.
 [[nodiscard]] Network make_gpt(const GptSettings& settings);
+/// As make_gpt, of fully connected layers.
 [[nodiscard]] Network make_mlp(const MlpSettings& settings);
+/// As make_gpt, of residual blocks of convolutions.
 [[nodiscard]] Network make_convnet(const ConvnetSettings& settings);
 
 /// Sum of the cross entropies in nats of logits [..., classes] against int64 targets [...]; targets of `ignored` count

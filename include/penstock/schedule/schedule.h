@@ -17,6 +17,7 @@
 
 namespace penstock {
 
+/// Which rank does which actions in which order. A value; only `verify` says whether it can run.
 struct Schedule {
   int stages = 0;                            ///< S, at least 1
   int microbatches = 0;                      ///< M, at least 1

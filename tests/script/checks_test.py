@@ -1,0 +1,109 @@
+"""Bad trees must be refused by the checks, with the file, the line and what to do; a good one must pass."""
+
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+SCRIPT = Path(__file__).resolve().parents[2] / "script"
+TABLE = """
+| room | duty | may include |
+|---|---|---|
+| `base` | ids | – |
+| `schedule` | actions | `base` |
+| `sim` | plays | `schedule` |
+| — | the libtorch line | — |
+| `nn` | layers | `base` |
+| `train` | all together | all above |
+| `launch` | processes | `base` |
+| `apps` | command line | anything |
+"""
+GOOD = {
+    "docs/architecture.md": TABLE,
+    "include/penstock/base/ids.h": "#include <string>\n",
+    "include/penstock/schedule/action.h": '#include "penstock/base/ids.h"\n',
+    "include/penstock/nn/layer.h": '#include <torch/torch.h>\n#include "penstock/base/ids.h"\n',
+    "src/sim/play.cpp": '#include "penstock/schedule/action.h"\n#include "penstock/base/ids.h"\n#include "sim/clock.h"\n',
+    "src/sim/clock.h": "",
+    "src/train/run.cpp": '#include "penstock/nn/layer.h"\n#include "penstock/schedule/action.h"\n',
+    "apps/penstock/main.cpp": '#include "penstock/nn/layer.h"\n',
+}
+
+
+def run(script, files):
+    """Exit code and output of a check over a tree of these files."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, text in files.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        done = subprocess.run([sys.executable, str(SCRIPT / script), folder], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout
+
+
+class Arrows(unittest.TestCase):
+    def refused(self, changed, *expected, code=1):
+        returned, output = run("check_arrows", {**GOOD, **changed})
+        self.assertEqual(returned, code, output)
+        for text in expected:
+            self.assertIn(text, output)
+
+    def test_a_tree_that_follows_the_table_passes(self):
+        returned, output = run("check_arrows", GOOD)
+        self.assertEqual(returned, 0, output)
+        self.assertIn("7 files, 10 includes, 0 against the table", output)
+
+    def test_an_include_against_the_table_is_named_with_what_is_allowed(self):
+        self.refused(
+            {"include/penstock/schedule/action.h": '\n#include "penstock/nn/layer.h"\n'},
+            'include/penstock/schedule/action.h:2: #include "penstock/nn/layer.h": room schedule may include base;',
+        )
+
+    def test_the_composition_root_may_not_include_rooms_below_it(self):
+        self.refused(
+            {"include/penstock/launch/watch.h": "", "src/train/run.cpp": '#include "penstock/launch/watch.h"\n'},
+            "room train may include base, schedule, sim, nn;",
+        )
+
+    def test_angle_brackets_hide_nothing(self):
+        self.refused({"src/base/ids.cpp": "#  include <penstock/schedule/action.h>\n"}, "room base may include no other room")
+
+    def test_libtorch_stays_below_the_line(self):
+        for header in ("torch/torch.h", "ATen/ATen.h", "c10/util/Exception.h"):
+            self.refused({"src/sim/play.cpp": f"#include <{header}>\n"}, "src/sim/play.cpp:1:", "above the libtorch line")
+
+    def test_private_headers_stay_in_their_room(self):
+        self.refused({"src/train/run.cpp": '#include "sim/clock.h"\n'}, "src/sim/clock.h is private to room sim")
+        self.refused({"apps/penstock/main.cpp": '#include "../../src/sim/clock.h"\n'}, "src/sim/clock.h is private to room sim")
+
+    def test_a_header_that_does_not_exist_is_named(self):
+        self.refused({"src/sim/play.cpp": '#include "penstock/base/gone.h"\n'}, "no such header")
+
+    def test_a_room_without_a_row_is_named(self):
+        self.refused({"src/misc/things.cpp": ""}, "src/misc/things.cpp:1: room misc has no row")
+
+    def test_files_that_include_each_other_are_named(self):
+        self.refused(
+            {"src/sim/clock.h": '#include "sim/watch.h"\n', "src/sim/watch.h": '#include "sim/clock.h"\n'},
+            "includes form a cycle: src/sim/clock.h -> src/sim/watch.h -> src/sim/clock.h",
+        )
+
+    def test_a_table_with_an_arrow_to_a_later_row_is_refused(self):
+        upward = TABLE.replace("| `base` | ids | – |", "| `base` | ids | `sim` |")
+        self.refused({"docs/architecture.md": upward}, "`base` may include `sim`", "cannot form a cycle", code=2)
+
+    def test_a_missing_table_is_refused(self):
+        self.refused({"docs/architecture.md": "nothing"}, "got no table of rooms", code=2)
+
+
+class Length(unittest.TestCase):
+    def test_600_lines_pass_and_601_do_not(self):
+        self.assertEqual(run("check_length", {"src/base/ids.cpp": "\n" * 600})[0], 0)
+        returned, output = run("check_length", {"src/base/ids.cpp": "\n" * 601})
+        self.assertEqual(returned, 1)
+        self.assertIn("src/base/ids.cpp:601: 601 lines, expected at most 600", output)
+
+
+if __name__ == "__main__":
+    unittest.main()
