@@ -1,4 +1,5 @@
 #include <cstdlib>
+#include <filesystem>
 #include <fmt/format.h>
 #include <memory>
 #include <sys/ioctl.h>
@@ -60,9 +61,11 @@ GridOptions grid_options(const ShowOptions& options) {
   return grid;
 }
 
-std::string title_of(const ShowOptions& options, const VerifiedSchedule& schedule) {
-  return fmt::format("{} on {} ranks, {} microbatches", options.schedule.source, schedule->ranks(),
-                     schedule->microbatches);
+/// "ZB-V" for the name of a generator, the file's name for a file.
+std::string title_of(const std::string& source) {
+  for (const ScheduleFamily& family : schedule_families())
+    if (family.name == source) return std::string(family.title);
+  return std::filesystem::path(source).filename().string();
 }
 
 int show(const ShowOptions& options) {
@@ -72,12 +75,14 @@ int show(const ShowOptions& options) {
     write_out(to_csv(schedule.get()), options.output);
     return 0;
   }
+  const std::string title = fmt::format("{} on {} ranks, {} microbatches", title_of(options.schedule.source),
+                                        schedule->ranks(), schedule->microbatches);
   const std::string unit = is_unit_cost(options.cost) ? "units" : "ms";
   const Timeline timeline = simulate(schedule, read_cost(options.cost, schedule->stages));
   if (options.format == "svg")
-    write_out(to_svg(timeline, {title_of(options, schedule), unit}), options.output);
+    write_out(to_svg(timeline, {title, unit}), options.output);
   else if (options.format == "html")
-    write_out(to_html({{options.schedule.source, timeline}}, {title_of(options, schedule), unit}), options.output);
+    write_out(to_html({{options.schedule.source, timeline}}, {title, unit}), options.output);
   else if (options.format == "trace")
     write_out(to_chrome_trace(timeline, options.schedule.source), options.output);
   else

@@ -81,17 +81,19 @@ std::string to_json(const ComparisonAnswer& comparison) {
 }
 
 std::string to_text(const SimulationAnswer& answer) {
+  // Without sizes in the costs every peak is 0, which is not worth a column.
+  const bool bytes = most_bytes(answer).count > 0;
   std::string text = fmt::format(
       "{}: {} ranks, {} stages, {} microbatches\nmakespan {:.6g} ms, bubble {} of the makespan, {} of the longest "
       "span\n\n"
-      "{:>4}  {:>12}  {:>16}  {:>11}\n",
+      "{:>4}  {:>12}  {:>16}{}\n",
       answer.schedule, answer.summary.ranks.size(), answer.stages, answer.microbatches, answer.summary.makespan.count,
       percent(answer.summary.bubble_makespan), percent(answer.summary.bubble_span), "rank", "busy (ms)",
-      "peak activations", "peak memory");
+      "peak activations", bytes ? "  peak memory" : "");
   for (std::size_t rank = 0; rank < answer.summary.ranks.size(); ++rank) {
     const RankSummary& summary = answer.summary.ranks[rank];
-    text += fmt::format("{:>4}  {:>12.6g}  {:>16}  {:>11}\n", rank, summary.busy.count, summary.peak_activations,
-                        to_string(summary.peak_bytes));
+    text += fmt::format("{:>4}  {:>12.6g}  {:>16}{}\n", rank, summary.busy.count, summary.peak_activations,
+                        bytes ? fmt::format("  {:>11}", to_string(summary.peak_bytes)) : "");
   }
   return text + over_caps(answer);
 }
