@@ -31,7 +31,7 @@ std::string escape_markup(std::string_view text) {
 
 std::string shade(std::string_view colour, std::size_t position, std::size_t count) {
   if (position + 1 >= count) return std::string(colour);
-  constexpr double lightest = 0.55;
+  constexpr double lightest = 0.5;
   const double white = lightest * static_cast<double>(count - 1 - position) / static_cast<double>(count - 1);
   std::string out = "#";
   for (const std::size_t channel : {1U, 3U, 5U}) {

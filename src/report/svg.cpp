@@ -3,6 +3,7 @@
 #include <cmath>
 #include <fmt/format.h>
 #include <iterator>
+#include <vector>
 
 #include "penstock/report/grid.h"
 #include "penstock/schedule/schedule.h"
@@ -25,6 +26,39 @@ constexpr double legend_height = 30;
 constexpr double usual_box_width = 26;
 constexpr double widest_picture = 30'000;
 
+std::array<bool, 4> kinds_in(const Timeline& timeline) {
+  std::array<bool, 4> kinds{};
+  for (const auto& events : timeline.ranks)
+    for (const Event& event : events)
+      if (is_compute(event.action.kind)) kinds.at(static_cast<std::size_t>(event.action.kind)) = true;
+  return kinds;
+}
+
+constexpr double swatch = 14;
+
+struct LegendEntry {
+  std::string_view fill;  ///< empty: a note without a colour
+  std::string text;
+
+  [[nodiscard]] double text_offset() const { return fill.empty() ? 0 : swatch + 7; }
+  /// About as wide as a browser will draw it: the picture must be wide enough before any browser has seen it.
+  [[nodiscard]] double width() const {
+    constexpr double letter_width = 7.1;
+    constexpr double gap = 18;
+    return text_offset() + letter_width * static_cast<double>(text.size()) + gap;
+  }
+};
+
+std::vector<LegendEntry> legend_of(const Timeline& timeline, const Chunks& chunks) {
+  std::vector<LegendEntry> legend;
+  const auto kinds = kinds_in(timeline);
+  for (std::size_t kind = 0; kind < kinds.size(); ++kind)
+    if (kinds.at(kind)) legend.push_back({kind_styles.at(kind).fill, std::string(kind_styles.at(kind).title)});
+  if (chunks.most() > 1)
+    legend.push_back({"", fmt::format("lighter: the earlier of a rank's {} stages", chunks.most())});
+  return legend;
+}
+
 struct Layout {
   Extent extent;
   double scale = 0;  ///< pixels a millisecond
@@ -37,8 +71,11 @@ struct Layout {
   [[nodiscard]] double y(std::size_t rank) const { return top + static_cast<double>(rank) * (box_height + row_gap); }
 };
 
-Layout layout_of(const Timeline& timeline, const SvgOptions& options) {
-  constexpr double narrowest_rows = 560;
+Layout layout_of(const Timeline& timeline, const std::vector<LegendEntry>& legend, const SvgOptions& options) {
+  constexpr double narrowest = 560;
+  double legend_width = 0;
+  for (const LegendEntry& entry : legend) legend_width += entry.width();
+  const double narrowest_rows = std::max(narrowest, legend_width);
   Layout layout;
   layout.extent = extent_of(timeline);
   const double duration = layout.extent.last - layout.extent.first;
@@ -128,42 +165,27 @@ void append_axis(std::string& out, const Layout& layout, const SvgOptions& optio
                  escape_markup(options.time_unit));
 }
 
-std::array<bool, 4> kinds_in(const Timeline& timeline) {
-  std::array<bool, 4> kinds{};
-  for (const auto& events : timeline.ranks)
-    for (const Event& event : events)
-      if (is_compute(event.action.kind)) kinds.at(static_cast<std::size_t>(event.action.kind)) = true;
-  return kinds;
-}
-
-void append_legend(std::string& out, const Timeline& timeline, const Layout& layout, const Chunks& chunks) {
-  constexpr double swatch = 14;
-  constexpr double letter_width = 7.1;
+void append_legend(std::string& out, const std::vector<LegendEntry>& legend, const Layout& layout) {
   double x = layout.left;
   const double y = layout.top + layout.height + axis_height;
-  const auto kinds = kinds_in(timeline);
-  for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
-    if (!kinds.at(kind)) continue;
-    const KindStyle& style = kind_styles.at(kind);
-    fmt::format_to(std::back_inserter(out), R"(<rect x="{:.1f}" y="{}" width="{}" height="{}" rx="3" fill="{}"/>)", x,
-                   y, swatch, swatch, style.fill);
-    fmt::format_to(std::back_inserter(out), "<text class=\"ink\" x=\"{:.1f}\" y=\"{}\">{}</text>\n", x + swatch + 7,
-                   y + 11.5, style.title);
-    x += swatch + 7 + letter_width * static_cast<double>(style.title.size()) + 18;
+  for (const LegendEntry& entry : legend) {
+    if (!entry.fill.empty())
+      fmt::format_to(std::back_inserter(out), R"(<rect x="{:.1f}" y="{}" width="{}" height="{}" rx="3" fill="{}"/>)", x,
+                     y, swatch, swatch, entry.fill);
+    fmt::format_to(std::back_inserter(out), "<text class=\"{}\" x=\"{:.1f}\" y=\"{}\">{}</text>\n",
+                   entry.fill.empty() ? "faint" : "ink", x + entry.text_offset(), y + 11.5, entry.text);
+    x += entry.width();
   }
-  if (chunks.most() > 1)
-    fmt::format_to(std::back_inserter(out),
-                   "<text class=\"faint\" x=\"{:.1f}\" y=\"{}\">lighter: the earlier of a rank's {} stages</text>\n", x,
-                   y + 11.5, chunks.most());
 }
 
 }  // namespace
 
 std::string to_svg(const Timeline& timeline, const SvgOptions& options) {
-  const Layout layout = layout_of(timeline, options);
   const Chunks chunks(timeline);
+  const std::vector<LegendEntry> legend = legend_of(timeline, chunks);
+  const Layout layout = layout_of(timeline, legend, options);
   const double width = layout.left + layout.width + padding;
-  const double height = layout.top + layout.height + axis_height + legend_height + padding / 2;
+  const double height = layout.top + layout.height + axis_height + legend_height;
   std::string out = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0:.0f}\" height=\"{1:.0f}\" viewBox=\"0 0 {0:.0f} {1:.0f}\" "
       "role=\"img\">\n",
@@ -184,7 +206,7 @@ std::string to_svg(const Timeline& timeline, const SvgOptions& options) {
     }
   }
   append_axis(out, layout, options);
-  append_legend(out, timeline, layout, chunks);
+  append_legend(out, legend, layout);
   out += "</svg>\n";
   return out;
 }

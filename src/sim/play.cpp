@@ -66,13 +66,23 @@ class Player {
     for (std::size_t& next = next_[static_cast<std::size_t>(rank)]; next < actions.size(); ++next) {
       const Action& action = actions[next];
       if (is_compute(action.kind)) {
+        // Of an overlapped pair neither half begins before both can, and neither passes on its result before both end.
+        const bool pair = action.overlaps_next;
         const double ready = ready_time(action);
-        if (ready == Arrivals::never) return;
-        compute(rank, action, ready);
+        const double both_ready = pair ? later(ready, ready_time(actions[next + 1])) : ready;
+        if (both_ready == Arrivals::never) return;
+        compute(rank, action, both_ready);
+        if (pair) compute(rank, actions[++next], both_ready);
+        deliver(rank, action);
+        if (pair) deliver(rank, actions[next]);
       } else if (is_send(action.kind)) {
         send(rank, action);
       }
     }
+  }
+
+  static double later(double a, double b) {
+    return a == Arrivals::never || b == Arrivals::never ? Arrivals::never : std::max(a, b);
   }
 
   /// When the inputs of an action are there that come from another action; what it needs of its own rank's earlier
@@ -108,6 +118,11 @@ class Player {
     const double start = std::max(clock, ready);
     clock = start + duration(action);
     played_.events[static_cast<std::size_t>(rank)].push_back({action, {start}, {clock}});
+  }
+
+  /// Passes on what an action made, at the rank's present time.
+  void deliver(std::int32_t rank, const Action& action) {
+    const double clock = clock_[static_cast<std::size_t>(rank)];
     if (action.kind == ActionKind::WeightBackward) return;
     if (action.kind == ActionKind::Forward && action.stage.value + 1 == schedule_.stages) {
       played_.gradients.at(action.stage, action.microbatch) =
@@ -140,11 +155,20 @@ class Player {
   void arrive(std::int32_t rank, std::int32_t stage, bool forward, MicrobatchId microbatch, double time) {
     (forward ? played_.inputs : played_.gradients).at(StageId{stage}, microbatch) = time;
     if (runnable_flag_[static_cast<std::size_t>(rank)] != 0) return;
-    const auto& actions = schedule_.actions[static_cast<std::size_t>(rank)];
-    const std::size_t next = next_[static_cast<std::size_t>(rank)];
-    if (next == actions.size() || actions[next].microbatch != microbatch || actions[next].stage.value != stage) return;
+    if (!waits_for(rank, stage, microbatch)) return;
     runnable_flag_[static_cast<std::size_t>(rank)] = 1;
     runnable_.push_back(rank);
+  }
+
+  /// Whether the next action of a rank, or the other half of its pair, is of this stage and microbatch.
+  [[nodiscard]] bool waits_for(std::int32_t rank, std::int32_t stage, MicrobatchId microbatch) const {
+    const auto& actions = schedule_.actions[static_cast<std::size_t>(rank)];
+    const std::size_t next = next_[static_cast<std::size_t>(rank)];
+    if (next == actions.size()) return false;
+    const auto is_of = [&](const Action& action) {
+      return action.stage.value == stage && action.microbatch == microbatch;
+    };
+    return is_of(actions[next]) || (actions[next].overlaps_next && is_of(actions[next + 1]));
   }
 
   /// A rank sends to few others, so that looking through them beats a map.

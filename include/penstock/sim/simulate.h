@@ -4,7 +4,8 @@
 /// What it takes for true, so that its figures can be judged:
 /// - A rank does its actions in order, one at a time, each as soon as the rank is free and the action's inputs are
 /// there.
-///   An overlapped pair is played in order, as the executor does.
+///   An overlapped pair is one action: it begins when the inputs of both are there, takes the sum of their times, and
+///   has both results at its end. So count the formulas of DualPipe's authors, and so does the executor play it.
 /// - `B` takes as long as `I` and `W` together.
 /// - A send does not block. Each ordered pair of ranks has a link of its own that carries one message at a time, in the
 /// order of

@@ -136,31 +136,89 @@ TEST(Simulate, ScalingAllTimesScalesTheTimeline) {
 }
 
 TEST(Simulate, EqualInputGivesAnEqualTimelineAndLoweringChangesNothing) {
-  for (const char* name : {"naive", "gpipe", "1f1b"}) {
-    const VerifiedSchedule schedule = verify(make_schedule(name, 4, 9));
+  for (const ScheduleFamily& family : schedule_families()) {
+    const VerifiedSchedule schedule = verify(make_schedule(family.name, 4, 9));
     for (unsigned seed = 0; seed < 10; ++seed) {
       const Cost cost = random_cost(schedule.get(), seed);
-      EXPECT_EQ(simulate(schedule, cost), simulate(schedule, cost)) << name << " seed " << seed;
-      EXPECT_EQ(simulate(schedule, cost), simulate(lower(schedule), cost)) << name << " seed " << seed;
+      EXPECT_EQ(simulate(schedule, cost), simulate(schedule, cost)) << family.name << " seed " << seed;
+      EXPECT_EQ(simulate(schedule, cost), simulate(lower(schedule), cost)) << family.name << " seed " << seed;
     }
   }
 }
 
+/// When each F, B and I of each stage and microbatch ended, by its text.
+std::map<std::string, double> ends_of(const Timeline& timeline) {
+  std::map<std::string, double> ends;
+  for (const auto& events : timeline.ranks) {
+    for (const Event& event : events) {
+      Action action = event.action;
+      if (action.kind == ActionKind::InputBackward) action.kind = ActionKind::Backward;
+      ends[to_string(action)] = event.end.count;
+    }
+  }
+  return ends;
+}
+
 TEST(Simulate, EveryActionWaitsForItsInputsAndItsRank) {
-  const VerifiedSchedule schedule = verify(make_schedule("1f1b", 6, 13));
-  for (unsigned seed = 0; seed < 20; ++seed) {
-    const Timeline timeline = simulate(schedule, random_cost(schedule.get(), seed));
-    for (std::size_t rank = 0; rank < timeline.ranks.size(); ++rank) {
-      ASSERT_EQ(timeline.ranks[rank].size(), schedule->actions[rank].size());
-      double clock = 0;
-      for (const Event& event : timeline.ranks[rank]) {
-        ASSERT_GE(event.start.count, clock);
-        clock = event.end.count;
-        Action input = event.action;
-        input.stage.value += event.action.kind == ActionKind::Forward ? -1 : 1;
-        if (input.stage.value < 0 || input.stage.value >= schedule->stages) continue;
-        ASSERT_GT(event.start.count, times_of(timeline, to_string(input)).second) << "seed " << seed;
+  for (const ScheduleFamily& family : schedule_families()) {
+    const VerifiedSchedule schedule = verify(make_schedule(family.name, 4, 10));
+    for (unsigned seed = 0; seed < 5; ++seed) {
+      SCOPED_TRACE(testing::Message() << family.name << " seed " << seed);
+      const Timeline timeline = simulate(schedule, random_cost(schedule.get(), seed));
+      const auto ends = ends_of(timeline);
+      for (std::size_t rank = 0; rank < timeline.ranks.size(); ++rank) {
+        double clock = 0;
+        for (const Event& event : timeline.ranks[rank]) {
+          ASSERT_GE(event.start.count, clock);
+          clock = event.end.count;
+          Action input = event.action;
+          if (input.kind == ActionKind::WeightBackward) continue;
+          input.stage.value += input.kind == ActionKind::Forward ? -1 : 1;
+          if (input.kind == ActionKind::InputBackward) input.kind = ActionKind::Backward;
+          input.overlaps_next = false;
+          if (input.stage.value < 0 || input.stage.value >= schedule->stages) continue;
+          ASSERT_GE(event.start.count, ends.at(to_string(input)));
+        }
       }
+    }
+  }
+}
+
+TEST(Simulate, AnOverlappedPairIsOneAction) {
+  // Rank 0 overlaps 0F1 with 0B0, whose gradient comes at 4: the pair waits for it, and 1F1 for the pair.
+  const VerifiedSchedule schedule = verify(parse_schedule("0F0,(0F1;0B0)OVERLAP_F_B,0B1\n1F0,1B0,1F1,1B1\n"));
+  const Timeline timeline = simulate(schedule, uniform_cost(2, stage_of(1, 1, 1)));
+  EXPECT_EQ(times_of(timeline, "0F1"), std::pair(4.0, 5.0));
+  EXPECT_EQ(times_of(timeline, "0B0"), std::pair(5.0, 7.0));
+  EXPECT_EQ(times_of(timeline, "1F1"), std::pair(7.0, 8.0));
+}
+
+double most_waiting(const Timeline& timeline) {
+  double most = 0;
+  for (std::int32_t rank = 0; rank < static_cast<std::int32_t>(timeline.ranks.size()); ++rank)
+    most = std::max(most, span(timeline, RankId{rank}).count - busy_time(timeline, RankId{rank}).count);
+  return most;
+}
+
+TEST(Simulate, BubblesOfLaterSchedulesAreThoseOfTheirPapers) {
+  // Times that are not alike, so that T_F, T_B and T_W cannot stand in for each other.
+  const double f = 4;
+  const double b = 5;
+  const double w = 3;
+  for (const int p : {2, 4, 8, 16}) {
+    for (const int m : {2 * p, 4 * p}) {
+      SCOPED_TRACE(testing::Message() << "p " << p << " m " << m);
+      EXPECT_DOUBLE_EQ(most_waiting(simulate_named("1f1b", p, m, stage_of(f, b, w))), (p - 1) * (f + b + w));
+      EXPECT_DOUBLE_EQ(most_waiting(simulate_named("interleaved-1f1b", p, m, stage_of(f, b, w))),
+                       (p - 1) * (f + b + w));
+      EXPECT_DOUBLE_EQ(most_waiting(simulate_named("zb-h1", p, m, stage_of(f, b, w))), (p - 1) * (f + b - w));
+      EXPECT_DOUBLE_EQ(most_waiting(simulate_named("zb-h2", p, m, stage_of(1, 1, 1))), 0);
+      EXPECT_DOUBLE_EQ(most_waiting(simulate_named("zb-v", p, m, stage_of(1, 1, 1))), 0);
+      // (p/2 - 1)(F&B + B - 3W) and (p - 1)(F&B + B - 3W), with F&B = 3, B = 2 and W = 1 of a stage.
+      EXPECT_DOUBLE_EQ(most_waiting(simulate_named("dualpipe", p, m, stage_of(1, 1, 1))), p - 2);
+      EXPECT_DOUBLE_EQ(most_waiting(simulate_named("dualpipev", p, m, stage_of(1, 1, 1))), 2 * (p - 1));
+      EXPECT_DOUBLE_EQ(bubble_span(simulate_named("zb-v", p, m, stage_of(1, 1, 1))), 0);
+      EXPECT_GT(bubble_makespan(simulate_named("zb-v", p, m, stage_of(1, 1, 1))), 0);
     }
   }
 }

@@ -1,0 +1,191 @@
+#include <cstdlib>
+#include <filesystem>
+#include <fmt/format.h>
+#include <memory>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "penstock/base/error.h"
+#include "penstock/base/file.h"
+#include "penstock/report/answers.h"
+#include "penstock/report/grid.h"
+#include "penstock/report/html.h"
+#include "penstock/report/trace.h"
+#include "penstock/schedule/generators.h"
+#include "penstock/schedule/lower.h"
+#include "penstock/sim/simulate.h"
+
+#include "schedule_commands.h"
+#include "schedule_input.h"
+
+namespace penstock::app {
+namespace {
+
+struct ShowOptions {
+  ScheduleInput schedule;
+  CostInput cost;
+  std::string format = "text";
+  std::string colour = "auto";
+  std::string output;
+  bool lowered = false;
+};
+
+struct VerifyCommandOptions {
+  std::string file;
+  std::optional<int> memory_cap;
+};
+
+struct CompareOptions {
+  int ranks = 0;
+  int microbatches = 0;
+  std::optional<int> memory_cap;
+  CostInput cost;
+  bool json = false;
+};
+
+void write_out(const std::string& text, const std::string& output) {
+  if (output.empty())
+    fmt::print("{}", text);
+  else
+    write_file_atomically(output, text);
+}
+
+/// The grid as wide as the terminal, or whole where it goes to a file or a pipe.
+GridOptions grid_options(const ShowOptions& options) {
+  const bool terminal = options.output.empty() && isatty(STDOUT_FILENO) == 1;
+  GridOptions grid;
+  grid.colour = options.colour == "always" || (options.colour == "auto" && terminal &&
+                                               std::getenv("NO_COLOR") == nullptr);  // NOLINT(concurrency-mt-unsafe)
+  winsize size{};
+  if (terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) grid.width = size.ws_col;
+  return grid;
+}
+
+/// "ZB-V" for the name of a generator, the file's name for a file.
+std::string title_of(const std::string& source) {
+  for (const ScheduleFamily& family : schedule_families())
+    if (family.name == source) return std::string(family.title);
+  return std::filesystem::path(source).filename().string();
+}
+
+int show(const ShowOptions& options) {
+  VerifiedSchedule schedule = verify(read_schedule(options.schedule));
+  if (options.lowered) schedule = lower(schedule);
+  if (options.format == "csv") {
+    write_out(to_csv(schedule.get()), options.output);
+    return 0;
+  }
+  const std::string title = fmt::format("{} on {} ranks, {} microbatches", title_of(options.schedule.source),
+                                        schedule->ranks(), schedule->microbatches);
+  const std::string unit = is_unit_cost(options.cost) ? "units" : "ms";
+  const Timeline timeline = simulate(schedule, read_cost(options.cost, schedule->stages));
+  if (options.format == "svg")
+    write_out(to_svg(timeline, {title, unit}), options.output);
+  else if (options.format == "html")
+    write_out(to_html({{options.schedule.source, timeline}}, {title, unit}), options.output);
+  else if (options.format == "trace")
+    write_out(to_chrome_trace(timeline, options.schedule.source), options.output);
+  else
+    write_out(to_grid(timeline, grid_options(options)), options.output);
+  return 0;
+}
+
+int check(const VerifyCommandOptions& options) {
+  try {
+    const VerifiedSchedule schedule = verify(parse_schedule(read_file(options.file)),
+                                             {.sends = SendMode::NonBlocking, .memory_cap = options.memory_cap});
+    fmt::print("{}: correct: {} ranks, {} stages, {} microbatches\n", options.file, schedule->ranks(), schedule->stages,
+               schedule->microbatches);
+    return 0;
+  } catch (const Error& error) {
+    // Here the neighbourhood in the grid, which follows the first line, is what was asked for.
+    fmt::print(stderr, "penstock: {}: {}\n", options.file, error.what());
+    constexpr int bad_input_exit_code = 2;
+    return bad_input_exit_code;
+  }
+}
+
+SimulationAnswer play_family(const ScheduleFamily& family, const CompareOptions& options) {
+  const VerifiedSchedule schedule = verify(make_schedule(family.name, options.ranks, options.microbatches),
+                                           {.sends = SendMode::NonBlocking, .memory_cap = options.memory_cap});
+  const Cost cost = read_cost(options.cost, schedule->stages);
+  return {std::string(family.name), schedule->stages, schedule->microbatches, summarise(simulate(schedule, cost)),
+          cost.memory_caps};
+}
+
+int compare(const CompareOptions& options) {
+  if (options.ranks < 1 || options.microbatches < 1)
+    throw bad_input(fmt::format("{} ranks and {} microbatches", options.ranks, options.microbatches),
+                    "at least 1 of each", "raise the smaller number");
+  // What is wrong with the costs themselves is wrong for all schedules, and is said at once.
+  validate(read_cost(options.cost, 1));
+  ComparisonAnswer comparison;
+  for (const ScheduleFamily& family : schedule_families()) {
+    // It does a third of the others' work, and would always win.
+    if (family.name == "forward-only") continue;
+    try {
+      comparison.answers.push_back(play_family(family, options));
+    } catch (const Error& error) {
+      const std::string reason = error.what();
+      comparison.refused.push_back({std::string(family.name), reason.substr(0, reason.find('\n'))});
+    }
+  }
+  sort_by_bubble(comparison);
+  fmt::print("{}", options.json ? to_json(comparison) : to_text(comparison));
+  return 0;
+}
+
+Command add_show(CLI::App& parent) {
+  auto options = std::make_shared<ShowOptions>();
+  CLI::App* command =
+      parent.add_subcommand("show", "Draws a schedule: in the terminal, as a picture, a page or a trace");
+  add_schedule_options(*command, options->schedule);
+  add_cost_options(*command, options->cost);
+  command->add_option("--format", options->format, "text, csv, svg, html or trace")
+      ->check(CLI::IsMember({"text", "csv", "svg", "html", "trace"}))
+      ->capture_default_str();
+  command->add_option("--colour,--color", options->colour, "auto, always or never, for text")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->capture_default_str();
+  command->add_flag("--lower", options->lowered, "Add the sends and receives (for csv)");
+  command->add_option("-o,--output", options->output, "File to write, in place of the terminal");
+  return [options] { return show(*options); };
+}
+
+Command add_verify(CLI::App& parent) {
+  auto options = std::make_shared<VerifyCommandOptions>();
+  CLI::App* command = parent.add_subcommand("verify", "Proves that a schedule is complete and cannot deadlock");
+  command->add_option("file", options->file, "CSV file of a schedule")->required();
+  command->add_option("--memory-cap", options->memory_cap,
+                      "Most activations of a rank, of one microbatch on one stage");
+  return [options] { return check(*options); };
+}
+
+Command add_compare(CLI::App& parent) {
+  auto options = std::make_shared<CompareOptions>();
+  CLI::App* command =
+      parent.add_subcommand("compare", "Plays every published schedule under the same costs, best first");
+  command->add_option("--ranks", options->ranks, "Devices")->required();
+  command->add_option("--microbatches", options->microbatches, "Microbatches of a step")->required();
+  command->add_option("--memory-cap", options->memory_cap,
+                      "Most activations of a rank, of one microbatch on one stage");
+  add_cost_options(*command, options->cost);
+  command->add_flag("--json", options->json, "Answer as JSON");
+  return [options] { return compare(*options); };
+}
+
+}  // namespace
+
+Command add_schedule_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("schedule", "Schedules as data: show, verify, compare");
+  command->require_subcommand(1);
+  const std::vector<std::pair<std::string, Command>> commands{
+      {"show", add_show(*command)}, {"verify", add_verify(*command)}, {"compare", add_compare(*command)}};
+  return [command, commands] {
+    for (const auto& [name, run] : commands)
+      if (command->got_subcommand(name)) return run();
+    throw InvariantViolation("a subcommand of schedule was parsed that does not exist");
+  };
+}
+
+}  // namespace penstock::app

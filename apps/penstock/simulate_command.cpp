@@ -1,0 +1,39 @@
+#include <fmt/format.h>
+#include <memory>
+
+#include "penstock/report/answers.h"
+#include "penstock/sim/simulate.h"
+
+#include "schedule_commands.h"
+#include "schedule_input.h"
+
+namespace penstock::app {
+namespace {
+
+struct SimulateOptions {
+  ScheduleInput schedule;
+  CostInput cost;
+  bool json = false;
+};
+
+int run(const SimulateOptions& options) {
+  const VerifiedSchedule schedule = verify(read_schedule(options.schedule));
+  const Cost cost = read_cost(options.cost, schedule->stages);
+  const SimulationAnswer answer{options.schedule.source, schedule->stages, schedule->microbatches,
+                                summarise(simulate(schedule, cost)), cost.memory_caps};
+  fmt::print("{}", options.json ? to_json(answer) : to_text(answer));
+  return 0;
+}
+
+}  // namespace
+
+Command add_simulate_command(CLI::App& app) {
+  auto options = std::make_shared<SimulateOptions>();
+  CLI::App* command = app.add_subcommand("simulate", "Plays a schedule on a virtual clock: step time, bubble, memory");
+  add_schedule_options(*command, options->schedule);
+  add_cost_options(*command, options->cost);
+  command->add_flag("--json", options->json, "Answer as JSON");
+  return [options] { return run(*options); };
+}
+
+}  // namespace penstock::app

@@ -1,0 +1,58 @@
+/// \file
+/// What `penstock simulate` and `penstock schedule compare` answer, as text for people and as JSON for programs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "penstock/timeline/timeline.h"
+
+namespace penstock {
+
+/// One schedule, played.
+struct SimulationAnswer {
+  std::string schedule;  ///< its name or file
+  int stages = 0;
+  int microbatches = 0;
+  TimelineSummary summary;              ///< one entry for each rank
+  std::vector<Bytes> memory_caps = {};  ///< one for each rank, or empty: none
+
+  friend bool operator==(const SimulationAnswer&, const SimulationAnswer&) = default;
+};
+
+/// A schedule that could not be compared, and why in one line.
+struct RefusedSchedule {
+  std::string schedule;
+  std::string reason;
+
+  friend bool operator==(const RefusedSchedule&, const RefusedSchedule&) = default;
+};
+
+/// Several schedules under the same costs.
+struct ComparisonAnswer {
+  std::vector<SimulationAnswer> answers;
+  std::vector<RefusedSchedule> refused = {};
+
+  friend bool operator==(const ComparisonAnswer&, const ComparisonAnswer&) = default;
+};
+
+/// Best first: by the bubble of the makespan, which is fair to schedules of different numbers of stages; equals by
+/// fewer activations, then by name.
+void sort_by_bubble(ComparisonAnswer& comparison);
+
+/// One object: `schedule`, `microbatches`, `stages`, `makespan_ms`, `bubble_makespan`, `bubble_span` and `ranks`, for
+/// each rank `rank`, `busy_ms`, `peak_activations`, `peak_bytes` and, where it has one, `memory_cap_bytes`. Ends with a
+/// newline.
+[[nodiscard]] std::string to_json(const SimulationAnswer& answer);
+
+/// One object: `schedules`, a list of the objects above in their order, and `refused`, a list of `schedule` and
+/// `reason`.
+[[nodiscard]] std::string to_json(const ComparisonAnswer& comparison);
+
+/// The figures in a line or two, a table with a line a rank, and a line for each rank above its cap.
+[[nodiscard]] std::string to_text(const SimulationAnswer& answer);
+
+/// A table with a line a schedule, and below it the refused ones with their reasons.
+[[nodiscard]] std::string to_text(const ComparisonAnswer& comparison);
+
+}  // namespace penstock

@@ -1,0 +1,122 @@
+#include "penstock/report/answers.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <tuple>
+
+namespace penstock {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json rank_to_json(const SimulationAnswer& answer, std::size_t rank) {
+  const RankSummary& summary = answer.summary.ranks[rank];
+  Json object = {{"rank", rank},
+                 {"busy_ms", summary.busy.count},
+                 {"peak_activations", summary.peak_activations},
+                 {"peak_bytes", summary.peak_bytes.count}};
+  if (rank < answer.memory_caps.size()) object["memory_cap_bytes"] = answer.memory_caps[rank].count;
+  return object;
+}
+
+Json answer_to_json(const SimulationAnswer& answer) {
+  Json ranks = Json::array();
+  for (std::size_t rank = 0; rank < answer.summary.ranks.size(); ++rank) ranks.push_back(rank_to_json(answer, rank));
+  return {{"schedule", answer.schedule},
+          {"microbatches", answer.microbatches},
+          {"stages", answer.stages},
+          {"makespan_ms", answer.summary.makespan.count},
+          {"bubble_makespan", answer.summary.bubble_makespan},
+          {"bubble_span", answer.summary.bubble_span},
+          {"ranks", ranks}};
+}
+
+/// A file's name may hold bytes that are no text; the answer must still be JSON.
+std::string print(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }
+
+int most_activations(const SimulationAnswer& answer) {
+  int most = 0;
+  for (const RankSummary& rank : answer.summary.ranks) most = std::max(most, rank.peak_activations);
+  return most;
+}
+
+Bytes most_bytes(const SimulationAnswer& answer) {
+  Bytes most;
+  for (const RankSummary& rank : answer.summary.ranks) most = std::max(most, rank.peak_bytes);
+  return most;
+}
+
+std::string percent(double share) { return fmt::format("{:.2f} %", share * 100); }
+
+std::string over_caps(const SimulationAnswer& answer) {
+  std::string lines;
+  for (std::size_t rank = 0; rank < answer.memory_caps.size(); ++rank) {
+    const Bytes peak = answer.summary.ranks[rank].peak_bytes;
+    if (peak > answer.memory_caps[rank])
+      lines += fmt::format("rank {} needs {}, above its cap of {}\n", rank, to_string(peak),
+                           to_string(answer.memory_caps[rank]));
+  }
+  return lines;
+}
+
+}  // namespace
+
+void sort_by_bubble(ComparisonAnswer& comparison) {
+  const auto key = [](const SimulationAnswer& answer) {
+    return std::tuple(answer.summary.bubble_makespan, most_activations(answer), answer.schedule);
+  };
+  std::stable_sort(comparison.answers.begin(), comparison.answers.end(),
+                   [&](const SimulationAnswer& a, const SimulationAnswer& b) { return key(a) < key(b); });
+}
+
+std::string to_json(const SimulationAnswer& answer) { return print(answer_to_json(answer)); }
+
+std::string to_json(const ComparisonAnswer& comparison) {
+  Json object = {{"schedules", Json::array()}, {"refused", Json::array()}};
+  for (const SimulationAnswer& answer : comparison.answers) object["schedules"].push_back(answer_to_json(answer));
+  for (const RefusedSchedule& refused : comparison.refused)
+    object["refused"].push_back({{"schedule", refused.schedule}, {"reason", refused.reason}});
+  return print(object);
+}
+
+std::string to_text(const SimulationAnswer& answer) {
+  // Without sizes in the costs every peak is 0, which is not worth a column.
+  const bool bytes = most_bytes(answer).count > 0;
+  std::string text = fmt::format(
+      "{}: {} ranks, {} stages, {} microbatches\nmakespan {:.6g} ms, bubble {} of the makespan, {} of the longest "
+      "span\n\n"
+      "{:>4}  {:>12}  {:>16}{}\n",
+      answer.schedule, answer.summary.ranks.size(), answer.stages, answer.microbatches, answer.summary.makespan.count,
+      percent(answer.summary.bubble_makespan), percent(answer.summary.bubble_span), "rank", "busy (ms)",
+      "peak activations", bytes ? "  peak memory" : "");
+  for (std::size_t rank = 0; rank < answer.summary.ranks.size(); ++rank) {
+    const RankSummary& summary = answer.summary.ranks[rank];
+    text += fmt::format("{:>4}  {:>12.6g}  {:>16}{}\n", rank, summary.busy.count, summary.peak_activations,
+                        bytes ? fmt::format("  {:>11}", to_string(summary.peak_bytes)) : "");
+  }
+  return text + over_caps(answer);
+}
+
+std::string to_text(const ComparisonAnswer& comparison) {
+  std::size_t widest = std::string("schedule").size();
+  bool bytes = false;
+  for (const SimulationAnswer& answer : comparison.answers) {
+    widest = std::max(widest, answer.schedule.size());
+    bytes = bytes || most_bytes(answer).count > 0;
+  }
+  std::string text =
+      fmt::format("{:<{}}  {:>6}  {:>13}  {:>15}  {:>11}  {:>16}{}\n", "schedule", widest, "stages", "makespan (ms)",
+                  "bubble/makespan", "bubble/span", "peak activations", bytes ? "  peak memory" : "");
+  for (const SimulationAnswer& answer : comparison.answers) {
+    text += fmt::format("{:<{}}  {:>6}  {:>13.6g}  {:>15}  {:>11}  {:>16}", answer.schedule, widest, answer.stages,
+                        answer.summary.makespan.count, percent(answer.summary.bubble_makespan),
+                        percent(answer.summary.bubble_span), most_activations(answer));
+    text += bytes ? fmt::format("  {:>11}\n", to_string(most_bytes(answer))) : "\n";
+  }
+  for (const RefusedSchedule& refused : comparison.refused)
+    text += fmt::format("{}: {}\n", refused.schedule, refused.reason);
+  return text;
+}
+
+}  // namespace penstock

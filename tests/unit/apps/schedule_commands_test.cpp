@@ -1,0 +1,168 @@
+#include "schedule_commands.h"
+
+#include <filesystem>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "penstock/base/error.h"
+#include "penstock/base/file.h"
+
+namespace penstock::app {
+namespace {
+
+using testing::AllOf;
+using testing::EndsWith;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+using Json = nlohmann::json;
+
+struct Outcome {
+  int code = 0;
+  std::string out;
+  std::string err;
+};
+
+/// Runs `penstock LINE` in this process; an Error becomes its exit code and message, as the program makes it.
+Outcome penstock(const std::string& line) {
+  CLI::App app("penstock");
+  const Command simulate = add_simulate_command(app);
+  const Command schedule = add_schedule_command(app);
+  Outcome outcome;
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  std::string message;
+  try {
+    app.parse(line);
+    outcome.code = app.got_subcommand("simulate") ? simulate() : schedule();
+  } catch (const Error& error) {
+    outcome.code = error.kind() == ErrorKind::BadInput ? 2 : 1;
+    message = error.what();
+  } catch (const CLI::ParseError& error) {
+    outcome.code = 2;
+    message = error.what();
+  }
+  outcome.out = testing::internal::GetCapturedStdout();
+  outcome.err = testing::internal::GetCapturedStderr() + message;
+  return outcome;
+}
+
+std::filesystem::path file_of(const std::string& name, const std::string& content) {
+  const auto path = std::filesystem::path(testing::TempDir()) / name;
+  write_file_atomically(path, content);
+  return path;
+}
+
+TEST(ScheduleCommands, ShowDrawsAGrid) {
+  const Outcome outcome = penstock("schedule show 1f1b --ranks 2 --microbatches 2");
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(outcome.out,
+            "rank 0  0F0 0F1         0B0----     0B1----\n"
+            "rank 1      1F0 1B0---- 1F1 1B1----\n");
+}
+
+TEST(ScheduleCommands, ShowWritesEveryFormat) {
+  const std::vector<std::pair<std::string, std::string>> formats = {{"text", "rank 0"},
+                                                                    {"csv", "0F0,"},
+                                                                    {"svg", "<svg"},
+                                                                    {"html", "<!doctype html>"},
+                                                                    {"trace", "{\"displayTimeUnit\""}};
+  for (const auto& [format, begin] : formats) {
+    const auto path = std::filesystem::path(testing::TempDir()) / ("schedule_commands_test." + format);
+    const Outcome outcome =
+        penstock("schedule show gpipe --ranks 3 --microbatches 4 --format " + format + " -o " + path.string());
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_THAT(read_file(path), StartsWith(begin)) << format;
+  }
+}
+
+TEST(ScheduleCommands, AWrittenScheduleIsReadVerifiedAndSimulated) {
+  const Outcome csv = penstock("schedule show 1f1b --ranks 4 --microbatches 8 --format csv --lower");
+  EXPECT_THAT(csv.out, HasSubstr("SEND_F"));
+  const auto path = file_of("schedule_commands_test.csv", csv.out);
+  EXPECT_THAT(penstock("schedule verify " + path.string()).out,
+              EndsWith("correct: 4 ranks, 4 stages, 8 microbatches\n"));
+  const Json by_file = Json::parse(penstock("simulate " + path.string() + " --json").out);
+  const Json by_name = Json::parse(penstock("simulate 1f1b --ranks 4 --microbatches 8 --json").out);
+  EXPECT_EQ(by_file["makespan_ms"], 33);
+  EXPECT_EQ(by_file["ranks"], by_name["ranks"]);
+  EXPECT_NEAR(by_file["bubble_makespan"].get<double>(), 3.0 / 11, 1e-12);
+}
+
+TEST(ScheduleCommands, VerifyRefusesWithTheNeighbourhood) {
+  const auto path = file_of("schedule_commands_bad.csv", "0F0,0B0\n1B0,1F0\n");
+  const Outcome outcome = penstock("schedule verify " + path.string());
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_EQ(outcome.out, "");
+  EXPECT_THAT(outcome.err, AllOf(HasSubstr("schedule_commands_bad.csv: "), HasSubstr("\n"), HasSubstr(">1B0<")));
+}
+
+TEST(ScheduleCommands, VerifyHoldsACap) {
+  const auto path =
+      file_of("schedule_commands_cap.csv", penstock("schedule show 1f1b --ranks 4 --microbatches 8 --format csv").out);
+  EXPECT_EQ(penstock("schedule verify --memory-cap 4 " + path.string()).code, 0);
+  EXPECT_EQ(penstock("schedule verify --memory-cap 3 " + path.string()).code, 2);
+}
+
+TEST(ScheduleCommands, SimulateTakesACostFile) {
+  const auto cost = file_of("schedule_commands_cost.json", R"({"stages": [
+    {"forward_ms": 1, "input_backward_ms": 2, "weight_backward_ms": 1, "activation_bytes": 1024},
+    {"forward_ms": 3, "input_backward_ms": 1, "weight_backward_ms": 1}], "memory_cap_bytes": [512, 0]})");
+  const Outcome outcome = penstock("simulate gpipe --ranks 2 --microbatches 2 --cost " + cost.string());
+  EXPECT_THAT(outcome.out, HasSubstr("makespan 15 ms"));
+  EXPECT_THAT(outcome.out, HasSubstr("rank 0 needs 2 KiB, above its cap of 512 B"));
+}
+
+TEST(ScheduleCommands, CompareListsSchedulesBestFirst) {
+  const Outcome outcome = penstock(
+      "schedule compare --ranks 4 --microbatches 8 --forward 18.5 --input-backward 18 "
+      "--weight-backward 9.3 --link 0.6 --json");
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const Json schedules = Json::parse(outcome.out)["schedules"];
+  double last = 0;
+  std::vector<std::string> names;
+  for (const Json& entry : schedules) {
+    EXPECT_GE(entry["bubble_makespan"], last);
+    last = entry["bubble_makespan"];
+    names.push_back(entry["schedule"]);
+  }
+  EXPECT_THAT(names, testing::IsSupersetOf({"naive", "gpipe", "1f1b"}));
+  EXPECT_EQ(names.back(), "naive");
+  EXPECT_THAT(penstock("schedule compare --ranks 4 --microbatches 8 --memory-cap 4").out, HasSubstr("gpipe: "));
+}
+
+TEST(ScheduleCommands, BadInputIsOneLineAndExitCodeTwo) {
+  const auto noise = file_of("schedule_commands_noise.csv", "no schedule\nat all\n");
+  const auto negative = file_of("schedule_commands_negative.json",
+                                R"({"stages": [{"forward_ms": -1, "input_backward_ms": 2, "weight_backward_ms": 1}]})");
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"schedule show nosuch --ranks 2 --microbatches 2", "1f1b"},
+      {"schedule show ./no.csv", "./no.csv is no file"},
+      {"schedule show 1f1b --ranks 2", "--ranks and --microbatches"},
+      {"schedule show 1f1b --ranks 0 --microbatches 2", "expected"},
+      {"schedule compare --ranks 0 --microbatches 2", "0 ranks"},
+      {"schedule compare --ranks 2 --microbatches 2 --forward -1", "forward_ms is -1"},
+      {"schedule compare --ranks 2 --microbatches 2 --forward nan", "forward_ms is nan"},
+      {"simulate " + noise.string(), "expected"},
+      {"simulate 1f1b --ranks 1 --microbatches 1 --cost " + negative.string(), "stages[0].forward_ms is -1"},
+      {"simulate 1f1b --ranks 1 --microbatches 1 --forward 2 --cost " + negative.string(), "--cost together with"},
+      {"simulate 1f1b --ranks 1 --microbatches 1 --cost ./none.json", "none.json"},
+  };
+  for (const auto& [line, expected] : cases) {
+    const Outcome outcome = penstock(line);
+    EXPECT_EQ(outcome.code, 2) << line;
+    EXPECT_THAT(outcome.err, AllOf(HasSubstr(expected), Not(HasSubstr("\n")))) << line;
+    EXPECT_EQ(outcome.out, "") << line;
+  }
+}
+
+TEST(ScheduleCommands, AFilesSizesMayBeRepeatedButNotContradicted) {
+  const auto path = file_of("schedule_commands_sizes.csv", "0F0,0B0\n");
+  EXPECT_EQ(penstock("simulate " + path.string() + " --ranks 1 --microbatches 1").code, 0);
+  EXPECT_THAT(penstock("simulate " + path.string() + " --ranks 2").err, HasSubstr("--ranks is 2; expected 1, as in"));
+}
+
+}  // namespace
+}  // namespace penstock::app
