@@ -34,7 +34,7 @@ def flags(settings):
 
 def start(*arguments, **popen):
     return subprocess.Popen([PENSTOCK, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            stdin=subprocess.DEVNULL, text=True, **popen)
+                            stdin=subprocess.DEVNULL, text=True, errors="surrogateescape", **popen)
 
 
 def run(*arguments, **popen):
