@@ -177,10 +177,12 @@ Command add_compare(CLI::App& parent) {
 }  // namespace
 
 Command add_schedule_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("schedule", "Schedules as data: show, verify, compare");
+  CLI::App* command = app.add_subcommand("schedule", "Schedules as data: show, verify, compare, synth");
   command->require_subcommand(1);
-  const std::vector<std::pair<std::string, Command>> commands{
-      {"show", add_show(*command)}, {"verify", add_verify(*command)}, {"compare", add_compare(*command)}};
+  const std::vector<std::pair<std::string, Command>> commands{{"show", add_show(*command)},
+                                                              {"verify", add_verify(*command)},
+                                                              {"compare", add_compare(*command)},
+                                                              {"synth", add_synth(*command)}};
   return [command, commands] {
     for (const auto& [name, run] : commands)
       if (command->got_subcommand(name)) return run();

@@ -17,7 +17,8 @@ void require_size(const char* what, std::optional<int> asked, int found, const s
 }
 
 bool given_by_options(const CostInput& input) {
-  return input.forward_ms || input.input_backward_ms || input.weight_backward_ms || input.link_ms;
+  return input.forward_ms || input.input_backward_ms || input.weight_backward_ms || input.link_ms ||
+         input.weight_activation_share;
 }
 
 }  // namespace
@@ -36,6 +37,8 @@ void add_cost_options(CLI::App& command, CostInput& input) {
   command.add_option("--input-backward", input.input_backward_ms, "Its backward to the input, ms (1)");
   command.add_option("--weight-backward", input.weight_backward_ms, "Its backward to the weights, ms (1)");
   command.add_option("--link", input.link_ms, "Latency of every link, ms (0)");
+  command.add_option("--weight-activation-share", input.weight_activation_share,
+                     "Share of an activation still held between I and W (1)");
 }
 
 Schedule read_schedule(const ScheduleInput& input) {
@@ -67,6 +70,7 @@ Cost read_cost(const CostInput& input, int stages) {
   stage.forward = {input.forward_ms.value_or(1)};
   stage.input_backward = {input.input_backward_ms.value_or(1)};
   stage.weight_backward = {input.weight_backward_ms.value_or(1)};
+  stage.weight_activation_share = input.weight_activation_share.value_or(1);
   return uniform_cost(stages, stage, {{input.link_ms.value_or(0)}});
 }
 

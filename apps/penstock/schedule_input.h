@@ -23,6 +23,7 @@ struct CostInput {
   std::optional<double> input_backward_ms;
   std::optional<double> weight_backward_ms;
   std::optional<double> link_ms;
+  std::optional<double> weight_activation_share;
 };
 
 void add_schedule_options(CLI::App& command, ScheduleInput& input);

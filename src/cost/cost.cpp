@@ -51,6 +51,10 @@ void validate(const Cost& cost) {
       require_duration(fmt::format("stages[{}].{}", stage, field.key), (cost.stages[stage].*field.member).count);
     for (const SizeField& field : size_fields)
       require_size(fmt::format("stages[{}].{}", stage, field.key), (cost.stages[stage].*field.member).count);
+    const double share = cost.stages[stage].weight_activation_share;
+    if (!(share >= 0 && share <= 1))
+      throw bad_input(fmt::format("stages[{}].weight_activation_share is {}", stage, share), "a share from 0 to 1",
+                      "correct the cost");
   }
   validate("link", cost.default_link);
   for (const auto& [pair, link] : cost.links)

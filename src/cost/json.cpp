@@ -86,8 +86,14 @@ RankId read_rank(const Place& place, const Json& value) {
 StageCost read_stage(const Place& place, const Json& object) {
   require_keys(place, object,
                {"forward_ms", "input_backward_ms", "weight_backward_ms", "activation_bytes", "boundary_bytes",
-                "parameter_bytes", "gradient_bytes", "optimizer_bytes"});
+                "parameter_bytes", "gradient_bytes", "optimizer_bytes", "weight_activation_share"});
   StageCost stage;
+  if (object.contains("weight_activation_share")) {
+    const Json& value = object["weight_activation_share"];
+    const std::string expected = "a share from 0 to 1";
+    stage.weight_activation_share = read_number(place.at("weight_activation_share"), value, expected, true);
+    if (stage.weight_activation_share > 1) throw refuse(place.at("weight_activation_share"), value, expected);
+  }
   for (const DurationField& field : duration_fields)
     (stage.*field.member).count = read_number(place.at(field.key), require(place, object, field.key),
                                               "a number of milliseconds, at least 0", true);
@@ -192,6 +198,7 @@ Json stage_to_json(const StageCost& stage) {
   Json object;
   for (const DurationField& field : duration_fields) object[field.key] = (stage.*field.member).count;
   for (const SizeField& field : size_fields) object[field.key] = (stage.*field.member).count;
+  if (stage.weight_activation_share != 1) object["weight_activation_share"] = stage.weight_activation_share;
   return object;
 }
 

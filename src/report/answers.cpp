@@ -49,6 +49,10 @@ Bytes most_bytes(const SimulationAnswer& answer) {
 
 std::string percent(double share) { return fmt::format("{:.2f} %", share * 100); }
 
+double gap_to_bound(const SynthesisAnswer& answer) {
+  return answer.lower_bound.count > 0 ? answer.longest_span.count / answer.lower_bound.count - 1 : 0;
+}
+
 std::string over_caps(const SimulationAnswer& answer) {
   std::string lines;
   for (std::size_t rank = 0; rank < answer.memory_caps.size(); ++rank) {
@@ -71,6 +75,19 @@ void sort_by_bubble(ComparisonAnswer& comparison) {
 }
 
 std::string to_json(const SimulationAnswer& answer) { return print(answer_to_json(answer)); }
+
+std::string to_json(const SynthesisAnswer& answer) {
+  Json object = answer_to_json(answer.simulation);
+  object["longest_span_ms"] = answer.longest_span.count;
+  object["lower_bound_ms"] = answer.lower_bound.count;
+  object["gap_to_bound"] = gap_to_bound(answer);
+  object["proved_optimal"] = answer.proved_optimal;
+  if (!answer.best_generator.empty()) {
+    object["best_generator"] = answer.best_generator;
+    object["best_generator_span_ms"] = answer.generator_span.count;
+  }
+  return print(object);
+}
 
 std::string to_json(const ComparisonAnswer& comparison) {
   Json object = {{"schedules", Json::array()}, {"refused", Json::array()}};
@@ -96,6 +113,17 @@ std::string to_text(const SimulationAnswer& answer) {
                         bytes ? fmt::format("  {:>11}", to_string(summary.peak_bytes)) : "");
   }
   return text + over_caps(answer);
+}
+
+std::string to_text(const SynthesisAnswer& answer) {
+  std::string text = to_text(answer.simulation);
+  text += fmt::format("\nlongest span {:.6g} ms; ", answer.longest_span.count);
+  text += answer.proved_optimal ? std::string("no schedule of this placement under these caps has a shorter one\n")
+                                : fmt::format("none is below {:.6g} ms, {} less\n", answer.lower_bound.count,
+                                              percent(1 - answer.lower_bound.count / answer.longest_span.count));
+  if (answer.best_generator.empty()) return text + "no published schedule of this placement keeps within the caps\n";
+  return text + fmt::format("the best published schedule, {}, has {:.6g} ms\n", answer.best_generator,
+                            answer.generator_span.count);
 }
 
 std::string to_text(const ComparisonAnswer& comparison) {

@@ -30,14 +30,10 @@ Schedule hanayo_schedule(int ranks, int stages_per_rank, int microbatches) {
   if (stages_per_rank % 2 != 0)
     throw bad_input(fmt::format("hanayo with {} stages a rank", stages_per_rank), "an even number, two for each wave",
                     "raise it by one");
-  const auto rank_of = [ranks](int stage, int) {
-    const int along = stage % (2 * ranks);
-    return std::min(along, 2 * ranks - 1 - along);
+  Schedule schedule = empty_schedule(ranks, microbatches, wave_placement(ranks, stages_per_rank));
+  const auto rank_of = [&schedule](int stage, int) {
+    return schedule.placement.holders[static_cast<std::size_t>(stage)].front().value;
   };
-  Placement placement;
-  for (int stage = 0; stage < ranks * stages_per_rank; ++stage)
-    placement.holders.push_back({RankId{rank_of(stage, 0)}});
-  Schedule schedule = empty_schedule(ranks, microbatches, std::move(placement));
   // The paper draws p microbatches; with more, a quarter above p keeps the waves from running dry in between.
   schedule.actions = play_greedily({.ranks = ranks,
                                     .stages = schedule.stages,

@@ -16,12 +16,17 @@ Placement loop_placement(int ranks, int stages) {
   return placement;
 }
 
-Placement v_placement(int ranks) {
-  if (ranks < 1) throw bad_input(fmt::format("a placement on {} ranks", ranks), "at least 1", "raise the ranks");
+Placement v_placement(int ranks) { return wave_placement(ranks, 2); }
+
+Placement wave_placement(int ranks, int stages_per_rank) {
+  if (ranks < 1 || stages_per_rank < 1)
+    throw bad_input(fmt::format("a placement of {} stages on each of {} ranks", stages_per_rank, ranks),
+                    "at least 1 of each", "raise the smaller number");
   Placement placement;
-  placement.holders.reserve(2 * static_cast<std::size_t>(ranks));
-  for (int rank = 0; rank < ranks; ++rank) placement.holders.push_back({RankId{rank}});
-  for (int rank = ranks; rank-- > 0;) placement.holders.push_back({RankId{rank}});
+  placement.holders.reserve(static_cast<std::size_t>(ranks) * static_cast<std::size_t>(stages_per_rank));
+  for (int pass = 0; pass < stages_per_rank; ++pass)
+    for (int place = 0; place < ranks; ++place)
+      placement.holders.push_back({RankId{pass % 2 == 0 ? place : ranks - 1 - place}});
   return placement;
 }
 

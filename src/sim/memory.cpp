@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include "sim/play.h"
 
@@ -54,7 +55,9 @@ class Ledger {
 
   void enter(const Event& event) {
     const Action& action = event.action;
-    const std::int64_t activation = cost_.stages[action.stage.index()].activation.count;
+    const StageCost& stage = cost_.stages[action.stage.index()];
+    const std::int64_t activation = stage.activation.count;
+    const std::int64_t for_weights = std::llround(static_cast<double>(activation) * stage.weight_activation_share);
     switch (action.kind) {
       case ActionKind::Forward:
         receive(played_.inputs, action, action.stage.value - 1, event.start);
@@ -66,10 +69,11 @@ class Ledger {
       case ActionKind::InputBackward:
         receive(played_.gradients, action, action.stage.value + 1, event.end);
         if (action.kind == ActionKind::Backward) own(event.end, -activation);
+        if (action.kind == ActionKind::InputBackward) own(event.end, for_weights - activation);
         send(played_.gradients, event, action.stage.value - 1);
         break;
       case ActionKind::WeightBackward:
-        own(event.end, -activation);
+        own(event.end, -for_weights);
         break;
       default:
         break;

@@ -36,6 +36,18 @@ struct ComparisonAnswer {
   friend bool operator==(const ComparisonAnswer&, const ComparisonAnswer&) = default;
 };
 
+/// A synthesised schedule, played, and what it is to be compared with.
+struct SynthesisAnswer {
+  SimulationAnswer simulation;
+  Milliseconds longest_span;  ///< of any rank: what was made short
+  Milliseconds lower_bound;   ///< no schedule of this placement under these caps is shorter
+  bool proved_optimal = false;
+  std::string best_generator;  ///< the best published schedule of this placement under these caps; or empty
+  Milliseconds generator_span;
+
+  friend bool operator==(const SynthesisAnswer&, const SynthesisAnswer&) = default;
+};
+
 /// Best first: by the bubble of the makespan, which is fair to schedules of different numbers of stages; equals by
 /// fewer activations, then by name.
 void sort_by_bubble(ComparisonAnswer& comparison);
@@ -49,8 +61,15 @@ void sort_by_bubble(ComparisonAnswer& comparison);
 /// `reason`.
 [[nodiscard]] std::string to_json(const ComparisonAnswer& comparison);
 
+/// The object of a simulation with `longest_span_ms`, `lower_bound_ms`, `gap_to_bound` (a share of the bound),
+/// `proved_optimal` and, where a published schedule fits, `best_generator` and `best_generator_span_ms`.
+[[nodiscard]] std::string to_json(const SynthesisAnswer& answer);
+
 /// The figures in a line or two, a table with a line a rank, and a line for each rank above its cap.
 [[nodiscard]] std::string to_text(const SimulationAnswer& answer);
+
+/// The same, then the bound and the best published schedule.
+[[nodiscard]] std::string to_text(const SynthesisAnswer& answer);
 
 /// A table with a line a schedule, and below it the refused ones with their reasons.
 [[nodiscard]] std::string to_text(const ComparisonAnswer& comparison);

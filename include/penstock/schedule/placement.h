@@ -21,4 +21,7 @@ struct Placement {
 /// Stages 0 … 2P − 1 on ranks 0, 1, …, P − 1, P − 1, …, 1, 0 (arXiv 2405.15362, section 3).
 [[nodiscard]] Placement v_placement(int ranks);
 
+/// The stages to and fro over the ranks: a V for `stages_per_rank` 2, and so on for more (arXiv 2308.15762).
+[[nodiscard]] Placement wave_placement(int ranks, int stages_per_rank);
+
 }  // namespace penstock

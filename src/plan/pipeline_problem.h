@@ -1,0 +1,101 @@
+// Synthesis as a scheduling problem in plain arrays: what the search evaluates some hundred thousand times.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "penstock/cost/cost.h"
+#include "penstock/schedule/schedule.h"
+
+namespace penstock {
+
+// The three passes of a stage. A whole backward is an I followed by its W, which is never slower.
+enum class Pass : std::int32_t { Forward, Input, Weight };
+constexpr std::int32_t pass_kinds = 3;
+
+// A pass of a stage without its microbatch: passes of one kind and stage take the microbatches in order, so that the
+// n-th of them is that of microbatch n. Nothing is lost by that: microbatches are alike, and handing the n-th forward
+// that a stage does to microbatch n makes no input later than it was.
+using PassCode = std::int32_t;
+
+constexpr PassCode code_of(std::int32_t stage, Pass pass) {
+  return stage * pass_kinds + static_cast<std::int32_t>(pass);
+}
+constexpr std::int32_t stage_of(PassCode code) { return code / pass_kinds; }
+constexpr Pass pass_of(PassCode code) { return static_cast<Pass>(code % pass_kinds); }
+
+// For each rank its passes in order.
+using PassOrder = std::vector<std::vector<PassCode>>;
+
+// How a boundary crosses from a stage to a neighbour.
+struct Hop {
+  std::int32_t link = -1;  // one number for each ordered pair of ranks; -1 within a rank
+  double transfer = 0;     // for which the message occupies the link
+  double latency = 0;
+};
+
+struct PipelineProblem {
+  std::int32_t ranks = 0;
+  std::int32_t stages = 0;
+  std::int32_t microbatches = 0;
+  std::int32_t links = 0;
+  std::vector<std::int32_t> rank_of;                 // by stage
+  std::vector<std::vector<std::int32_t>> stages_of;  // by rank, ascending
+  std::vector<double> duration;                      // by code
+  std::vector<Hop> down;                             // by stage: to the next one
+  std::vector<Hop> up;                               // by stage: to the one before it
+  std::vector<double> activation;                    // by stage: bytes
+  std::vector<double> weight_share;                  // by stage: what of an activation is kept between I and W
+  std::vector<double> count_cap;                     // by rank: most activations
+  std::vector<double> byte_cap;                      // by rank: most bytes of activations
+  std::vector<double> first_start;  // by rank: the forward of microbatch 0 always comes first, at this time
+  std::vector<double> busy;         // by rank: the sum of all its passes
+
+  [[nodiscard]] std::size_t slot(std::int32_t stage, std::int32_t microbatch) const {
+    return static_cast<std::size_t>(stage) * static_cast<std::size_t>(microbatches) +
+           static_cast<std::size_t>(microbatch);
+  }
+};
+
+constexpr double no_cap = std::numeric_limits<double>::infinity();
+
+// The activations that a rank holds, counted and in bytes.
+struct HeldActivations {
+  double count = 0;
+  double bytes = 0;
+
+  void begin(const PipelineProblem& problem, PassCode code) { change(problem, code, 1); }
+  // What a pass lets go of at its end.
+  void end(const PipelineProblem& problem, PassCode code) {
+    const double share = problem.weight_share[static_cast<std::size_t>(stage_of(code))];
+    if (pass_of(code) == Pass::Input) change(problem, code, share - 1);
+    if (pass_of(code) == Pass::Weight) change(problem, code, -share);
+  }
+  // Sums of shares are exact only to the last bits.
+  [[nodiscard]] bool fits(const PipelineProblem& problem, std::size_t rank) const {
+    return count <= problem.count_cap[rank] + 1e-6 && bytes <= problem.byte_cap[rank] + 0.5;
+  }
+
+ private:
+  void change(const PipelineProblem& problem, PassCode code, double activations) {
+    count += activations;
+    bytes += activations * problem.activation[static_cast<std::size_t>(stage_of(code))];
+  }
+};
+
+// `count_cap` and `byte_cap` have one entry for each rank.
+[[nodiscard]] PipelineProblem make_problem(const Placement& placement, int ranks, int microbatches, const Cost& cost,
+                                           std::vector<double> count_cap, std::vector<double> byte_cap);
+
+// Whether each microbatch's passes of a stage come in the order F, I, W and the rank never exceeds its caps. Says
+// nothing of what other ranks do.
+[[nodiscard]] bool is_row_legal(const PipelineProblem& problem, std::int32_t rank, const std::vector<PassCode>& row);
+
+// The passes of a schedule with the same placement; a `B` becomes `I`, `W`.
+[[nodiscard]] PassOrder order_of(const Schedule& schedule);
+
+// With the microbatches counted.
+[[nodiscard]] Schedule schedule_of(const PipelineProblem& problem, const Placement& placement, const PassOrder& order);
+
+}  // namespace penstock

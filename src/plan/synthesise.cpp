@@ -1,0 +1,288 @@
+#include "penstock/plan/synthesise.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <optional>
+#include <utility>
+
+#include "penstock/base/error.h"
+#include "penstock/schedule/generators.h"
+#include "penstock/sim/simulate.h"
+
+#include "plan/exact.h"
+#include "plan/improve.h"
+#include "plan/list_scheduling.h"
+#include "plan/lower_bound.h"
+
+namespace penstock {
+namespace {
+
+// Branch and bound is tried on pipelines of up to so many passes, and given up after so many beginnings.
+constexpr std::size_t exact_passes = 100;
+constexpr std::int64_t exact_nodes = 2'000'000;
+constexpr std::int64_t nodes_an_evaluation = 300;
+
+std::vector<double> count_caps(const SynthesisSettings& settings) {
+  const auto ranks = static_cast<std::size_t>(settings.ranks);
+  std::vector<double> caps(ranks, no_cap);
+  for (std::size_t rank = 0; rank < ranks && !settings.memory_caps.empty(); ++rank)
+    caps[rank] = settings.memory_caps[settings.memory_caps.size() == 1 ? 0 : rank];
+  return caps;
+}
+
+// What is left of a rank's bytes for activations when its stages' weights have theirs, and messages `for_messages`.
+std::vector<double> byte_caps(const SynthesisSettings& settings, const Cost& cost,
+                              const std::vector<Bytes>& for_messages) {
+  std::vector<double> caps(static_cast<std::size_t>(settings.ranks), no_cap);
+  if (cost.memory_caps.empty()) return caps;
+  for (std::size_t rank = 0; rank < caps.size(); ++rank)
+    caps[rank] = static_cast<double>((cost.memory_caps[rank] - for_messages[rank]).count);
+  for (std::size_t stage = 0; stage < cost.stages.size(); ++stage) {
+    const StageCost& of_stage = cost.stages[stage];
+    double& cap = caps[settings.placement.holders[stage].front().index()];
+    cap -= static_cast<double>((of_stage.parameter + of_stage.gradient + of_stage.optimizer).count);
+  }
+  return caps;
+}
+
+void check(const SynthesisSettings& settings, const Cost& cost) {
+  validate(cost);
+  if (settings.ranks < 1 || settings.microbatches < 1)
+    throw bad_input(fmt::format("{} ranks and {} microbatches", settings.ranks, settings.microbatches),
+                    "at least 1 of each", "raise the smaller number");
+  if (settings.placement.holders.size() != cost.stages.size())
+    throw bad_input(fmt::format("a cost of {} stages", cost.stages.size()),
+                    fmt::format("the {} stages of the placement", settings.placement.holders.size()),
+                    "give one entry for each stage, or another placement");
+  for (const auto& holders : settings.placement.holders)
+    if (holders.size() != 1 || holders.front().value < 0 || holders.front().value >= settings.ranks)
+      throw bad_input("a placement with a stage on two ranks, or on one that does not exist", "one rank a stage",
+                      "take a loop or a V");
+  std::vector<bool> holds(static_cast<std::size_t>(settings.ranks), false);
+  for (const auto& holders : settings.placement.holders) holds[holders.front().index()] = true;
+  if (const auto idle = std::find(holds.begin(), holds.end(), false); idle != holds.end())
+    throw bad_input(fmt::format("rank {} without a stage", idle - holds.begin()), "at least one stage on every rank",
+                    "give more stages or fewer ranks");
+  for (const std::size_t caps : {settings.memory_caps.size(), cost.memory_caps.size()})
+    if (caps > 1 && caps != static_cast<std::size_t>(settings.ranks))
+      throw bad_input(fmt::format("memory caps for {} ranks", caps),
+                      fmt::format("one for each of {} ranks", settings.ranks),
+                      "give one for each rank, or one for all");
+  if (cost.memory_caps.size() == 1 && settings.ranks != 1)
+    throw bad_input("memory caps for 1 rank", fmt::format("one for each of {} ranks", settings.ranks),
+                    "correct memory_cap_bytes");
+}
+
+// A microbatch alone holds an activation on each of a rank's stages; every schedule holds as many at some time.
+void check_caps(const PipelineProblem& problem, const Cost& cost) {
+  for (std::size_t rank = 0; rank < problem.stages_of.size(); ++rank) {
+    HeldActivations one;
+    for (const std::int32_t stage : problem.stages_of[rank]) one.begin(problem, code_of(stage, Pass::Forward));
+    if (one.fits(problem, rank)) continue;
+    if (one.count > problem.count_cap[rank])
+      throw bad_input(fmt::format("a memory cap of {} activations on rank {}", problem.count_cap[rank], rank),
+                      fmt::format("at least {}, the smallest that a schedule meets", one.count), "raise --memory-cap");
+    throw bad_input(fmt::format("a memory cap of {} on rank {}", to_string(cost.memory_caps[rank]), rank),
+                    fmt::format("at least {}, the smallest that a schedule meets",
+                                to_string(cost.memory_caps[rank] +
+                                          Bytes{static_cast<std::int64_t>(one.bytes - problem.byte_cap[rank])})),
+                    "raise memory_cap_bytes");
+  }
+}
+
+class Synthesiser {
+ public:
+  Synthesiser(const SynthesisSettings& settings, const Cost& cost, const Clock& clock, PipelineProblem problem)
+      : settings_(settings),
+        cost_(cost),
+        clock_(clock),
+        begun_(clock.now()),
+        problem_(std::move(problem)),
+        evaluator_(problem_),
+        bound_(span_lower_bound(problem_)) {}
+
+  Synthesis run() {
+    for (const ScheduleFamily& family : schedule_families()) try_generator(family);
+    try_policies();
+    const bool proved = at_bound() || prove();
+    if (!proved) anneal();
+    Schedule schedule = schedule_of(problem_, settings_.placement, order_);
+    VerifiedSchedule verified = verify(std::move(schedule));
+    Timeline timeline = simulate(verified, cost_);
+    const bool optimal = proved || at_bound();
+    return {
+        std::move(verified),        std::move(timeline), {score_.longest}, {optimal ? score_.longest : bound_}, optimal,
+        std::move(best_generator_), {generator_span_}};
+  }
+
+ private:
+  static constexpr double tolerance = 1e-12;
+  static constexpr int legs = 4;
+  static constexpr std::size_t most_starts = 4;
+
+  struct Start {
+    SpanScore score;
+    PassOrder order;
+  };
+
+  // The share of the budget that is gone.
+  [[nodiscard]] double spent() const {
+    if (settings_.most_evaluations > 0)
+      return static_cast<double>(evaluations_) / static_cast<double>(settings_.most_evaluations);
+    return (clock_.now() - begun_).count / std::max(settings_.budget.count, 1e-3);
+  }
+
+  [[nodiscard]] bool at_bound() const { return score_.longest <= bound_ * (1 + tolerance); }
+
+  bool consider(PassOrder order) {
+    ++evaluations_;
+    const SpanScore score = evaluator_.evaluate(order);
+    remember({score, order});
+    if (!(score < score_)) return false;
+    score_ = score;
+    order_ = std::move(order);
+    return true;
+  }
+
+  // The best orders that differ in their score.
+  void remember(Start start) {
+    const auto place = std::lower_bound(starts_.begin(), starts_.end(), start,
+                                        [](const Start& a, const Start& b) { return a.score < b.score; });
+    if (place != starts_.end() && !(start.score < place->score)) return;
+    if (starts_.size() == most_starts && place == starts_.end()) return;
+    starts_.insert(place, std::move(start));
+    if (starts_.size() > most_starts) starts_.pop_back();
+  }
+
+  [[nodiscard]] bool is_legal(const PassOrder& order) const {
+    for (std::int32_t rank = 0; rank < problem_.ranks; ++rank)
+      if (!is_row_legal(problem_, rank, order[static_cast<std::size_t>(rank)])) return false;
+    return true;
+  }
+
+  // The published shape, and with its weight gradients moved to where these costs want them.
+  void try_generator(const ScheduleFamily& family) {
+    if (family.bidirectional || family.name == "forward-only" || problem_.stages % problem_.ranks != 0) return;
+    const int stages_per_rank = problem_.stages / problem_.ranks;
+    if ((!family.stages_per_rank_varies && family.stages_per_rank != stages_per_rank) ||
+        stages_per_rank % family.stages_multiple != 0)
+      return;
+    const Schedule schedule =
+        make_schedule(family.name, settings_.ranks, settings_.microbatches,
+                      family.stages_per_rank_varies ? std::optional(stages_per_rank) : std::nullopt);
+    if (schedule.placement != settings_.placement) return;
+    const PassOrder order = order_of(schedule);
+    if (is_legal(order)) {
+      const double span = evaluator_.evaluate(order).longest;
+      if (best_generator_.empty() || span < generator_span_) {
+        best_generator_ = family.name;
+        generator_span_ = span;
+      }
+      consider(order);
+    }
+    for (const double patience : {1.0, 0.75, 0.5, 0.25, 0.0}) {
+      ListPolicy policy;
+      policy.patience = patience;
+      PassOrder placed = place_weights(problem_, order, policy);
+      if (!placed.empty()) consider(std::move(placed));
+    }
+  }
+
+  void try_policies() {
+    // One after the other until a third of the budget is gone: on large pipelines the first few must do.
+    for (const ListPolicy& policy : list_policies()) {
+      consider(play_list(problem_, policy));
+      if (at_bound() || spent() > 1.0 / 3) return;
+    }
+  }
+
+  // Several times, from several starts: what one annealing misses the next may find.
+  void anneal() {
+    const std::vector<Start> starts = std::exchange(starts_, {});
+    const double begin = spent();
+    for (int leg = 0; leg < legs && begin < 1 && !at_bound(); ++leg) {
+      const double from = begin + (1 - begin) * leg / legs;
+      const double length = (1 - begin) / legs;
+      Start start = starts[static_cast<std::size_t>(leg) % starts.size()];
+      improve(problem_, evaluator_, start.order, start.score,
+              {settings_.seed + static_cast<std::uint64_t>(leg), bound_ * (1 + tolerance), [&] {
+                 evaluations_ += rounds_between_questions;
+                 return (spent() - from) / length;
+               }});
+      if (start.score < score_) {
+        score_ = start.score;
+        order_ = std::move(start.order);
+      }
+    }
+  }
+
+  bool prove() {
+    std::size_t passes = 0;
+    for (const auto& row : order_) passes += row.size();
+    if (passes > exact_passes) return false;
+    // A beginning costs a small part of an evaluation, and two thirds of the budget are the annealing's.
+    const bool counted = settings_.most_evaluations > 0;
+    const std::int64_t most_nodes = counted ? nodes_an_evaluation * settings_.most_evaluations : exact_nodes;
+    const auto out_of_time = [this, counted] { return !counted && spent() > 2.0 / 3; };
+    for (;;) {
+      PassOrder order;
+      switch (find_shorter(problem_, score_.longest * (1 - 1e-9), most_nodes, out_of_time, order)) {
+        case ExactAnswer::Found:
+          check_invariant(consider(std::move(order)), "branch and bound found an order that is not shorter");
+          break;
+        case ExactAnswer::ThereIsNone:
+          return true;
+        case ExactAnswer::GaveUp:
+          return false;
+      }
+    }
+  }
+
+  const SynthesisSettings& settings_;
+  const Cost& cost_;
+  const Clock& clock_;
+  Milliseconds begun_;
+  PipelineProblem problem_;
+  Evaluator evaluator_;
+  double bound_;
+  PassOrder order_;
+  SpanScore score_;
+  std::vector<Start> starts_;  // best first
+  std::string best_generator_;
+  double generator_span_ = 0;
+  std::int64_t evaluations_ = 0;
+};
+
+// By how much each rank's peak is above its cap; true where any is.
+bool find_excess(const Timeline& timeline, const Cost& cost, std::vector<Bytes>& for_messages) {
+  bool any = false;
+  for (std::size_t rank = 0; rank < cost.memory_caps.size(); ++rank) {
+    const Bytes excess = peak_bytes(timeline, RankId{static_cast<std::int32_t>(rank)}) - cost.memory_caps[rank];
+    if (excess.count <= 0) continue;
+    for_messages[rank] += excess;
+    any = true;
+  }
+  return any;
+}
+
+}  // namespace
+
+Synthesis synthesise(const SynthesisSettings& settings, const Cost& cost, const Clock& clock) {
+  check(settings, cost);
+  // How many bytes of messages wait at the peak is known only when a schedule has been played: where they do not fit
+  // beside the activations, these get so much less room.
+  constexpr int most_tries = 5;
+  std::vector<Bytes> for_messages(cost.memory_caps.size());
+  for (int attempt = 0;; ++attempt) {
+    PipelineProblem problem = make_problem(settings.placement, settings.ranks, settings.microbatches, cost,
+                                           count_caps(settings), byte_caps(settings, cost, for_messages));
+    check_caps(problem, cost);
+    Synthesis synthesis = Synthesiser(settings, cost, clock, std::move(problem)).run();
+    if (!find_excess(synthesis.timeline, cost, for_messages)) return synthesis;
+    if (attempt == most_tries)
+      throw bad_input("memory_cap_bytes that leave no room for messages beside the activations",
+                      "room for the boundaries that wait to be sent or used", "raise memory_cap_bytes");
+  }
+}
+
+}  // namespace penstock
