@@ -1,3 +1,4 @@
+#include <cmath>
 #include <fmt/format.h>
 #include <memory>
 #include <string>
@@ -12,7 +13,7 @@ namespace {
 std::string bar(double share) {
   constexpr int cells = 30;
   std::string drawn;
-  for (int cell = 0; cell < cells; ++cell) drawn += cell < static_cast<int>(share * cells + 0.5) ? "█" : "░";
+  for (int cell = 0; cell < cells; ++cell) drawn += cell < std::lround(share * cells) ? "█" : "░";
   return drawn;
 }
 

@@ -9,6 +9,7 @@
 #include "penstock/base/error.h"
 
 #include "commands.h"
+#include "schedule_commands.h"
 
 namespace {
 
@@ -20,26 +21,38 @@ int complain(const std::string& message, int code) {
   return code;
 }
 
+// "penstock schedule show": as far as the command line was understood.
+std::string innermost_command(const CLI::App& app) {
+  std::string name = "penstock";
+  const CLI::App* command = &app;
+  for (auto used = app.get_subcommands(); !used.empty(); used = command->get_subcommands()) {
+    command = used.front();
+    name += " " + command->get_name();
+  }
+  return name;
+}
+
 int run(int argc, char** argv) {
-  CLI::App app("penstock: trains networks that are cut by layers into stages on different devices.");
+  CLI::App app("penstock: trains networks that are cut by layers into stages on different devices.", "penstock");
   app.require_subcommand(1);
   app.set_version_flag("--version", PENSTOCK_VERSION);
   const std::vector<std::pair<std::string, penstock::app::Command>> commands{
       {"train", penstock::app::add_train_command(app, argc, argv)},
       {"eval", penstock::app::add_eval_command(app)},
       {"sample", penstock::app::add_sample_command(app)},
-      {"bubbles", penstock::app::add_bubbles_command(app)}};
+      {"bubbles", penstock::app::add_bubbles_command(app)},
+      {"schedule", penstock::app::add_schedule_command(app)},
+      {"simulate", penstock::app::add_simulate_command(app)}};
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    const auto used = app.get_subcommands();
     std::string message = error.what();
     std::replace(message.begin(), message.end(), '\n', ' ');
-    return complain(fmt::format("{}; expected the options of `penstock{}`; add --help to see them", message,
-                                used.empty() ? "" : " " + used.front()->get_name()),
-                    bad_input);
+    return complain(
+        fmt::format("{}; expected the options of `{}`; add --help to see them", message, innermost_command(app)),
+        bad_input);
   }
   const auto chosen = std::find_if(commands.begin(), commands.end(),
                                    [&](const auto& command) { return app.got_subcommand(command.first); });

@@ -45,7 +45,7 @@ std::string Progress::bar(const StepMetrics& metrics) const {
   const auto done = static_cast<double>(metrics.step - first_step_);
   const Milliseconds left =
       (clock_.now() - started_) * (static_cast<double>(steps_ - metrics.step) / std::max(1.0, done));
-  const std::string facts =
+  std::string facts =
       fmt::format("step {}/{}  loss {:.4f}  {} tokens/s  {:.0f}% busy  {} left", metrics.step, steps_, metrics.loss,
                   short_count(metrics.tokens_per_s), metrics.utilisation * 100, to_string(left));
   if (!terminal_) return facts;

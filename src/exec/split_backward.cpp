@@ -129,7 +129,7 @@ void run_deferred(DeferredWeightGradients& deferred) {
   if (!deferred.whole_roots.empty())
     engine.execute(deferred.whole_roots, deferred.whole_gradients, /*keep_graph=*/false, /*create_graph=*/false,
                    /*accumulate_grad=*/true);
-  for (DeferredNode& node : deferred.nodes) {
+  for (const DeferredNode& node : deferred.nodes) {
     if (node.roots.empty()) continue;
     engine.execute(node.roots, node.arrived, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/true,
                    node.parameters);

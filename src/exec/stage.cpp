@@ -109,7 +109,7 @@ Tensors Stage::backward(MicrobatchId microbatch, Tensors gradients) {
     Engine::get_default_engine().execute(roots.edges, roots.gradients, /*keep_graph=*/false, /*create_graph=*/false,
                                          /*accumulate_grad=*/true);
   Tensors input_gradients;
-  for (at::Tensor& input : kept.inputs) input_gradients.push_back(std::exchange(input.mutable_grad(), {}));
+  for (const at::Tensor& input : kept.inputs) input_gradients.push_back(std::exchange(input.mutable_grad(), {}));
   kept.inputs.clear();
   return input_gradients;
 }

@@ -13,11 +13,13 @@ namespace {
 namespace nn = torch::nn;
 
 nn::Conv2d convolution(std::int64_t in, std::int64_t out, std::int64_t stride) {
-  return nn::Conv2d(nn::Conv2dOptions(in, out, 3).stride(stride).padding(1).bias(false));
+  nn::Conv2d layer(nn::Conv2dOptions(in, out, 3).stride(stride).padding(1).bias(false));
+  return layer;
 }
 
 nn::GroupNorm norm(const ConvnetSettings& settings) {
-  return nn::GroupNorm(nn::GroupNormOptions(settings.groups, settings.width));
+  nn::GroupNorm layer(nn::GroupNormOptions(settings.groups, settings.width));
+  return layer;
 }
 
 class Stem : public nn::Module {

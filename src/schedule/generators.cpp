@@ -138,6 +138,7 @@ Schedule make_schedule(std::string_view name, int ranks, int microbatches, std::
       std::find_if(families.begin(), families.end(), [name](const ScheduleFamily& f) { return f.name == name; });
   if (found == families.end()) {
     std::vector<std::string_view> names;
+    names.reserve(families.size());
     for (const ScheduleFamily& family : families) names.push_back(family.name);
     throw bad_input(fmt::format("there is no schedule '{}'", name), fmt::format("one of {}", fmt::join(names, ", ")),
                     "correct the name");

@@ -192,6 +192,7 @@ Tensors Pipeline::forward(const at::Tensor& input) {
     Tensors joined;
     for (std::size_t index = 0; index < output.outputs.front().size(); ++index) {
       std::vector<at::Tensor> parts;
+      parts.reserve(output.outputs.size());
       for (const Tensors& microbatch : output.outputs) parts.push_back(microbatch.at(index));
       joined.push_back(at::cat(parts));
     }

@@ -30,7 +30,7 @@ Loaded load_run(const std::filesystem::path& out) {
     throw bad_input(fmt::format("{} has no whole checkpoint", out.string()), "a run that has saved at least once",
                     "train it for longer, or lower --checkpoint-every");
   const CheckpointReader reader(*latest);
-  CheckpointNotes notes = parse_notes(reader.metadata());
+  const CheckpointNotes notes = parse_notes(reader.metadata());
   settings.dropout = 0;
   Network network = make_network(settings, notes.data);
   PipelineSettings pipeline_settings = make_pipeline_settings(settings, network);

@@ -14,6 +14,7 @@ namespace {
 
 std::vector<Optimizer::Named> checkpoint_names(const auto& parameters) {
   std::vector<Optimizer::Named> named;
+  named.reserve(parameters.size());
   for (const auto& parameter : parameters)
     named.emplace_back(tensor_name(parameter.layer, parameter.name), parameter.tensor);
   return named;
@@ -147,7 +148,7 @@ Worker::Totals Worker::gather_totals(const StepOutput& output) {
   values.insert(values.end(), output.loss_weights.begin(), output.loss_weights.end());
   for (const Parameter& parameter : parameters_) {
     if (parameter.tied_copy || !parameter.tensor.grad().defined()) continue;
-    const double norm = parameter.tensor.grad().norm(2, at::kDouble).item<double>();
+    const auto norm = parameter.tensor.grad().norm(2, at::kDouble).item<double>();
     values.push_back(static_cast<double>(parameter.layer));
     values.push_back(norm * norm);
   }
@@ -191,7 +192,7 @@ WorkerStep Worker::train(const StepInput& input, double learning_rate) {
     if (parameter.tensor.grad().defined()) gradients.push_back(parameter.tensor.grad());
   if (!gradients.empty()) at::_foreach_mul_(gradients, factor);
   optimizer_.update(learning_rate);
-  for (Parameter& parameter : parameters_) parameter.tensor.mutable_grad().reset();
+  for (const Parameter& parameter : parameters_) parameter.tensor.mutable_grad().reset();
   return result;
 }
 

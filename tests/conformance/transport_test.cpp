@@ -89,7 +89,7 @@ TEST_P(Conformance, AllGatherGivesEveryRankTheSame) {
   const Ends ends = make(5);
   for (int round = 0; round < 3; ++round) {
     run(ends, [](Transport& end) {
-      std::vector<double> mine(static_cast<std::size_t>(end.rank().value), end.rank().value + 0.5);
+      const std::vector<double> mine(static_cast<std::size_t>(end.rank().value), end.rank().value + 0.5);
       const auto all = all_gather(end, mine);
       ASSERT_EQ(all.size(), 5U);
       for (std::size_t rank = 0; rank < 5; ++rank)

@@ -34,6 +34,7 @@ void refuse_with_an_error(Call&& call) {
 
 }  // namespace
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer's name.
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   const std::string_view content(reinterpret_cast<const char*>(data), size);
   refuse_with_an_error([&] {

@@ -85,8 +85,8 @@ TEST_P(PlainLibtorch, AgreesWithinOneInAHundredThousand) {
         EXPECT_NEAR(pipelined.losses[step] / plain.losses[step], 1, 1e-5) << "step " << step;
       ASSERT_EQ(plain.weights.size(), pipelined.weights.size());
       for (std::size_t index = 0; index < plain.weights.size(); ++index) {
-        const double difference = (plain.weights[index] - pipelined.weights[index].second).norm().item<double>();
-        const double size = plain.weights[index].norm().item<double>();
+        const auto difference = (plain.weights[index] - pipelined.weights[index].second).norm().item<double>();
+        const auto size = plain.weights[index].norm().item<double>();
         // Biases start at zero and are compared on the scale of one update.
         EXPECT_LE(difference, 1e-5 * std::max(size, 1.0)) << pipelined.weights[index].first;
       }

@@ -24,7 +24,7 @@ class SameBits : public testing::TestWithParam<Case> {
 };
 
 TEST_P(SameBits, OnAnyNumberOfStagesWithAnySchedule) {
-  TraceSettings one = settings();
+  const TraceSettings one = settings();
   const Trace oracle = train_small(one);
   EXPECT_NE(oracle.losses.front(), oracle.losses.back());
   for (const int stages : {1, 2, 3, 4, 8}) {

@@ -33,7 +33,7 @@ class Layer {
  public:
   /// Wraps any `torch::nn::Module` whose `forward` takes and returns a tensor, or a `Tensors`.
   template <LayerModule Module>
-  explicit Layer(std::shared_ptr<Module> module) : module_(module) {
+  explicit Layer(const std::shared_ptr<Module>& module) : module_(module) {
     if constexpr (requires(const at::Tensor& input) { module->forward(input); }) {
       forward_ = [module](const Tensors& inputs) { return Tensors{module->forward(single_input(inputs))}; };
     } else {

@@ -136,6 +136,7 @@ std::vector<std::unique_ptr<Transport>> make_inproc_transport(int ranks, const I
   if (ranks < 1) throw bad_input(fmt::format("{} ranks", ranks), "at least 1", "raise the number of stages");
   const auto inboxes = std::make_shared<Inboxes>(ranks);
   std::vector<std::unique_ptr<Transport>> ends;
+  ends.reserve(static_cast<std::size_t>(ranks));
   for (std::int32_t rank = 0; rank < ranks; ++rank)
     ends.push_back(std::make_unique<InprocTransport>(RankId{rank}, inboxes, settings));
   return ends;

@@ -8,7 +8,7 @@ namespace {
 TEST(Units, BytesPrintWithAtMostThreeFigures) {
   EXPECT_EQ(to_string(Bytes{7}), "7 B");
   EXPECT_EQ(to_string(Bytes{1536}), "1.5 KiB");
-  EXPECT_EQ(to_string(Bytes{1023 * 1024}), "0.999 MiB");
+  EXPECT_EQ(to_string(Bytes{1023LL * 1024}), "0.999 MiB");
   EXPECT_EQ(to_string(Bytes{12LL << 30}), "12 GiB");
 }
 

@@ -19,6 +19,7 @@ class Checkpoint : public FolderTest {};
 
 std::vector<std::int64_t> steps_of(const std::vector<CheckpointId>& ids) {
   std::vector<std::int64_t> steps;
+  steps.reserve(ids.size());
   for (const CheckpointId& id : ids) steps.push_back(id.step);
   return steps;
 }
@@ -36,6 +37,7 @@ TEST_F(Checkpoint, StagesAreWrittenAtTheSameTime) {
   constexpr int stages = 8;
   CheckpointWriter writer(folder(), 7);
   std::vector<std::thread> ranks;
+  ranks.reserve(stages);
   for (int stage = 0; stage < stages; ++stage)
     ranks.emplace_back([&writer, stage] { writer.write_stage({stage}, stage_tensors(7, stage)); });
   for (std::thread& rank : ranks) rank.join();

@@ -1,6 +1,7 @@
 // Files that are damaged, foreign or made to do harm: always an Error of one line, never a crash, and no memory beyond
 // what the file's own length accounts for.
 #include <cstring>
+#include <fmt/format.h>
 #include <fstream>
 #include <gmock/gmock.h>
 #include <random>
@@ -89,7 +90,7 @@ TEST_F(Hostile, OverlapsGapsAndDoubledNames) {
 
 TEST_F(Hostile, SizesThatDoNotFitIntoMemoryAreNotTried) {
   const std::string large = "4611686018427387904";  // 2 to the power of 62
-  for (const std::string& shape : {large + "," + large, "0," + large + "," + large, large + ",4",
+  for (const std::string& shape : {fmt::format("{0},{0}", large), fmt::format("0,{0},{0}", large), large + ",4",
                                    std::string("18446744073709551615"), std::string("99999999999999999999")}) {
     reset_largest_allocation();
     EXPECT_FALSE(refusal(tensor(R"("dtype":"F32","shape":[)" + shape + R"(],"data_offsets":[0,0])"), 0).empty());
@@ -190,17 +191,17 @@ TEST_F(Hostile, EveryMutationOfACheckpointIsRefused) {
 std::string sealed(const std::string& body) {
   Checksum checksum;
   checksum.add(body.data(), body.size());
-  return body + "\"xxh64\": \"" + checksum.text() + "\"}\n";
+  return body + R"("xxh64": ")" + checksum.text() + "\"}\n";
 }
 
 TEST_F(Hostile, AnIndexWithAFittingChecksumIsReadOrRefused) {
   constexpr unsigned seed = 99;
   std::mt19937 random(seed);
   const CheckpointIndex index{
-      7, "{\"a\": 1}", {{"stage-000.safetensors", {12, "0123456789abcdef"}}}, {{"w", "stage-000.safetensors"}}};
+      7, R"({"a": 1})", {{"stage-000.safetensors", {12, "0123456789abcdef"}}}, {{"w", "stage-000.safetensors"}}};
   const std::string text = format_index(index);
   EXPECT_EQ(parse_index(text, "index"), index);
-  const std::string body = text.substr(0, text.rfind("\"xxh64\": \""));
+  const std::string body = text.substr(0, text.rfind(R"("xxh64": ")"));
   EXPECT_EQ(sealed(body), text);
   for (int variant = 0; variant < 4000; ++variant) {
     const std::string content = sealed(mutated(body, random));

@@ -45,7 +45,7 @@ TEST_F(Python, OpensWhatWeWriteAndWritesWhatWeOpen) {
   std::ofstream(folder() / "script.py") << script;
   const std::string command = std::string(PENSTOCK_TEST_PYTHON) + " " + (folder() / "script.py").string() + " " +
                               (folder() / "ours").string() + " " + (folder() / "theirs").string();
-  const int status = std::system(command.c_str());
+  const int status = std::system(command.c_str());  // NOLINT(concurrency-mt-unsafe): the test has one thread
   const int code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   if (code == 77 || code == 127) GTEST_SKIP() << "no Python with torch and safetensors at " PENSTOCK_TEST_PYTHON;
   ASSERT_EQ(code, 0);

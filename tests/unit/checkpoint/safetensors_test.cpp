@@ -12,7 +12,6 @@
 namespace penstock {
 namespace {
 
-using testing::ElementsAre;
 using testing::HasSubstr;
 
 class Safetensors : public FolderTest {};

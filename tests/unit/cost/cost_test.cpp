@@ -103,7 +103,7 @@ TEST(Cost, RefusesBadLinksAndCaps) {
 }
 
 TEST(Cost, TenMegabytesOfNoiseAreRefused) {
-  std::string noise(10 << 20, '{');
+  const std::string noise(10 << 20, '{');
   EXPECT_THAT(refusal_of(noise), HasSubstr("not JSON"));
   std::string nested = "{\"stages\": ";
   nested += std::string(1 << 20, '[');

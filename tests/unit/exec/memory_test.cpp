@@ -22,7 +22,7 @@ TEST(Memory, CountsWhatItsThreadHoldsAndHeldAtMost) {
 }
 
 TEST(Memory, DoesNotCountOtherThreads) {
-  MemoryMeter meter;
+  const MemoryMeter meter;
   at::Tensor elsewhere;
   std::thread([&] { elsewhere = at::empty({1024}, at::kFloat); }).join();
   EXPECT_EQ(meter.held(), Bytes{0});

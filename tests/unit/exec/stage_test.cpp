@@ -27,7 +27,7 @@ Stage make_stage(bool with_loss) {
 std::vector<at::Tensor> weight_gradients(Stage& stage) {
   std::vector<at::Tensor> gradients;
   for (const Layer& layer : stage.layers())
-    for (at::Tensor& parameter : layer.module().parameters())
+    for (const at::Tensor& parameter : layer.module().parameters())
       gradients.push_back(parameter.grad().defined() ? parameter.grad().clone() : at::Tensor());
   return gradients;
 }

@@ -97,7 +97,7 @@ TEST(Dropout, KeepsTheMeanInTrainingAndPassesEverythingInEvaluation) {
 }
 
 TEST(Dropout, RefusesToDrawOutsideAScope) {
-  Dropout dropout(0.5);
+  const Dropout dropout(0.5);
   EXPECT_THROW(static_cast<void>(dropout.forward(torch::ones({1}))), Error);
   EXPECT_THROW(Dropout(1.0), Error);
   EXPECT_THROW(Dropout(-0.1), Error);
@@ -105,7 +105,7 @@ TEST(Dropout, RefusesToDrawOutsideAScope) {
 
 TEST(Loss, MaskedTargetsCountNeitherInSumNorInWeight) {
   const at::Tensor logits = torch::randn({2, 3, 5});
-  at::Tensor target = torch::randint(5, {2, 3}, at::kLong);
+  const at::Tensor target = torch::randint(5, {2, 3}, at::kLong);
   target[1][2] = -100;
   const Loss loss = cross_entropy({logits}, target);
   EXPECT_EQ(loss.weight, 5);
@@ -122,7 +122,7 @@ TEST(Gpt, IsCausal) {
     return flow.front();
   };
   const at::Tensor tokens = torch::randint(32, {1, 8}, at::kLong);
-  at::Tensor changed = tokens.clone();
+  const at::Tensor changed = tokens.clone();
   changed[0][5] = (changed[0][5] + 1) % 32;
   const at::Tensor before = logits(tokens);
   const at::Tensor after = logits(changed);

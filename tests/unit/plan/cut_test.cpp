@@ -49,7 +49,7 @@ TEST(Cut, BalancedIsTheBestThereIs) {
   std::mt19937 draw(4);
   for (int trial = 0; trial < 200; ++trial) {
     std::vector<std::int64_t> weights(1 + draw() % 9);
-    for (auto& weight : weights) weight = draw() % 20;
+    for (auto& weight : weights) weight = static_cast<std::int64_t>(draw() % 20);
     const int stages = 1 + static_cast<int>(draw() % weights.size());
     const Cut cut = balanced_cut(weights, stages);
     ASSERT_EQ(static_cast<int>(cut.size()), stages);

@@ -32,7 +32,7 @@ void set_option(Golden& golden, const std::string& option) {
     golden.options.accumulation = Accumulation::AnyOrder;
   else if (option == "lower")
     golden.lowers = true;
-  else if (option.rfind("cap ", 0) == 0)
+  else if (option.starts_with("cap "))
     golden.options.memory_cap = std::stoi(option.substr(4));
 }
 
@@ -44,7 +44,7 @@ Golden read_golden(const std::filesystem::path& path) {
   golden.head = content.substr(0, split);
   golden.expected = content.substr(split + separator.size());
   golden.input = golden.head;
-  while (golden.input.rfind("# ", 0) == 0) {
+  while (golden.input.starts_with("# ")) {
     const std::size_t end = golden.input.find('\n');
     set_option(golden, golden.input.substr(2, end - 2));
     golden.input.erase(0, end + 1);

@@ -166,9 +166,9 @@ TEST(Simulate, EveryActionWaitsForItsInputsAndItsRank) {
       SCOPED_TRACE(testing::Message() << family.name << " seed " << seed);
       const Timeline timeline = simulate(schedule, random_cost(schedule.get(), seed));
       const auto ends = ends_of(timeline);
-      for (std::size_t rank = 0; rank < timeline.ranks.size(); ++rank) {
+      for (const auto& events : timeline.ranks) {
         double clock = 0;
-        for (const Event& event : timeline.ranks[rank]) {
+        for (const Event& event : events) {
           ASSERT_GE(event.start.count, clock);
           clock = event.end.count;
           Action input = event.action;

@@ -53,7 +53,7 @@ TEST(Pipeline, AFailureNamesRankStageMicrobatchAndActionAndStopsEveryRank) {
 }
 
 TEST(Pipeline, ALayersOwnErrorIsOneLineWithoutBacktrace) {
-  Network network = linear_network(2);
+  const Network network = linear_network(2);
   Pipeline pipeline(network, schedule(2, 1), {});
   try {
     pipeline.step(torch::ones({1, 3}), torch::ones({1, 4}), 0, 0.1);
