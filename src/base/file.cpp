@@ -68,19 +68,29 @@ void sync_folder(const std::filesystem::path& folder) {
 }
 
 void write_file_atomically(const std::filesystem::path& path, std::string_view content) {
-  std::filesystem::path temporary = path;
+  std::error_code ignored;
+  const auto status = std::filesystem::status(path, ignored);
+  // A device or a pipe (/dev/stdout) is written into: a rename would put a file in its place.
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status)) {
+    FileWriter(path).write(content.data(), content.size());
+    return;
+  }
+  // A link stays one: the file that it leads to is replaced.
+  std::filesystem::path target = path;
+  if (std::filesystem::exists(status) && std::filesystem::is_symlink(path, ignored))
+    target = std::filesystem::canonical(path, ignored);
+  std::filesystem::path temporary = target;
   temporary += fmt::format(".{}.tmp", ::getpid());
   try {
     FileWriter writer(temporary);
     writer.write(content.data(), content.size());
     writer.sync_and_close();
+    if (::rename(temporary.c_str(), target.c_str()) != 0) throw_errno("cannot rename to", target);
   } catch (...) {
-    std::error_code ignored;
     std::filesystem::remove(temporary, ignored);
     throw;
   }
-  if (::rename(temporary.c_str(), path.c_str()) != 0) throw_errno("cannot rename to", path);
-  const auto folder = path.parent_path();
+  const auto folder = target.parent_path();
   sync_folder(folder.empty() ? std::filesystem::path(".") : folder);
 }
 

@@ -14,7 +14,8 @@ namespace penstock {
 [[nodiscard]] std::string read_file(const std::filesystem::path& path);
 
 /// Replaces or creates `path` with `content` so that a crash at any moment leaves the old content or the new, never a
-/// part. \throws Error (RunFailed) that names the file and the reason (a full disk, no permission).
+/// part. Where `path` is a link, the file that it leads to is replaced; a device or a pipe is written into as it is.
+/// \throws Error (RunFailed) that names the file and the reason (a full disk, no permission).
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 
 /// An open file that is written front to back and counts what it wrote. Not thread-safe.
