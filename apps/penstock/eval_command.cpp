@@ -32,7 +32,8 @@ Command add_eval_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("eval", "The loss of a run's last checkpoint on other data");
   command->add_option("run", options->run, "Folder of the run")->required();
   command->add_option("--data", options->data, "Files or folders, as for train")->required();
-  command->add_option("--samples", options->samples, "Samples, spread evenly over the data; 0: all of it");
+  command->add_option("--samples", options->samples, "Samples, spread evenly over the data; 0: all of it")
+      ->check(whole_number<std::int64_t>, "");
   return [options] { return run(*options); };
 }
 

@@ -2,7 +2,9 @@
 #include <cstdio>
 #include <exception>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -21,12 +23,40 @@ int complain(const std::string& message, int code) {
   return code;
 }
 
-// "penstock schedule show": as far as the command line was understood.
-std::string innermost_command(const CLI::App& app) {
+// The command as far as the command line was understood: "penstock schedule show".
+struct Innermost {
   std::string name = "penstock";
-  for (auto used = app.get_subcommands(); !used.empty(); used = used.front()->get_subcommands())
-    name += " " + used.front()->get_name();
-  return name;
+  const CLI::App* command = nullptr;
+};
+
+Innermost innermost_command(const CLI::App& app) {
+  Innermost innermost{"penstock", &app};
+  for (auto used = app.get_subcommands(); !used.empty(); used = used.front()->get_subcommands()) {
+    innermost.command = used.front();
+    innermost.name += " " + used.front()->get_name();
+  }
+  return innermost;
+}
+
+// "got 'shcedule', expected one of train, …": where a command's name should stand.
+std::string no_such_command(const Innermost& innermost) {
+  std::vector<std::string> known;
+  for (const CLI::App* command : innermost.command->get_subcommands([](const CLI::App*) { return true; }))
+    known.push_back(command->get_name());
+  const std::vector<std::string> rest = innermost.command->remaining(/*recurse=*/true);
+  return fmt::format("{} after `{}`; expected one of {}; `{} --help` says what each does",
+                     rest.empty() ? "nothing" : fmt::format("'{}'", rest.front()), innermost.name,
+                     fmt::join(known, ", "), innermost.name);
+}
+
+int refuse(const CLI::App& app, const CLI::ParseError& error) {
+  const Innermost innermost = innermost_command(app);
+  if (!innermost.command->get_subcommands([](const CLI::App*) { return true; }).empty())
+    return complain(no_such_command(innermost), bad_input);
+  std::string message = error.what();
+  std::replace(message.begin(), message.end(), '\n', ' ');
+  return complain(fmt::format("{}; expected the options of `{}`; add --help to see them", message, innermost.name),
+                  bad_input);
 }
 
 int run(int argc, char** argv) {
@@ -45,15 +75,16 @@ int run(int argc, char** argv) {
   } catch (const CLI::Success& success) {
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    std::string message = error.what();
-    std::replace(message.begin(), message.end(), '\n', ' ');
-    return complain(
-        fmt::format("{}; expected the options of `{}`; add --help to see them", message, innermost_command(app)),
-        bad_input);
+    return refuse(app, error);
   }
   const auto chosen = std::find_if(commands.begin(), commands.end(),
                                    [&](const auto& command) { return app.got_subcommand(command.first); });
-  return chosen->second();
+  const int code = chosen->second();
+  // What was printed is what was asked for: a full disk behind the standard output is a failure like any other.
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    return complain("the standard output cannot be written; expected a place with space; redirect it elsewhere",
+                    run_failed);
+  return code;
 }
 
 }  // namespace
@@ -64,7 +95,15 @@ int main(int argc, char** argv) {
   } catch (const penstock::Error& error) {
     return complain(error.what(), error.kind() == penstock::ErrorKind::BadInput ? bad_input : run_failed);
   } catch (const std::bad_alloc&) {
-    return complain("out of memory; expected a network that fits; lower --width, --batch or --context", run_failed);
+    return complain(
+        "out of memory; expected sizes that fit; lower --width, --batch or --context, or a schedule's --ranks or "
+        "--microbatches",
+        run_failed);
+  } catch (const std::system_error& error) {
+    // Of the file system or the output: a name that is too long, a full disk behind a pipe.
+    return complain(fmt::format("{}; expected files that can be read and written; check the paths and the space left",
+                                error.what()),
+                    run_failed);
   } catch (const std::exception& error) {
     return complain(fmt::format("a defect of penstock itself: {}; please report it", error.what()), run_failed);
   }

@@ -34,10 +34,14 @@ Command add_sample_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("sample", "Continues a text with a run's last checkpoint");
   command->add_option("run", options->run, "Folder of the run")->required();
   command->add_option("--prompt", settings.prompt, "Text to continue")->required();
-  command->add_option("--bytes", settings.bytes, "Bytes to draw")->capture_default_str();
+  command->add_option("--bytes", settings.bytes, "Bytes to draw")
+      ->check(whole_number<std::int64_t>, "")
+      ->capture_default_str();
   command->add_option("--temperature", settings.temperature, "0: the likeliest byte; 1: as the network has it")
       ->capture_default_str();
-  command->add_option("--seed", settings.seed, "Of the draws")->capture_default_str();
+  command->add_option("--seed", settings.seed, "Of the draws")
+      ->check(whole_number<std::uint64_t>, "")
+      ->capture_default_str();
   return [options] { return run(*options); };
 }
 

@@ -71,6 +71,7 @@ std::string title_of(const std::string& source) {
 }
 
 int show(const ShowOptions& options) {
+  check_output(options.output);
   VerifiedSchedule schedule = verify(read_schedule(options.schedule));
   if (options.lowered) schedule = lower(schedule);
   if (options.format == "csv") {
@@ -194,6 +195,17 @@ Command add_compare(CLI::App& parent) {
 }
 
 }  // namespace
+
+void check_output(const std::string& output) {
+  if (output.empty()) return;
+  std::error_code ignored;
+  if (std::filesystem::is_directory(output, ignored))
+    throw bad_input(fmt::format("--output {} is a folder", output), "a file to write", "name a file in it");
+  const auto folder = std::filesystem::path(output).parent_path();
+  if (!folder.empty() && !std::filesystem::is_directory(folder, ignored))
+    throw bad_input(fmt::format("--output {}, but there is no folder {}", output, folder.string()),
+                    "a file in a folder that exists", "make the folder or correct the path");
+}
 
 Command add_schedule_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("schedule", "Schedules as data: show, verify, compare, synth");

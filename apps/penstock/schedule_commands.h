@@ -12,4 +12,7 @@ Command add_schedule_command(CLI::App& app);
 // penstock schedule synth …
 Command add_synth(CLI::App& schedule);
 
+// Refuses an --output that cannot be a file, before the work. Empty stands for the terminal.
+void check_output(const std::string& output);
+
 }  // namespace penstock::app

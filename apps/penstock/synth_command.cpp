@@ -38,6 +38,7 @@ int run(const SynthOptions& options) {
   if (!(options.budget_s > 0 && options.budget_s <= 3600))
     throw bad_input(fmt::format("--budget {}", options.budget_s), "seconds, above 0 and up to an hour",
                     "correct the number");
+  check_output(options.output);
   const int stages_per_rank = options.stages_per_rank.value_or(options.placement == "v" ? 2 : 1);
   SynthesisSettings settings;
   settings.ranks = options.ranks;
@@ -78,7 +79,9 @@ Command add_synth(CLI::App& parent) {
                       "Most activations of a rank, of one microbatch on one stage");
   add_cost_options(*command, options->cost);
   command->add_option("--budget", options->budget_s, "Seconds to search")->capture_default_str();
-  command->add_option("--seed", options->seed, "Of the search")->capture_default_str();
+  command->add_option("--seed", options->seed, "Of the search")
+      ->check(whole_number<std::uint64_t>, "")
+      ->capture_default_str();
   command->add_option("-o,--output", options->output, "CSV file to write the schedule to");
   command->add_flag("--json", options->json, "Answer as JSON");
   return [options] { return run(*options); };

@@ -44,7 +44,10 @@ void add_options(CLI::App& command, TrainOptions& options) {
                    if constexpr (std::is_same_v<Value, bool>) {
                      option = command.add_flag("--" + name, value, meaning);
                    } else {
-                     option = command.add_option("--" + name, value, meaning)->capture_default_str();
+                     option = command.add_option("--" + name, value, meaning);
+                     if constexpr (std::integral<Value>) option->check(whole_number<Value>, "");
+                     // An empty list has no words of its own.
+                     if constexpr (!std::same_as<Value, std::vector<std::string>>) option->capture_default_str();
                    }
                    if (name == "devices") option->delimiter(',');
                    option->group(group_name(group));
@@ -69,12 +72,19 @@ TrainSettings merge(const TrainOptions& first_reading, int argc, char** argv) {
   CLI::App again;
   add_options(*again.add_subcommand("train"), merged);
   again.parse(argc, argv);
+  if (settings.resume && settings.data.empty() && !settings.out.empty())
+    throw bad_input(fmt::format("{} holds no run to go on with", settings.out),
+                    "a folder that penstock train has written, or --data for a run that begins there",
+                    "check --out, or name the data");
   return settings;
 }
 
 void print_result(const TrainSettings& settings, const TrainResult& result) {
   fmt::print("\n{}\n", stage_table(result));
-  fmt::print("a step took {} (median), {:.0f} tokens/s\n", to_string(result.median_step_time), result.tokens_per_s);
+  if (result.median_step_time.count > 0)
+    fmt::print("a step took {} (median), {:.0f} tokens/s\n", to_string(result.median_step_time), result.tokens_per_s);
+  else
+    fmt::print("nothing was left to do: the run has made its {} steps; raise --steps to train further\n", result.step);
   if (!std::isnan(result.held_out_loss)) fmt::print("held-out loss {:.4f} nats", result.held_out_loss);
   if (result.bigram_loss) fmt::print(" a byte; a byte bigram model reaches {:.4f}", *result.bigram_loss);
   if (!std::isnan(result.held_out_loss)) fmt::print("\n");
