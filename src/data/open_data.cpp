@@ -22,7 +22,8 @@ namespace fs = std::filesystem;
 void check_settings(const DataSettings& settings) {
   if (settings.paths.empty()) throw bad_input("no data", "at least one file or folder", "name it with --data");
   if (settings.context < 1 || settings.context > std::numeric_limits<std::int32_t>::max())
-    throw bad_input(fmt::format("a context of {}", settings.context), "at least 1 token", "set --context");
+    throw bad_input(fmt::format("a context of {}", settings.context),
+                    fmt::format("1 to {} tokens", std::numeric_limits<std::int32_t>::max()), "change --context");
   if (std::isnan(settings.held_out) || settings.held_out < 0 || settings.held_out >= 1)
     throw bad_input(fmt::format("a held-out share of {}", settings.held_out), "at least 0 and below 1",
                     "set it to 0.1, or to 0 for no held-out split");

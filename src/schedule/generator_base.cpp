@@ -12,6 +12,8 @@ void check_sizes(int ranks, int stages_per_rank, int microbatches) {
   // Far enough from the largest int that no number on the way to a schedule overflows.
   constexpr int most_ranks = 30'000;
   constexpr int most_microbatches = 100'000'000;
+  // Some GB of actions. Where memory runs out the system kills, which says nothing: refuse what is far from any use.
+  constexpr std::int64_t most_passes = 25'000'000;
   if (ranks < 1 || microbatches < 1 || stages_per_rank < 1)
     throw bad_input(fmt::format("a schedule of {} ranks, {} stages a rank and {} microbatches", ranks, stages_per_rank,
                                 microbatches),
@@ -21,6 +23,10 @@ void check_sizes(int ranks, int stages_per_rank, int microbatches) {
                                 microbatches),
                     fmt::format("at most {}, {} and {}", most_ranks, most_ranks, most_microbatches),
                     "lower the largest number");
+  if (std::int64_t{ranks} * stages_per_rank > most_passes / microbatches)
+    throw bad_input(fmt::format("a schedule of {} ranks, {} stages a rank and {} microbatches", ranks, stages_per_rank,
+                                microbatches),
+                    fmt::format("a product of at most {}", most_passes), "lower one of the numbers");
 }
 
 Schedule empty_schedule(int ranks, int microbatches, Placement placement) {

@@ -92,22 +92,48 @@ Network make_network(const TrainSettings& settings, const DataDescription& data)
   return make_convnet(convnet);
 }
 
+namespace {
+
+Schedule read_schedule_file(const TrainSettings& settings) {
+  Schedule schedule = parse_schedule(read_file(settings.schedule));
+  if (schedule.stages != settings.stages || schedule.microbatches != settings.microbatches)
+    throw bad_input(fmt::format("it has {} stages and {} microbatches", schedule.stages, schedule.microbatches),
+                    fmt::format("--stages {} and --microbatches {}", settings.stages, settings.microbatches),
+                    "give the schedule's own numbers");
+  return schedule;
+}
+
+// A schedule without a backward passes the verifier, and would leave the weights as they are.
+VerifiedSchedule verify_for_training(Schedule schedule) {
+  VerifiedSchedule verified = verify(std::move(schedule));
+  if (verified->forward_only)
+    throw bad_input("a schedule without backward passes", "one that trains", "take another schedule, such as 1f1b");
+  return verified;
+}
+
+}  // namespace
+
 VerifiedSchedule make_run_schedule(const TrainSettings& settings) {
   if (!settings.schedule.ends_with(".csv")) {
+    if (settings.schedule.find_first_of("/.") != std::string::npos)
+      throw bad_input(fmt::format("--schedule is \"{}\"", settings.schedule),
+                      "a schedule's name, or a file that ends in .csv", "rename the file or correct the name");
     const int stages_per_rank = stages_per_rank_of(settings.schedule);
     if (settings.stages % stages_per_rank != 0)
       throw bad_input(fmt::format("{} with --stages {}", settings.schedule, settings.stages),
                       fmt::format("a multiple of {}, the stages that it gives to each rank", stages_per_rank),
                       "change --stages, or take another schedule");
-    return verify(make_schedule(settings.schedule, settings.stages / stages_per_rank, settings.microbatches));
+    return verify_for_training(
+        make_schedule(settings.schedule, settings.stages / stages_per_rank, settings.microbatches));
   }
-  Schedule schedule = parse_schedule(read_file(settings.schedule));
-  if (schedule.stages != settings.stages || schedule.microbatches != settings.microbatches)
-    throw bad_input(
-        fmt::format("{} has {} stages and {} microbatches", settings.schedule, schedule.stages, schedule.microbatches),
-        fmt::format("--stages {} and --microbatches {}", settings.stages, settings.microbatches),
-        "give the schedule's own numbers");
-  return verify(std::move(schedule));
+  try {
+    return verify_for_training(read_schedule_file(settings));
+  } catch (const Error& error) {
+    // The verifier knows ranks and positions, but not whose.
+    const std::string reason = error.what();
+    if (reason.find(settings.schedule) != std::string::npos) throw;
+    throw Error(error.kind(), fmt::format("{}: {}", settings.schedule, reason));
+  }
 }
 
 PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Network& network) {

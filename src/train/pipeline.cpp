@@ -9,6 +9,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
 
 #include "penstock/base/error.h"
 #include "penstock/checkpoint/checkpoint.h"
@@ -109,6 +110,12 @@ class Pipeline::State {
       throw run_failed("a pipeline that has failed before", "a new one", "make a new one and load a checkpoint");
     try {
       crew_.run(work, [this](const std::string& reason) { transport_.front()->abort(reason); });
+    } catch (const c10::Error& error) {
+      // Outside of an action, which has its own words: building layers, moving weights, the update.
+      stopped_ = true;
+      const std::string reason = error.what_without_backtrace();
+      throw run_failed(reason.substr(0, reason.find('\n')), "layers that libtorch can build and update",
+                       "where memory ran out, lower --width, --context or --batch");
     } catch (...) {
       stopped_ = true;
       throw;

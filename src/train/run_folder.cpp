@@ -20,7 +20,12 @@ namespace fs = std::filesystem;
 fs::path metrics_file(const fs::path& out) { return out / "metrics.jsonl"; }
 
 bool holds_run(const fs::path& out) {
-  return fs::exists(RunFolder::config(out)) || fs::exists(metrics_file(out)) || fs::exists(out / "checkpoints");
+  // What cannot be looked at (a name that is too long) holds no run: making the folder says what is wrong with it.
+  const auto there = [](const fs::path& path) {
+    std::error_code ignored;
+    return fs::exists(path, ignored);
+  };
+  return there(RunFolder::config(out)) || there(metrics_file(out)) || there(out / "checkpoints");
 }
 
 std::string line_of(const StepMetrics& metrics) {
@@ -90,10 +95,13 @@ void RunFolder::open(const TrainSettings& resolved, std::int64_t first_step) {
 }
 
 void RunFolder::append(const StepMetrics& metrics) {
-  // One write a line: a kill leaves whole lines.
+  // One write a line: a kill leaves whole lines. A disk that fills up takes a part, and gives its reason for the rest.
   const std::string line = line_of(metrics);
-  if (::write(metrics_, line.data(), line.size()) != static_cast<ssize_t>(line.size()))
-    throw_errno("write", metrics_file(out_));
+  for (std::size_t done = 0; done < line.size();) {
+    const ssize_t written = ::write(metrics_, line.data() + done, line.size() - done);
+    if (written < 0 && errno != EINTR) throw_errno("write", metrics_file(out_));
+    if (written > 0) done += static_cast<std::size_t>(written);
+  }
 }
 
 void RunFolder::sync_metrics() {

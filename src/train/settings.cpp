@@ -124,9 +124,20 @@ const char* heading(SettingGroup group) {
 }
 
 void check_at_least(const char* name, double value, double least) {
-  if (!(value >= least))
+  if (!std::isfinite(value))
+    throw bad_input(fmt::format("--{} is {}", name, value), fmt::format("a finite number of at least {}", least),
+                    fmt::format("change --{}", name));
+  if (value < least)
     throw bad_input(fmt::format("--{} is {}", name, value), fmt::format("at least {}", least),
                     fmt::format("raise --{}", name));
+}
+
+// Numbers near the largest int overflow on their way; these are beyond every machine and far from that.
+void check_between(const char* name, std::int64_t value, std::int64_t least, std::int64_t most) {
+  check_at_least(name, static_cast<double>(value), static_cast<double>(least));
+  if (value > most)
+    throw bad_input(fmt::format("--{} is {}", name, value), fmt::format("at most {}", most),
+                    fmt::format("lower --{}", name));
 }
 
 void check_share(const char* name, double value) {
@@ -193,8 +204,8 @@ void check_settings(const TrainSettings& settings) {
   check_share("momentum", settings.momentum);
   check_share("beta1", settings.beta1);
   check_share("beta2", settings.beta2);
+  constexpr std::int64_t most = 1'000'000'000;
   for (const auto& [name, value] : {std::pair<const char*, std::int64_t>{"context", settings.context},
-                                    {"layers", settings.layers},
                                     {"width", settings.width},
                                     {"heads", settings.heads},
                                     {"stages", settings.stages},
@@ -203,18 +214,25 @@ void check_settings(const TrainSettings& settings) {
                                     {"steps", settings.steps},
                                     {"eval-samples", settings.eval_samples},
                                     {"keep", settings.keep}})
-    check_at_least(name, static_cast<double>(value), 1);
-  for (const auto& [name, value] : {std::pair<const char*, double>{"threads-per-rank", settings.threads_per_rank},
-                                    {"learning-rate", settings.learning_rate},
-                                    {"warmup", static_cast<double>(settings.warmup)},
+    check_between(name, value, 1, most);
+  for (const auto& [name, value] : {std::pair<const char*, std::int64_t>{"warmup", settings.warmup},
+                                    {"eval-every", settings.eval_every},
+                                    {"checkpoint-every", settings.checkpoint_every}})
+    check_between(name, value, 0, most);
+  // A layer has a name and a builder on every rank, and a thread a stack.
+  check_between("layers", settings.layers, 1, 100'000);
+  check_between("threads-per-rank", settings.threads_per_rank, 0, 1024);
+  for (const auto& [name, value] : {std::pair<const char*, double>{"learning-rate", settings.learning_rate},
                                     {"final-learning-rate", settings.final_learning_rate},
                                     {"weight-decay", settings.weight_decay},
                                     {"clip", settings.clip},
-                                    {"eval-every", static_cast<double>(settings.eval_every)},
-                                    {"checkpoint-every", static_cast<double>(settings.checkpoint_every)}})
+                                    {"epsilon", settings.epsilon}})
     check_at_least(name, value, 0);
-  if (!(settings.epsilon > 0))
-    throw bad_input(fmt::format("--epsilon is {}", settings.epsilon), "more than 0", "raise it");
+  if (settings.epsilon == 0) throw bad_input("--epsilon is 0", "more than 0", "raise it");
+  // A TOML file, such as the run's own config.toml, holds no larger number.
+  if (!std::in_range<std::int64_t>(settings.seed))
+    throw bad_input(fmt::format("--seed is {}", settings.seed),
+                    fmt::format("at most {}", std::numeric_limits<std::int64_t>::max()), "take a smaller one");
   if (settings.microbatches > settings.batch)
     throw bad_input(fmt::format("{} microbatches of a batch of {}", settings.microbatches, settings.batch),
                     "at least one sample a microbatch", "lower --microbatches or raise --batch");

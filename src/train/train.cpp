@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <ATen/ATen.h>
+#include <c10/util/Exception.h>
 
 #include "penstock/base/clock.h"
 #include "penstock/base/error.h"
@@ -209,11 +210,19 @@ double mean_loss(Pipeline& pipeline, const Dataset& dataset, const std::vector<s
 
 TrainResult train(const TrainSettings& settings, const TrainObserver& observer) {
   check_settings(settings);
-  return Run(settings, observer)();
+  try {
+    return Run(settings, observer)();
+  } catch (const c10::Error& error) {
+    // The pipeline has words of its own: what is left is a minibatch that is too large to be cut.
+    const std::string reason = error.what_without_backtrace();
+    throw run_failed(reason.substr(0, reason.find('\n')), "a minibatch that libtorch can hold",
+                     "where memory ran out, lower --batch or --context");
+  }
 }
 
 TrainSettings settings_of_run(const std::filesystem::path& out) {
-  if (!std::filesystem::exists(RunFolder::config(out)))
+  std::error_code ignored;
+  if (!std::filesystem::exists(RunFolder::config(out), ignored))
     throw bad_input(fmt::format("{} holds no run", out.string()), "a folder that penstock train has written",
                     "check the path");
   TrainSettings settings;

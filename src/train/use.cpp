@@ -1,5 +1,6 @@
 // What can be done with a trained network: measure it on other data, draw text from it.
 #include <algorithm>
+#include <cmath>
 #include <fmt/format.h>
 
 #include <ATen/ATen.h>
@@ -25,7 +26,13 @@ struct Loaded {
 
 Loaded load_run(const std::filesystem::path& out) {
   TrainSettings settings = settings_of_run(out);
-  const auto latest = latest_whole_checkpoint(out / "checkpoints");
+  std::vector<SkippedCheckpoint> skipped;
+  const auto latest = latest_whole_checkpoint(out / "checkpoints", &skipped);
+  if (!latest && !skipped.empty())
+    throw bad_input(fmt::format("{} has no whole checkpoint; the newest is not: {}", out.string(),
+                                skipped.front().reason.substr(0, skipped.front().reason.find(';'))),
+                    "a checkpoint that penstock train has written whole",
+                    "restore the folder checkpoints, or train again in another --out");
   if (!latest)
     throw bad_input(fmt::format("{} has no whole checkpoint", out.string()), "a run that has saved at least once",
                     "train it for longer, or lower --checkpoint-every");
@@ -42,7 +49,9 @@ Loaded load_run(const std::filesystem::path& out) {
 
 std::int64_t draw(const at::Tensor& logits, double temperature, at::Generator& generator) {
   if (temperature == 0) return logits.argmax().item<std::int64_t>();
-  return at::softmax(logits.to(at::kDouble) / temperature, -1)
+  // From the largest down, so that no temperature, however small, makes infinities that have no softmax.
+  const at::Tensor scores = logits.to(at::kDouble);
+  return at::softmax((scores - scores.max()) / temperature, -1)
       .multinomial(1, /*replacement=*/false, generator)
       .item<std::int64_t>();
 }
@@ -51,6 +60,7 @@ std::int64_t draw(const at::Tensor& logits, double temperature, at::Generator& g
 
 EvalResult evaluate_run(const std::filesystem::path& out, const std::vector<std::string>& data, std::int64_t samples) {
   Loaded run = load_run(out);
+  if (samples < 0) throw bad_input(fmt::format("--samples is {}", samples), "at least 0", "0 takes all of it");
   const Data opened =
       open_data({{data.begin(), data.end()}, run.settings.data_kind, run.settings.context, /*held_out=*/0});
   if (opened.description.kind != run.notes.data.kind || opened.description.vocabulary > run.notes.data.vocabulary)
@@ -68,9 +78,10 @@ EvalResult evaluate_run(const std::filesystem::path& out, const std::vector<std:
 void sample_run(const std::filesystem::path& out, const SampleSettings& settings,
                 const std::function<void(char)>& on_byte) {
   if (settings.prompt.empty()) throw bad_input("an empty --prompt", "at least one byte", "give a prompt");
-  if (settings.bytes < 1 || !(settings.temperature >= 0))
-    throw bad_input(fmt::format("--bytes {} and --temperature {}", settings.bytes, settings.temperature),
-                    "at least 1 byte and a temperature of at least 0", "raise them");
+  if (settings.bytes < 1) throw bad_input(fmt::format("--bytes is {}", settings.bytes), "at least 1", "raise --bytes");
+  if (!(settings.temperature >= 0) || std::isinf(settings.temperature))
+    throw bad_input(fmt::format("--temperature is {}", settings.temperature), "a finite number of at least 0",
+                    "change --temperature");
   Loaded run = load_run(out);
   if (run.notes.data.kind != DataKind::Text)
     throw bad_input("a run whose data is not text", "one trained on bytes", "sample from a run on text files");

@@ -1,6 +1,8 @@
 """Bad input gets one line that says what was got, what was expected and what to do, exit code 2, and nothing written."""
 
+import shutil
 import struct
+import subprocess
 import unittest
 
 import penstock_process as p
@@ -43,18 +45,57 @@ class BadInput(p.Case):
         self.refused_training(["cuda:0"], devices="cuda:0,cuda:1")
         self.refused_training(["IDX"], model="mlp")
         self.refused_training(["--steps is 0"], steps=0)
+        self.refused_training(["--layers is 100001"], layers=100001)
+        self.refused_training(["--threads-per-rank is 100000"], threads_per_rank=100000)
+        self.refused_training(["--learning-rate is inf", "finite"], learning_rate="inf")
+        self.refused_training(["--weight-decay is nan", "finite"], weight_decay="nan")
+        # As large as the type holds: config.toml could not be read again.
+        self.refused_training(["--seed"], seed=2**64 - 1)
+        # These become the nearest number that fits where nobody looks.
+        self.refused_training(["--seed", "-1"], seed=-1)
+        self.refused_training(["--batch", "99999999999999999999"], batch=99999999999999999999)
         self.refused_training(["--out"], out=None)
         self.refused_training(["--data"], data=None)
 
     def test_the_command_line(self):
         self.refused(["--widht"], "train", "--widht", 3)
         self.refused(["many"], "train", "--layers", "many")
-        self.refused(["A subcommand is required"])
+        self.refused(["nothing", "train", "schedule"])
+        self.refused(["'trian'", "train"], "trian")
+        self.refused(["nothing", "penstock schedule", "verify"], "schedule")
+        self.refused(["--widht", "penstock schedule show"], "schedule", "show", "1f1b", "--widht", 3)
         self.refused(["run"], "eval", "--data", self.text)
         self.refused(["holds no run"], "eval", self.folder, "--data", self.text)
         self.refused(["holds no run"], "sample", self.folder / "none", "--prompt", "x")
         self.refused(["0 stages"], "bubbles", "--stages", 0)
         self.refused(["0 microbatches"], "bubbles", "--microbatches", "0")
+        self.refused(["holds no run", "--data"], "train", "--resume", "--out", self.folder / "none")
+        self.refused(["holds no run"], "eval", "x" * 300, "--data", self.text)
+        self.refused(["File name too long"], "train", "--data", self.text, "--out", self.folder / ("x" * 300))
+        drawn = "schedule", "show", "1f1b", "--ranks", 2, "--microbatches", 2, "--output"
+        self.refused(["is a folder"], *drawn, self.folder)
+        self.refused(["no folder"], *drawn, self.folder / "none" / "drawn.svg")
+        self.refused(["25000000"], "schedule", "show", "1f1b", "--ranks", 30000, "--microbatches", 30000)
+
+    def test_sample_and_eval(self):
+        out = self.must_train(self.folder / "out")
+        self.refused(["--bytes is 0"], "sample", out, "--prompt", "x", "--bytes", 0)
+        self.refused(["--temperature is nan"], "sample", out, "--prompt", "x", "--temperature", "nan")
+        self.refused(["--prompt"], "sample", out, "--prompt", "")
+        self.refused(["--samples is -1"], "eval", out, "--data", self.text, "--samples", -1)
+        self.refused(["none.txt"], "eval", out, "--data", self.folder / "none.txt")
+        # So small that dividing by it leaves infinities.
+        code, _, err = p.run("sample", out, "--prompt", "x", "--bytes", 2, "--temperature", 1e-300)
+        self.assertEqual(code, 0, err)
+
+    def test_what_cannot_be_printed_is_a_failed_run(self):
+        with open("/dev/full", "w") as full:
+            for size in 2, 60:
+                done = subprocess.run([p.PENSTOCK, "schedule", "show", "1f1b", "--ranks", str(size), "--microbatches",
+                                       str(size)], stdout=full, stderr=subprocess.PIPE, text=True)
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertIn("expected", done.stderr)
+                self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
 
     def test_data(self):
         self.refused_training(["none.txt"], data=self.folder / "none.txt")
@@ -85,9 +126,15 @@ class BadInput(p.Case):
             ("once upon a time", ["once upon a time"]),
             ("", []),
         ]:
-            self.refused_training(words, schedule=self.file("own.csv", text))
+            self.refused_training(["own.csv", *words], schedule=self.file("own.csv", text))
         self.refused_training(["2 stages"], schedule=self.file("own.csv", "\n".join(good)), stages=3)
         self.refused_training(["none.csv"], schedule=self.folder / "none.csv")
+        self.refused_training(["own.txt", ".csv"], schedule=self.file("own.txt", "\n".join(good)))
+
+    def test_a_schedule_that_trains_nothing(self):
+        self.refused_training(["backward"], schedule="forward-only")
+        self.refused_training(["own.csv", "backward"],
+                              schedule=self.file("own.csv", "0F0,0F1,0F2,0F3\n1F0,1F1,1F2,1F3"))
 
     def test_a_folder_that_holds_another_run(self):
         out = self.must_train(self.folder / "out")
@@ -99,8 +146,14 @@ class BadInput(p.Case):
         out = self.must_train(self.folder / "out")
         for file in (out / "checkpoints").glob("*/*.safetensors"):
             file.write_bytes(b"not a checkpoint")
-        self.refused(["checkpoint"], "eval", out, "--data", self.text)
-        self.refused(["checkpoint"], "sample", out, "--prompt", "x")
+        self.refused(["no whole checkpoint", "stage-00"], "eval", out, "--data", self.text)
+        self.refused(["no whole checkpoint", "stage-00"], "sample", out, "--prompt", "x")
+        # Whole, but of another network.
+        other = self.must_train(self.folder / "other", width=32)
+        shutil.rmtree(out / "checkpoints")
+        shutil.copytree(other / "checkpoints", out / "checkpoints")
+        self.refused(["the checkpoint holds layers.", "elements"], "eval", out, "--data", self.text)
+        self.refused(["--width is 16", "32"], "train", "--resume", "--out", out)
 
 
 if __name__ == "__main__":

@@ -72,6 +72,12 @@ TEST(Settings, EverySettingOutOfRangeIsRefused) {
   refused([](TrainSettings& s) { s.learning_rate = -1; });
   refused([](TrainSettings& s) { s.clip = std::numeric_limits<double>::quiet_NaN(); });
   refused([](TrainSettings& s) { s.epsilon = 0; });
+  refused([](TrainSettings& s) { s.epsilon = std::numeric_limits<double>::infinity(); });
+  refused([](TrainSettings& s) { s.final_learning_rate = std::numeric_limits<double>::infinity(); });
+  refused([](TrainSettings& s) { s.batch = std::numeric_limits<std::int64_t>::max(); });
+  refused([](TrainSettings& s) { s.layers = 100'001; });
+  refused([](TrainSettings& s) { s.threads_per_rank = 100'000; });
+  refused([](TrainSettings& s) { s.seed = std::numeric_limits<std::uint64_t>::max(); });
   refused([](TrainSettings& s) { s.optimizer = "adam"; });
   refused([](TrainSettings& s) { s.data.clear(); });
   refused([](TrainSettings& s) { s.out.clear(); });
