@@ -30,6 +30,7 @@ struct ShowOptions {
   std::string colour = "auto";
   std::string output;
   bool lowered = false;
+  int posted_receives = 0;
 };
 
 struct VerifyCommandOptions {
@@ -72,7 +73,7 @@ std::string title_of(const std::string& source) {
 
 int show(const ShowOptions& options) {
   VerifiedSchedule schedule = verify(read_schedule(options.schedule));
-  if (options.lowered) schedule = lower(schedule);
+  if (options.lowered) schedule = lower(schedule, {.posted_receives = options.posted_receives});
   if (options.format == "csv") {
     write_out(to_csv(schedule.get()), options.output);
     return 0;
@@ -167,6 +168,10 @@ Command add_show(CLI::App& parent) {
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->capture_default_str();
   command->add_flag("--lower", options->lowered, "Add the sends and receives (for csv)");
+  command
+      ->add_option("--posted-receives", options->posted_receives,
+                   "With --lower: so many receives are posted ahead; 0: each right before its action")
+      ->capture_default_str();
   command->add_option("-o,--output", options->output, "File to write, in place of the terminal");
   return [options] { return show(*options); };
 }

@@ -1,7 +1,10 @@
 #include "penstock/schedule/lower.h"
 
 #include <algorithm>
+#include <fmt/format.h>
+#include <iterator>
 
+#include "penstock/base/error.h"
 #include "penstock/schedule/routes.h"
 
 namespace penstock {
@@ -47,9 +50,44 @@ class Lowering {
 
 bool runs(const Action& action) { return is_compute(action.kind) || is_communication(action.kind); }
 
+bool is_receive(const Action& action) { return is_communication(action.kind) && !is_send(action.kind); }
+
+// Moves receives ahead, in their order, until `most` of them are posted and unused at any time. In a row as `add` makes
+// it, a receive is used by the next group of compute actions; a group ends behind its sends.
+std::vector<Action> posted_early(const std::vector<Action>& row, std::size_t most) {
+  std::vector<Action> receives;
+  std::copy_if(row.begin(), row.end(), std::back_inserter(receives), is_receive);
+  std::vector<Action> result;
+  result.reserve(row.size());
+  std::size_t posted = 0;
+  std::size_t used = 0;
+  const auto post = [&] {
+    while (posted < receives.size() && posted < used + most) result.push_back(receives[posted++]);
+  };
+  post();
+  std::size_t needed = 0;  // receives up to this one belong to the group that is being written
+  for (std::size_t position = 0; position < row.size(); ++position) {
+    const Action& action = row[position];
+    if (is_receive(action)) {
+      ++needed;
+      continue;
+    }
+    // A pair may need two at once, whatever the number.
+    while (posted < needed) result.push_back(receives[posted++]);
+    result.push_back(action);
+    const bool group_ends = !action.overlaps_next && (position + 1 == row.size() || !is_send(row[position + 1].kind));
+    if (!group_ends) continue;
+    used = needed;
+    post();
+  }
+  return result;
+}
+
 }  // namespace
 
-VerifiedSchedule lower(const VerifiedSchedule& compute) {
+VerifiedSchedule lower(const VerifiedSchedule& compute, const LowerOptions& options) {
+  if (options.posted_receives < 0)
+    throw bad_input(fmt::format("{} posted receives", options.posted_receives), "0 or more", "raise the number");
   Schedule lowered = compute.get();
   bool communicates = false;
   for (auto& row : lowered.actions) {
@@ -57,8 +95,8 @@ VerifiedSchedule lower(const VerifiedSchedule& compute) {
     communicates =
         communicates || std::any_of(row.begin(), row.end(), [](const Action& a) { return is_communication(a.kind); });
   }
-  const VerifyOptions options{.accumulation = compute.accumulation()};
-  if (communicates) return verify(std::move(lowered), options);
+  const VerifyOptions proof{.accumulation = compute.accumulation()};
+  if (communicates) return verify(std::move(lowered), proof);
   const Lowering lowering(compute.get());
   for (std::int32_t rank = 0; rank < lowered.ranks(); ++rank) {
     const std::vector<Action> before = std::move(lowered.actions[static_cast<std::size_t>(rank)]);
@@ -69,9 +107,10 @@ VerifiedSchedule lower(const VerifiedSchedule& compute) {
       lowering.add(after, {rank}, before.data() + position, count);
       position += count;
     }
+    if (options.posted_receives > 0) after = posted_early(after, static_cast<std::size_t>(options.posted_receives));
     lowered.actions[static_cast<std::size_t>(rank)] = std::move(after);
   }
-  return verify(std::move(lowered), options);
+  return verify(std::move(lowered), proof);
 }
 
 }  // namespace penstock

@@ -1,7 +1,9 @@
 #include "penstock/schedule/lower.h"
 
+#include <algorithm>
 #include <gtest/gtest.h>
 
+#include "penstock/base/error.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/schedule/routes.h"
 
@@ -17,6 +19,46 @@ TEST(Lower, ReceivesStandBeforeAndSendsBehindTheirActions) {
 
 TEST(Lower, AnInputGradientIsSentBeforeTheWeightGradientIsComputed) {
   EXPECT_EQ(lowered("0F0,0I0,0W0\n1F0,1I0,1W0\n"), "0F0,0SEND_F0,0RECV_B0,0I0,0W0\n1RECV_F0,1F0,1I0,1SEND_B0,1W0\n");
+}
+
+TEST(Lower, ReceivesArePostedAsEarlyAsTheirNumberPermits) {
+  const VerifiedSchedule compute = verify(parse_schedule("0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"));
+  const auto posted = [&](int receives) { return to_csv(lower(compute, {.posted_receives = receives}).get()); };
+  EXPECT_EQ(
+      posted(0),
+      "0F0,0SEND_F0,0F1,0SEND_F1,0RECV_B0,0B0,0RECV_B1,0B1\n1RECV_F0,1F0,1B0,1SEND_B0,1RECV_F1,1F1,1B1,1SEND_B1\n");
+  EXPECT_EQ(
+      posted(1),
+      "0RECV_B0,0F0,0SEND_F0,0F1,0SEND_F1,0B0,0RECV_B1,0B1\n1RECV_F0,1F0,1RECV_F1,1B0,1SEND_B0,1F1,1B1,1SEND_B1\n");
+  EXPECT_EQ(
+      posted(2),
+      "0RECV_B0,0RECV_B1,0F0,0SEND_F0,0F1,0SEND_F1,0B0,0B1\n1RECV_F0,1RECV_F1,1F0,1B0,1SEND_B0,1F1,1B1,1SEND_B1\n");
+  EXPECT_THROW(static_cast<void>(posted(-1)), Error);
+  // Nothing waits in a receive, so early ones hold nobody up; in a rendezvous they would.
+  EXPECT_NO_THROW(static_cast<void>(verify(parse_schedule(posted(2)))));
+  EXPECT_THROW(static_cast<void>(verify(parse_schedule(posted(2)), {.sends = SendMode::Blocking})), Error);
+}
+
+TEST(Lower, PostedReceivesNeverExceedTheirNumberByMoreThanAPairNeeds) {
+  for (const ScheduleFamily& family : schedule_families()) {
+    for (const int most : {1, 2, 3}) {
+      SCOPED_TRACE(testing::Message() << family.name << ", " << most << " posted");
+      const VerifiedSchedule lowered = lower(verify(make_schedule(family.name, 4, 7)), {.posted_receives = most});
+      for (const auto& row : lowered->actions) {
+        std::vector<Action> outstanding;
+        for (const Action& action : row) {
+          if (is_communication(action.kind) && !is_send(action.kind)) outstanding.push_back(action);
+          EXPECT_LE(outstanding.size(), static_cast<std::size_t>(std::max(most, 2)));
+          if (is_compute(action.kind))
+            std::erase_if(outstanding, [&](const Action& receive) {
+              return receive.stage == action.stage && receive.microbatch == action.microbatch &&
+                     (receive.kind == ActionKind::ReceiveForward) == (action.kind == ActionKind::Forward);
+            });
+        }
+        EXPECT_TRUE(outstanding.empty());
+      }
+    }
+  }
 }
 
 TEST(Lower, ABoundaryWithinARankMovesNothing) {
