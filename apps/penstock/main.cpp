@@ -24,11 +24,8 @@ int complain(const std::string& message, int code) {
 // "penstock schedule show": as far as the command line was understood.
 std::string innermost_command(const CLI::App& app) {
   std::string name = "penstock";
-  const CLI::App* command = &app;
-  for (auto used = app.get_subcommands(); !used.empty(); used = command->get_subcommands()) {
-    command = used.front();
-    name += " " + command->get_name();
-  }
+  for (auto used = app.get_subcommands(); !used.empty(); used = used.front()->get_subcommands())
+    name += " " + used.front()->get_name();
   return name;
 }
 

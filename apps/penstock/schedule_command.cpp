@@ -1,6 +1,8 @@
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fmt/format.h>
+#include <limits>
 #include <memory>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -113,6 +115,22 @@ SimulationAnswer play_family(const ScheduleFamily& family, const CompareOptions&
           cost.memory_caps};
 }
 
+/// What to say where the cap refuses every schedule: the smallest that one keeps within.
+Error no_schedule_fits(const CompareOptions& options) {
+  int smallest = std::numeric_limits<int>::max();
+  std::string_view name;
+  for (const ScheduleFamily& family : schedule_families()) {
+    if (family.name == "forward-only" || options.ranks % family.ranks_multiple != 0) continue;
+    const auto peaks = peak_activations(make_schedule(family.name, options.ranks, options.microbatches));
+    const int peak = *std::max_element(peaks.begin(), peaks.end());
+    if (peak >= smallest) continue;
+    smallest = peak;
+    name = family.name;
+  }
+  return bad_input(fmt::format("--memory-cap {}, which no schedule keeps within", options.memory_cap.value_or(0)),
+                   fmt::format("at least {}, the smallest that one does ({})", smallest, name), "raise --memory-cap");
+}
+
 int compare(const CompareOptions& options) {
   if (options.ranks < 1 || options.microbatches < 1)
     throw bad_input(fmt::format("{} ranks and {} microbatches", options.ranks, options.microbatches),
@@ -130,6 +148,7 @@ int compare(const CompareOptions& options) {
       comparison.refused.push_back({std::string(family.name), reason.substr(0, reason.find('\n'))});
     }
   }
+  if (comparison.answers.empty()) throw no_schedule_fits(options);
   sort_by_bubble(comparison);
   fmt::print("{}", options.json ? to_json(comparison) : to_text(comparison));
   return 0;

@@ -1,4 +1,4 @@
-// Actions a second of the simulator on one core, with and without memory over time.
+// Actions a second on one core: the verifier, the simulator with and without memory over time, the text form.
 #include <benchmark/benchmark.h>
 
 #include "penstock/schedule/generators.h"
@@ -28,6 +28,38 @@ void summarise_step(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * 2LL * 64 * 512);
 }
 
+Schedule zero_bubble(const benchmark::State& state) {
+  return make_schedule("zb-h1", static_cast<int>(state.range(0)), static_cast<int>(state.range(1)));
+}
+
+void count_actions(benchmark::State& state) {
+  state.SetItemsProcessed(state.iterations() * 3 * state.range(0) * state.range(1));
+}
+
+void verify_schedule(benchmark::State& state) {
+  const Schedule schedule = zero_bubble(state);
+  for ([[maybe_unused]] auto round : state) benchmark::DoNotOptimize(verify(schedule));
+  count_actions(state);
+}
+
+// What a step of a search costs: both together have to do two million actions a second.
+void verify_and_simulate(benchmark::State& state) {
+  const Schedule schedule = zero_bubble(state);
+  const Cost cost =
+      uniform_cost(schedule.stages, {{1}, {1}, {1}, {4096}, {1024}, {4096}, {4096}, {8192}}, {{0.1}, 1e4});
+  for ([[maybe_unused]] auto round : state) benchmark::DoNotOptimize(simulate(verify(schedule), cost));
+  count_actions(state);
+}
+
+void write_and_read_text(benchmark::State& state) {
+  const Schedule schedule = zero_bubble(state);
+  for ([[maybe_unused]] auto round : state) benchmark::DoNotOptimize(parse_schedule(to_csv(schedule)));
+  count_actions(state);
+}
+
+BENCHMARK(verify_schedule)->Args({8, 24})->Args({64, 512})->Args({512, 4096})->Unit(benchmark::kMillisecond);
+BENCHMARK(verify_and_simulate)->Args({8, 24})->Args({64, 512})->Args({512, 4096})->Unit(benchmark::kMillisecond);
+BENCHMARK(write_and_read_text)->Args({8, 24})->Args({64, 512})->Unit(benchmark::kMillisecond);
 BENCHMARK(simulate_times)->Args({8, 24})->Args({64, 512})->Args({512, 4096})->Unit(benchmark::kMillisecond);
 BENCHMARK(simulate_times_and_memory)->Args({8, 24})->Args({64, 512})->Args({512, 4096})->Unit(benchmark::kMillisecond);
 BENCHMARK(summarise_step)->Unit(benchmark::kMillisecond);

@@ -32,7 +32,7 @@ class ListPlayer {
 
   PassOrder play() {
     if (fixed_ != nullptr)
-      for (std::size_t rank = 0; rank < order_.size(); ++rank) skip_fixed_weights(rank);
+      for (std::size_t rank = 0; rank < next_fixed_.size(); ++rank) skip_fixed_weights(rank);
     for (std::int32_t rank = 0; rank < problem_.ranks; ++rank) choose(rank);
     for (;;) {
       std::int32_t best = -1;
@@ -62,9 +62,9 @@ class ListPlayer {
     if (fixed_ != nullptr) return;
     for (const auto& stages : problem_.stages_of) {
       HeldActivations later;
-      for (auto stage = stages.rbegin(); stage != stages.rend(); ++stage) {
-        reserved_[static_cast<std::size_t>(*stage)] = later;
-        later.begin(problem_, code_of(*stage, Pass::Forward));
+      for (std::size_t place = stages.size(); place-- > 0;) {
+        reserved_[static_cast<std::size_t>(stages[place])] = later;
+        later.begin(problem_, code_of(stages[place], Pass::Forward));
       }
     }
   }
@@ -229,7 +229,8 @@ PassOrder play_list(const PipelineProblem& problem, const ListPolicy& policy) {
 
 PassOrder place_weights(const PipelineProblem& problem, const PassOrder& order, const ListPolicy& policy) {
   PassOrder placed = ListPlayer(problem, policy, &order).play();
-  return is_complete(problem, placed) ? placed : PassOrder();
+  if (!is_complete(problem, placed)) placed.clear();
+  return placed;
 }
 
 std::vector<ListPolicy> list_policies() {

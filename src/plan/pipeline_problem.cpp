@@ -1,5 +1,6 @@
 #include "plan/pipeline_problem.h"
 
+#include <array>
 #include <map>
 #include <utility>
 
@@ -79,11 +80,11 @@ PipelineProblem make_problem(const Placement& placement, int ranks, int microbat
 
 bool is_row_legal(const PipelineProblem& problem, std::int32_t rank, const std::vector<PassCode>& row) {
   // One counter a code of this rank's few stages, in place of one for each of the pipeline's.
-  thread_local std::vector<std::int32_t> done;
+  thread_local std::vector<std::int32_t> done;  // NOLINT(misc-use-internal-linkage): it is the function's
   done.resize(problem.duration.size());
   for (const std::int32_t stage : problem.stages_of[static_cast<std::size_t>(rank)])
-    for (std::int32_t pass = 0; pass < pass_kinds; ++pass)
-      done[static_cast<std::size_t>(stage * pass_kinds + pass)] = 0;
+    for (const Pass pass : {Pass::Forward, Pass::Input, Pass::Weight})
+      done[static_cast<std::size_t>(code_of(stage, pass))] = 0;
   HeldActivations held;
   for (const PassCode code : row) {
     const auto index = static_cast<std::size_t>(code);
@@ -115,7 +116,7 @@ PassOrder order_of(const Schedule& schedule) {
 }
 
 Schedule schedule_of(const PipelineProblem& problem, const Placement& placement, const PassOrder& order) {
-  constexpr ActionKind kinds[] = {ActionKind::Forward, ActionKind::InputBackward, ActionKind::WeightBackward};
+  constexpr std::array kinds{ActionKind::Forward, ActionKind::InputBackward, ActionKind::WeightBackward};
   Schedule schedule;
   schedule.stages = problem.stages;
   schedule.microbatches = problem.microbatches;
@@ -124,8 +125,9 @@ Schedule schedule_of(const PipelineProblem& problem, const Placement& placement,
   std::vector<std::int32_t> done(problem.duration.size(), 0);
   for (std::size_t rank = 0; rank < order.size(); ++rank)
     for (const PassCode code : order[rank])
-      schedule.actions[rank].push_back(
-          {kinds[static_cast<std::size_t>(pass_of(code))], {stage_of(code)}, {done[static_cast<std::size_t>(code)]++}});
+      schedule.actions[rank].push_back({kinds.at(static_cast<std::size_t>(pass_of(code))),
+                                        {stage_of(code)},
+                                        {done[static_cast<std::size_t>(code)]++}});
   return schedule;
 }
 

@@ -30,6 +30,8 @@ Json events_to_json(const std::vector<Event>& events) {
 
 Json memory_to_json(const Timeline& timeline, std::size_t rank) {
   Json list = Json::array();
+  // Where every size is left out of the costs there is nothing to draw.
+  if (peak_bytes(timeline, RankId{static_cast<std::int32_t>(rank)}).count == 0) return list;
   if (rank < timeline.memory.size())
     for (const MemorySample& sample : timeline.memory[rank])
       list.insert(list.end(), {Json(sample.time.count), Json(sample.bytes.count)});

@@ -143,6 +143,11 @@ TEST(ScheduleCommands, BadInputIsOneLineAndExitCodeTwo) {
       {"schedule show 1f1b --ranks 2", "--ranks and --microbatches"},
       {"schedule show 1f1b --ranks 0 --microbatches 2", "expected"},
       {"schedule compare --ranks 0 --microbatches 2", "0 ranks"},
+      {"schedule compare --ranks 4 --microbatches 2 --memory-cap 0", "at least 1, the smallest that one does (naive)"},
+      {"schedule synth --ranks 4 --microbatches 2 --memory-cap 0", "at least 1, the smallest that a schedule meets"},
+      {"schedule synth --ranks 4 --microbatches 2 --placement v --memory-cap 1", "at least 2, the smallest"},
+      {"schedule synth --ranks 0 --microbatches 2", "0 ranks"},
+      {"schedule synth --ranks 2 --microbatches 2 --budget 0", "--budget 0"},
       {"schedule compare --ranks 2 --microbatches 2 --forward -1", "forward_ms is -1"},
       {"schedule compare --ranks 2 --microbatches 2 --forward nan", "forward_ms is nan"},
       {"simulate " + noise.string(), "expected"},
@@ -156,6 +161,22 @@ TEST(ScheduleCommands, BadInputIsOneLineAndExitCodeTwo) {
     EXPECT_THAT(outcome.err, AllOf(HasSubstr(expected), Not(HasSubstr("\n")))) << line;
     EXPECT_EQ(outcome.out, "") << line;
   }
+}
+
+TEST(ScheduleCommands, SynthWritesAScheduleThatKeepsWithinTheCapAndAnswersInJson) {
+  const auto path = file_of("schedule_commands_synth.csv", "");
+  const Outcome outcome = penstock(
+      "schedule synth --ranks 3 --microbatches 4 --forward 2 --input-backward 3 --link 0.5 "
+      "--memory-cap 2 --budget 0.2 --json -o " +
+      path.string());
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const auto answer = nlohmann::json::parse(outcome.out);
+  for (const char* key : {"makespan_ms", "bubble_makespan", "bubble_span", "longest_span_ms", "lower_bound_ms",
+                          "gap_to_bound", "best_generator_span_ms"})
+    EXPECT_TRUE(answer.at(key).is_number()) << key;
+  EXPECT_EQ(answer.at("ranks").size(), 3);
+  EXPECT_GE(answer.at("longest_span_ms"), answer.at("lower_bound_ms"));
+  EXPECT_EQ(penstock("schedule verify " + path.string() + " --memory-cap 2").code, 0);
 }
 
 TEST(ScheduleCommands, AFilesSizesMayBeRepeatedButNotContradicted) {

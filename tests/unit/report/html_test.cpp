@@ -41,6 +41,13 @@ TEST(Html, HoldsEveryComputeActionMemoryAndTheFigures) {
   EXPECT_FALSE(data["kinds"][0]["shades"][1][0] == data["kinds"][0]["shades"][1][1]);
 }
 
+TEST(Html, LeavesOutMemoryThatNobodyCounted) {
+  Timeline timeline = drawn_timeline();
+  for (auto& samples : timeline.memory)
+    for (MemorySample& sample : samples) sample.bytes = {0};
+  EXPECT_EQ(data_of(to_html({{"t", timeline}}))["timelines"][0]["ranks"][0]["memory"], Json::array());
+}
+
 TEST(Html, NamesCannotBreakOutOfThePage) {
   const std::string page = to_html({{"</script><b>%DATA%", drawn_timeline()}}, {.title = "<i>%DATA%</i>"});
   EXPECT_THAT(page, Not(HasSubstr("</script><b>")));
