@@ -33,8 +33,8 @@ namespace penstock {
 [[nodiscard]] Schedule forward_only_schedule(int ranks, int microbatches);
 
 /// 1F1B over v stages a rank in a loop, p microbatches of a stage at a time (arXiv 2104.04473, section 2.2.2).
-/// Bubble: (p − 1)(T_F + T_B + T_W), of times that are v times shorter; more where p does not divide m.
-/// Peak activations: min(pv + p − 1, mv), and v − 1 more where p does not divide m.
+/// Bubble: (p − 1)(T_F + T_B + T_W), of times that are v times shorter.
+/// Peak activations: min(pv + p − 1 + g, mv), g = (v − 1)(⌈m/⌊m/p⌋⌉ − p), which is 0 where p divides m.
 [[nodiscard]] Schedule interleaved_1f1b_schedule(int ranks, int stages_per_rank, int microbatches);
 
 /// All microbatches through a rank's first stage, then its second and so on, and the same way back, the backwards in
@@ -52,7 +52,7 @@ namespace penstock {
 
 /// Interleaved 1F1B with the backward split as in ZB-H1 and half of its warm-up beyond the loops, which the split makes
 /// sufficient (after arXiv 2401.10241; the paper has no formula for it). Bubble: (p − 1)(T_F + T_B − T_W) in unit
-/// times. Peak activations: min(pv, mv), and v − 1 more where p does not divide m.
+/// times. Peak activations: min(pv + g, mv), g as above.
 [[nodiscard]] Schedule interleaved_zero_bubble_schedule(int ranks, int stages_per_rank, int microbatches);
 
 /// Two stages a rank in a V (arXiv 2401.10241, section 6). Bubble: 0 if T_F = T_B = T_W and m ≥ 2p − 1.
