@@ -1,6 +1,7 @@
 #include "penstock/schedule/lower.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 #include "penstock/schedule/routes.h"
@@ -14,7 +15,6 @@ bool is_input_backward(const Action& action) {
 
 // The messages from one rank to another, as receives in the order of their sends.
 struct Channel {
-  std::int32_t to = 0;
   std::vector<Action> receives;
   std::size_t next = 0;  // the first that the other rank has not received yet
 };
@@ -69,12 +69,7 @@ class Lowering {
             send.microbatch};
   }
 
-  // A rank sends to few others, so that looking through them beats a map.
-  Channel& channel(std::int32_t from, std::int32_t to) {
-    auto& channels = channels_[static_cast<std::size_t>(from)];
-    const auto found = std::find_if(channels.begin(), channels.end(), [&](const Channel& c) { return c.to == to; });
-    return found != channels.end() ? *found : channels.emplace_back(Channel{to, {}, 0});
-  }
+  Channel& channel(std::int32_t from, std::int32_t to) { return channels_[static_cast<std::size_t>(from)][to]; }
 
   std::vector<bool>::reference received(const Action& receive) {
     auto& table = receive.kind == ActionKind::ReceiveForward ? received_activation_ : received_gradient_;
@@ -100,8 +95,8 @@ class Lowering {
 
   const Schedule& schedule_;
   Routes routes_;
-  std::vector<std::vector<Channel>> channels_;  // by sender
-  std::vector<bool> received_activation_;       // by stage and microbatch
+  std::vector<std::map<std::int32_t, Channel>> channels_;  // by sender and receiver
+  std::vector<bool> received_activation_;                  // by stage and microbatch
   std::vector<bool> received_gradient_;
 };
 
