@@ -2,6 +2,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/exec/rank.h"
+#include "penstock/schedule/routes.h"
 
 namespace penstock {
 namespace {
@@ -27,6 +28,8 @@ StageId neighbour(const Action& action) {
 
 Program compile(const VerifiedSchedule& lowered, RankId rank) {
   const Schedule& schedule = lowered.get();
+  // A stage with two holders: which of them does a microbatch, only the actions say.
+  const Routes routes(schedule);
   Program program;
   program.microbatches = schedule.microbatches;
   for (std::int32_t stage = 0; stage < schedule.stages; ++stage) {
@@ -40,9 +43,10 @@ Program compile(const VerifiedSchedule& lowered, RankId rank) {
     const StageId other = neighbour(action);
     const bool exists = other.value >= 0 && other.value < schedule.stages;
     if (is_compute(action.kind)) {
-      if (exists) instruction.local_next = local_index(program.stages, other);
+      if (exists && routes.rank_of(other, action.microbatch) == rank)
+        instruction.local_next = local_index(program.stages, other);
     } else {
-      instruction.peer = schedule.placement.holders.at(other.index()).front();
+      instruction.peer = routes.rank_of(other, action.microbatch);
     }
     program.instructions.push_back(instruction);
   }

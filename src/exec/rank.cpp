@@ -61,7 +61,8 @@ StepOutput RankExecutor::run(const Program& program, const StepInput& input) {
     if (!stage.has_loss() || input.targets.empty()) continue;
     for (std::int32_t microbatch = 0; microbatch < program.microbatches; ++microbatch) {
       const Loss& loss = stage.loss({microbatch});
-      output.loss_sums.push_back(loss.sum.to(at::kDouble).item<double>());
+      // Of two holders of the last stage each has seen a part of the microbatches.
+      output.loss_sums.push_back(loss.sum.defined() ? loss.sum.to(at::kDouble).item<double>() : 0);
       output.loss_weights.push_back(loss.weight);
     }
   }

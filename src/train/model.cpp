@@ -53,6 +53,13 @@ nlohmann::json description_json(const DataDescription& data) {
           {"classes", data.classes}};
 }
 
+// 1 also for a name that does not exist: make_schedule has the words for that.
+int stages_per_rank_of(const std::string& schedule) {
+  for (const ScheduleFamily& family : schedule_families())
+    if (family.name == schedule) return family.stages_per_rank;
+  return 1;
+}
+
 }  // namespace
 
 Network make_network(const TrainSettings& settings, const DataDescription& data) {
@@ -86,8 +93,14 @@ Network make_network(const TrainSettings& settings, const DataDescription& data)
 }
 
 VerifiedSchedule make_run_schedule(const TrainSettings& settings) {
-  if (!settings.schedule.ends_with(".csv"))
-    return verify(make_schedule(settings.schedule, settings.stages, settings.microbatches));
+  if (!settings.schedule.ends_with(".csv")) {
+    const int stages_per_rank = stages_per_rank_of(settings.schedule);
+    if (settings.stages % stages_per_rank != 0)
+      throw bad_input(fmt::format("{} with --stages {}", settings.schedule, settings.stages),
+                      fmt::format("a multiple of {}, the stages that it gives to each rank", stages_per_rank),
+                      "change --stages, or take another schedule");
+    return verify(make_schedule(settings.schedule, settings.stages / stages_per_rank, settings.microbatches));
+  }
   Schedule schedule = parse_schedule(read_file(settings.schedule));
   if (schedule.stages != settings.stages || schedule.microbatches != settings.microbatches)
     throw bad_input(

@@ -29,6 +29,7 @@ VerifiedSchedule without_backward(const VerifiedSchedule& schedule) {
       return action.kind != ActionKind::Forward && action.kind != ActionKind::SendForward &&
              action.kind != ActionKind::ReceiveForward;
     });
+    for (Action& action : actions) action.overlaps_next = false;
   }
   return lower(verify(std::move(forward)));
 }
@@ -187,23 +188,28 @@ Loss Pipeline::evaluate(const at::Tensor& input, const at::Tensor& target) {
 }
 
 Tensors Pipeline::forward(const at::Tensor& input) {
-  for (const StepOutput& output : state_->evaluate(input, {}, /*keep_outputs=*/true)) {
-    if (output.outputs.empty() || output.outputs.front().empty()) continue;
-    Tensors joined;
-    for (std::size_t index = 0; index < output.outputs.front().size(); ++index) {
-      std::vector<at::Tensor> parts;
-      parts.reserve(output.outputs.size());
-      for (const Tensors& microbatch : output.outputs) parts.push_back(microbatch.at(index));
-      joined.push_back(at::cat(parts));
-    }
-    return joined;
+  std::vector<Tensors> by_microbatch;
+  for (StepOutput& output : state_->evaluate(input, {}, /*keep_outputs=*/true)) {
+    by_microbatch.resize(std::max(by_microbatch.size(), output.outputs.size()));
+    for (std::size_t microbatch = 0; microbatch < output.outputs.size(); ++microbatch)
+      if (!output.outputs[microbatch].empty()) by_microbatch[microbatch] = std::move(output.outputs[microbatch]);
   }
-  throw InvariantViolation("no rank returned the last stage's outputs");
+  check_invariant(!by_microbatch.empty(), "no rank returned the last stage's outputs");
+  Tensors joined;
+  for (std::size_t index = 0; index < by_microbatch.front().size(); ++index) {
+    std::vector<at::Tensor> parts;
+    parts.reserve(by_microbatch.size());
+    for (const Tensors& microbatch : by_microbatch) parts.push_back(microbatch.at(index));
+    joined.push_back(at::cat(parts));
+  }
+  return joined;
 }
 
 void Pipeline::save(CheckpointWriter& writer) {
   state_->run([&](RankId rank) {
-    for (const auto& [stage, tensors] : state_->workers_[rank.index()]->state()) {
+    const Worker& worker = *state_->workers_[rank.index()];
+    for (const auto& [stage, tensors] : worker.state()) {
+      if (!worker.speaks_for(stage)) continue;
       std::vector<NamedTensor> named;
       named.reserve(tensors.size());
       for (const auto& [name, tensor] : tensors) named.push_back({name, tensor.detach()});

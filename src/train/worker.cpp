@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
+#include <numeric>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -36,20 +37,18 @@ Worker::Worker(const PipelinePlan& plan, Transport& transport, const Clock& cloc
     : plan_(plan),
       transport_(transport),
       training_(compile(plan.training, transport.rank())),
-      executor_(build_stages(plan, training_), transport, clock),
+      executor_(build_stages(plan, training_, transport.rank()), transport, clock),
       parameters_(find_parameters()),
       optimizer_(plan.settings.optimizer, checkpoint_names(parameters_)) {
   share_initial_ties();
   begin_accounting();
 }
 
-std::vector<Stage> Worker::build_stages(const PipelinePlan& plan, const Program& program) {
+std::vector<Stage> Worker::build_stages(const PipelinePlan& plan, const Program& program, RankId rank) {
   std::vector<Stage> stages;
   for (const StageId stage : program.stages) {
-    const auto& holders = plan.training->placement.holders.at(stage.index());
     const auto& devices = plan.settings.devices;
-    const at::Device device =
-        devices.empty() ? at::Device(at::kCPU) : devices[holders.front().index() % devices.size()];
+    const at::Device device = devices.empty() ? at::Device(at::kCPU) : devices[rank.index() % devices.size()];
     StageParts parts;
     parts.stage = stage;
     parts.first_layer = plan.settings.cut[stage.index()];
@@ -73,72 +72,11 @@ std::vector<Worker::Parameter> Worker::find_parameters() const {
         const ParameterAddress address{layer, parameter.key()};
         const bool copy = std::any_of(plan_.network.ties.begin(), plan_.network.ties.end(),
                                       [&](const Tie& tie) { return tie.copy == address; });
-        parameters.push_back({layer, parameter.key(), parameter.value(), copy});
+        parameters.push_back({layer, parameter.key(), parameter.value(), copy || !speaks_for(stage.id())});
       }
     }
   }
   return parameters;
-}
-
-RankId Worker::rank_of_layer(std::int64_t layer) const {
-  const Cut& cut = plan_.settings.cut;
-  const auto stage = std::upper_bound(cut.begin(), cut.end(), layer) - cut.begin() - 1;
-  return plan_.training->placement.holders.at(static_cast<std::size_t>(stage)).front();
-}
-
-at::Tensor* Worker::find(const ParameterAddress& address) {
-  for (Parameter& parameter : parameters_)
-    if (parameter.layer == address.layer && parameter.name == address.name) return &parameter.tensor;
-  return nullptr;
-}
-
-void Worker::share_initial_ties() {
-  const at::NoGradGuard no_graph;
-  for (std::size_t index = 0; index < plan_.network.ties.size(); ++index) {
-    const Tie& tie = plan_.network.ties[index];
-    const Tag tag{MessageKind::TiedSum, static_cast<std::int32_t>(index), 0};
-    const RankId owner_rank = rank_of_layer(tie.owner.layer);
-    const RankId copy_rank = rank_of_layer(tie.copy.layer);
-    at::Tensor* owner = find(tie.owner);
-    at::Tensor* copy = find(tie.copy);
-    if ((owner_rank == transport_.rank() && owner == nullptr) || (copy_rank == transport_.rank() && copy == nullptr))
-      throw bad_input(fmt::format("a tie of layer {} {} with layer {} {}", tie.owner.layer, tie.owner.name,
-                                  tie.copy.layer, tie.copy.name),
-                      "two parameters of the network", "check the names of the tie");
-    if (owner != nullptr && copy_rank != transport_.rank()) transport_.send(copy_rank, tag, {owner->detach().clone()});
-    if (copy == nullptr) continue;
-    copy->copy_(owner != nullptr ? *owner : transport_.receive(owner_rank, tag).front());
-  }
-}
-
-// Both ends of a tie get owner's + copy's gradient, in this order on every cut. The copies keep buffers of their own
-// also where they share a rank, so that the order of additions never changes.
-void Worker::add_tied_gradients() {
-  const at::NoGradGuard no_graph;
-  const auto gradient = [](at::Tensor& parameter) {
-    return parameter.grad().defined() ? parameter.grad() : at::zeros_like(parameter);
-  };
-  for (std::size_t index = 0; index < plan_.network.ties.size(); ++index) {
-    const Tie& tie = plan_.network.ties[index];
-    const Tag there{MessageKind::TiedGradient, static_cast<std::int32_t>(index), 0};
-    const Tag back{MessageKind::TiedSum, static_cast<std::int32_t>(index), 0};
-    const RankId owner_rank = rank_of_layer(tie.owner.layer);
-    const RankId copy_rank = rank_of_layer(tie.copy.layer);
-    at::Tensor* owner = find(tie.owner);
-    at::Tensor* copy = find(tie.copy);
-    if (copy != nullptr && owner == nullptr) transport_.send(owner_rank, there, {gradient(*copy)});
-    if (owner != nullptr) {
-      const at::Tensor other = copy != nullptr ? gradient(*copy) : transport_.receive(copy_rank, there).front();
-      owner->mutable_grad() = gradient(*owner) + other.to(owner->device());
-      if (copy != nullptr) {
-        copy->mutable_grad() = owner->grad().clone();
-      } else {
-        transport_.send(copy_rank, back, {owner->grad().clone()});
-      }
-    } else if (copy != nullptr) {
-      copy->mutable_grad() = transport_.receive(owner_rank, back).front().to(copy->device());
-    }
-  }
 }
 
 Worker::Totals Worker::gather_totals(const StepOutput& output) {
@@ -147,18 +85,20 @@ Worker::Totals Worker::gather_totals(const StepOutput& output) {
   values.insert(values.end(), output.loss_sums.begin(), output.loss_sums.end());
   values.insert(values.end(), output.loss_weights.begin(), output.loss_weights.end());
   for (const Parameter& parameter : parameters_) {
-    if (parameter.tied_copy || !parameter.tensor.grad().defined()) continue;
+    if (parameter.counted_elsewhere || !parameter.tensor.grad().defined()) continue;
     const auto norm = parameter.tensor.grad().norm(2, at::kDouble).item<double>();
     values.push_back(static_cast<double>(parameter.layer));
     values.push_back(norm * norm);
   }
-  Totals totals;
+  // Losses by microbatch, so that they add up in one order whichever rank computed them.
+  std::vector<double> loss_sums(static_cast<std::size_t>(training_.microbatches), 0);
+  std::vector<double> weights = loss_sums;
   std::vector<std::pair<double, double>> squares;  // layer and square, to be added in the order of the layers
   for (const std::vector<double>& of_rank : all_gather(transport_, values)) {
     const auto losses = static_cast<std::size_t>(of_rank.front());
     for (std::size_t microbatch = 0; microbatch < losses; ++microbatch) {
-      totals.loss_sum += of_rank[1 + microbatch];
-      totals.weight += of_rank[1 + losses + microbatch];
+      loss_sums[microbatch] += of_rank[1 + microbatch];
+      weights[microbatch] += of_rank[1 + losses + microbatch];
     }
     for (std::size_t next = 1 + 2 * losses; next < of_rank.size(); next += 2)
       squares.emplace_back(of_rank[next], of_rank[next + 1]);
@@ -166,6 +106,9 @@ Worker::Totals Worker::gather_totals(const StepOutput& output) {
   std::stable_sort(squares.begin(), squares.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
   double sum = 0;
   for (const auto& [layer, square] : squares) sum += square;
+  Totals totals;
+  totals.loss_sum = std::accumulate(loss_sums.begin(), loss_sums.end(), 0.0);
+  totals.weight = std::accumulate(weights.begin(), weights.end(), 0.0);
   totals.gradient_norm = std::sqrt(sum) / totals.weight;
   return totals;
 }
@@ -173,6 +116,7 @@ Worker::Totals Worker::gather_totals(const StepOutput& output) {
 WorkerStep Worker::train(const StepInput& input, double learning_rate) {
   StepOutput output = executor_.run(training_, input);
   account(output);
+  add_copied_gradients();
   add_tied_gradients();
   const Totals totals = gather_totals(output);
   WorkerStep result{totals.loss_sum / totals.weight, totals.weight, totals.gradient_norm, std::move(output.events)};

@@ -41,6 +41,11 @@ class Worker {
     return executor_.run(program, input);
   }
 
+  // Whether this rank speaks for a stage: it is its only holder, or the first of two.
+  [[nodiscard]] bool speaks_for(StageId stage) const {
+    return plan_.training->placement.holders[stage.index()].front() == transport_.rank();
+  }
+
   // By stage: weights and buffers, then optimizer state, as checkpoints name them; shared tensors.
   [[nodiscard]] std::vector<std::pair<StageId, std::vector<NamedTensorView>>> state() const;
   [[nodiscard]] std::vector<std::pair<StageId, std::vector<NamedTensorView>>> weights() const;
@@ -54,7 +59,7 @@ class Worker {
     std::int64_t layer = 0;
     std::string name;  // within the layer
     at::Tensor tensor;
-    bool tied_copy = false;  // counted by its owner
+    bool counted_elsewhere = false;  // in the norm: by a tie's owner, or by the first of a stage's two holders
   };
   // Norms and losses that the ranks tell each other before an update.
   struct Totals {
@@ -63,11 +68,15 @@ class Worker {
     double gradient_norm = 0;
   };
 
-  static std::vector<Stage> build_stages(const PipelinePlan& plan, const Program& program);
+  static std::vector<Stage> build_stages(const PipelinePlan& plan, const Program& program, RankId rank);
   std::vector<Parameter> find_parameters() const;
+  // The three of sharing.cpp: what lives in two places is kept equal.
   void share_initial_ties();
+  void add_copied_gradients();
   void add_tied_gradients();
   [[nodiscard]] Totals gather_totals(const StepOutput& output);
+  void check_holders(const Tie& tie) const;
+  [[nodiscard]] const std::vector<RankId>& holders_of_layer(std::int64_t layer) const;
   [[nodiscard]] RankId rank_of_layer(std::int64_t layer) const;
   [[nodiscard]] at::Tensor* find(const ParameterAddress& address);
   void account(const StepOutput& output);

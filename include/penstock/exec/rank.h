@@ -44,7 +44,7 @@ struct StepInput {
 
 /// What a rank has to say after it.
 struct StepOutput {
-  std::vector<double> loss_sums;     ///< by microbatch; on the rank of the last stage only
+  std::vector<double> loss_sums;     ///< by microbatch, 0 for those of another rank; on ranks of the last stage only
   std::vector<double> loss_weights;  ///< by microbatch
   std::vector<Tensors> outputs;      ///< by microbatch, where they were asked for
   std::vector<Event> events;         ///< on the clock's own zero

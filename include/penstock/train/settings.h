@@ -79,7 +79,7 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Network, "tied-head", settings.tied_head, "the head's weight is the embedding's (gpt)");
   visit(Pipeline, "stages", settings.stages, "stages that the layers are cut into");
   visit(Pipeline, "cut", settings.cut, "uniform, parameters, or the first layers of the later stages: 3,6,9");
-  visit(Pipeline, "schedule", settings.schedule, "naive, gpipe, 1f1b, or a schedule file (.csv)");
+  visit(Pipeline, "schedule", settings.schedule, "a name (penstock schedule compare lists them) or a file (.csv)");
   visit(Pipeline, "microbatches", settings.microbatches, "slices of the minibatch that flow through the stages");
   visit(Pipeline, "devices", settings.devices, "of the ranks, with commas between: cpu,cpu or cuda:0,cuda:1");
   visit(Pipeline, "threads-per-rank", settings.threads_per_rank, "0: cores / ranks, at least 1; part of the numbers");

@@ -22,6 +22,8 @@ enum class MessageKind : std::uint8_t {
   Gradient,      ///< gradient of a stage's output; channel: the stage that receives
   TiedGradient,  ///< gradient of a tied copy, to the rank of its owner; channel: the tie
   TiedSum,       ///< sum of a tie's gradients, or its initial weights, to the rank of the copy; channel: the tie
+  CopyGradient,  ///< gradients of a stage with two holders, from its second; channel: the stage
+  CopySum,       ///< the sum of both holders' gradients, back to the second; channel: the stage
   Values,        ///< a few numbers that all ranks share; channel: the rank that sends
 };
 

@@ -1,0 +1,75 @@
+// Every published schedule, by interpretation alone, against one stage: the same bits, and within rounding where a
+// stage has two copies, whose gradients are added in another order.
+#include <algorithm>
+#include <gtest/gtest.h>
+#include <tuple>
+
+#include <ATen/ATen.h>
+
+#include "penstock/schedule/generators.h"
+
+#include "parity/small_networks.h"
+
+namespace penstock {
+namespace {
+
+using Case = std::tuple<std::string_view, std::string>;  // schedule, network
+
+class EverySchedule : public testing::TestWithParam<Case> {};
+
+void expect_close(const Trace& expected, const Trace& got) {
+  ASSERT_EQ(expected.losses.size(), got.losses.size());
+  for (std::size_t step = 0; step < expected.losses.size(); ++step)
+    EXPECT_NEAR(got.losses[step] / expected.losses[step], 1, 1e-6) << "step " << step;
+  ASSERT_EQ(expected.weights.size(), got.weights.size());
+  for (std::size_t index = 0; index < expected.weights.size(); ++index) {
+    const auto difference = (expected.weights[index].second - got.weights[index].second).norm().item<double>();
+    const auto size = expected.weights[index].second.norm().item<double>();
+    EXPECT_LE(difference, 1e-6 * std::max(size, 1.0)) << expected.weights[index].first;
+  }
+}
+
+TEST_P(EverySchedule, GivesTheNumbersOfOneStage) {
+  const auto& [name, network] = GetParam();
+  const auto families = schedule_families();
+  const auto family = std::find_if(families.begin(), families.end(), [&](const auto& f) { return f.name == name; });
+  ASSERT_NE(family, families.end());
+  const int ranks = family->stages_per_rank == 1 ? 4 : 2;
+  // Fewer microbatches than stages, as many, and more; and a minibatch that does not divide by them.
+  for (const auto& [microbatches, samples] : {std::pair{2, 8}, {4, 8}, {9, 20}}) {
+    SCOPED_TRACE(testing::Message() << microbatches << " microbatches of " << samples << " samples");
+    TraceSettings one;
+    one.network = network;
+    // AdamW divides by what may be next to nothing, which makes much of the last bits.
+    one.optimizer = family->bidirectional ? "sgd" : "adamw";
+    one.microbatches = microbatches;
+    one.samples = samples;
+    one.steps = 2;
+    const Trace oracle = train_small(one);
+    const Trace cut = train_small(one, make_schedule(name, ranks, microbatches));
+    if (family->bidirectional)
+      expect_close(oracle, cut);
+    else
+      expect_same_bits(oracle, cut);
+  }
+}
+
+std::vector<std::string_view> trained_families() {
+  std::vector<std::string_view> names;
+  for (const ScheduleFamily& family : schedule_families())
+    if (family.name != "forward-only") names.push_back(family.name);
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Schedules, EverySchedule,
+                         testing::Combine(testing::ValuesIn(trained_families()),
+                                          testing::Values("gpt", "tied gpt", "convnet")),
+                         [](const auto& instance) {
+                           std::string name =
+                               std::string(std::get<0>(instance.param)) + "_" + std::get<1>(instance.param);
+                           std::replace_if(name.begin(), name.end(), [](char c) { return c == ' ' || c == '-'; }, '_');
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace penstock
