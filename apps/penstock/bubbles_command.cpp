@@ -23,9 +23,9 @@ int run(const BubbleSettings& settings) {
   std::string last;
   for (const BubbleRow& row : measure_bubbles(settings)) {
     if (row.schedule != last)
-      fmt::print("\n{:<8}  {:>12}  {:>8}  {:>8}  {:>9}\n", row.schedule, "microbatches", "theory", "measured", "step");
+      fmt::print("\n{:<16}  {:>12}  {:>8}  {:>8}  {:>9}\n", row.schedule, "microbatches", "theory", "measured", "step");
     last = row.schedule;
-    fmt::print("{:<8}  {:>12}  {:>7.1f}%  {:>7.1f}%  {:>6.0f} ms  {}\n", "", row.microbatches, row.theory * 100,
+    fmt::print("{:<16}  {:>12}  {:>7.1f}%  {:>7.1f}%  {:>6.0f} ms  {}\n", "", row.microbatches, row.theory * 100,
                row.measured * 100, row.step_ms, bar(row.measured));
   }
   fmt::print("\nnaive: 1/P of the time, however many microbatches. GPipe and 1F1B: M/(M + P - 1) of it.\n");
@@ -38,14 +38,19 @@ Command add_bubbles_command(CLI::App& app) {
   auto settings = std::make_shared<BubbleSettings>();
   CLI::App* command =
       app.add_subcommand("bubbles", "The lesson of pipelining: idle devices, measured beside the theory");
-  command->add_option("--stages", settings->stages, "Devices, one stage each")->capture_default_str();
+  command->add_option("--stages", settings->stages, "Devices")->capture_default_str();
   command->add_option("--microbatches", settings->microbatches, "Numbers to try")
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--schedules", settings->schedules, "Schedules to try")->delimiter(',')->capture_default_str();
+  command
+      ->add_option("--schedules", settings->schedules,
+                   "Schedules to try: any name that penstock schedule compare lists")
+      ->delimiter(',')
+      ->capture_default_str();
   command->add_option("--forward-ms", settings->forward_ms, "That a stage waits in place of computing")
       ->capture_default_str();
-  command->add_option("--backward-ms", settings->backward_ms, "The same, backward")->capture_default_str();
+  command->add_option("--backward-ms", settings->backward_ms, "The same, backward; half of it for the weights")
+      ->capture_default_str();
   command->add_option("--steps", settings->steps, "Measured steps of each row")->capture_default_str();
   return [settings] { return run(*settings); };
 }

@@ -33,37 +33,46 @@ void wait(double milliseconds) {
 class Wait : public torch::autograd::Function<Wait> {
  public:
   static Variable forward(AutogradContext* context, const Variable& input, const Variable& /*weight*/,
-                          double forward_ms, double backward_ms) {
-    context->saved_data["backward_ms"] = backward_ms;
-    wait(forward_ms);
+                          const WaitingTimes& times) {
+    // Where there is no input to differentiate, all of the backward is the weight's.
+    const bool splits = input.requires_grad();
+    context->saved_data["input_backward_ms"] = splits ? times.input_backward_ms : 0;
+    context->saved_data["weight_backward_ms"] = times.weight_backward_ms + (splits ? 0 : times.input_backward_ms);
+    wait(times.forward_ms);
     return input.clone();
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    wait(context->saved_data["backward_ms"].toDouble());
-    return {gradients.front(), Variable(), Variable(), Variable()};
+    // The engine asks for the input's gradient, the weight's or both: I, W or B.
+    const bool for_input = context->needs_input_grad(0);
+    const bool for_weight = context->needs_input_grad(1);
+    double milliseconds = 0;
+    if (for_input) milliseconds += context->saved_data["input_backward_ms"].toDouble();
+    if (for_weight) milliseconds += context->saved_data["weight_backward_ms"].toDouble();
+    wait(milliseconds);
+    return {for_input ? gradients.front() : Variable(), for_weight ? at::zeros({1}) : Variable(), Variable()};
   }
 };
 
 class WaitingLayer : public torch::nn::Module {
  public:
   // The parameter has no use but that a network without parameters has no backward pass.
-  WaitingLayer(double forward_ms, double backward_ms)
-      : forward_ms_(forward_ms), backward_ms_(backward_ms), weight_(register_parameter("weight", torch::zeros({1}))) {}
+  explicit WaitingLayer(const WaitingTimes& times)
+      : times_(times), weight_(register_parameter("weight", torch::zeros({1}))) {}
 
-  at::Tensor forward(const at::Tensor& input) { return Wait::apply(input, weight_, forward_ms_, backward_ms_); }
+  at::Tensor forward(const at::Tensor& input) { return Wait::apply(input, weight_, times_); }
 
  private:
-  double forward_ms_;
-  double backward_ms_;
+  WaitingTimes times_;
   at::Tensor weight_;
 };
 
 }  // namespace
 
-LayerSpec waiting_layer(double forward_ms, double backward_ms) {
-  return {"waiting", fmt::format("waiting {} {}", forward_ms, backward_ms),
-          [forward_ms, backward_ms] { return Layer(std::make_shared<WaitingLayer>(forward_ms, backward_ms)); }};
+LayerSpec waiting_layer(const WaitingTimes& times) {
+  return {"waiting",
+          fmt::format("waiting {} {} {}", times.forward_ms, times.input_backward_ms, times.weight_backward_ms),
+          [times] { return Layer(std::make_shared<WaitingLayer>(times)); }};
 }
 
 }  // namespace penstock

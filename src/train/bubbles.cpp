@@ -8,6 +8,7 @@
 #include "penstock/base/error.h"
 #include "penstock/nn/networks.h"
 #include "penstock/schedule/generators.h"
+#include "penstock/sim/simulate.h"
 #include "penstock/train/pipeline.h"
 
 namespace penstock {
@@ -17,6 +18,9 @@ void check(const BubbleSettings& settings) {
   if (settings.stages < 1 || settings.steps < 1)
     throw bad_input(fmt::format("{} stages and {} steps", settings.stages, settings.steps), "at least 1 of each",
                     "raise --stages or --steps");
+  for (const std::string& schedule : settings.schedules)
+    if (schedule == "forward-only")
+      throw bad_input("forward-only among the schedules", "schedules that train", "leave it out");
   for (const int microbatches : settings.microbatches)
     if (microbatches < 1)
       throw bad_input(fmt::format("{} microbatches", microbatches), "at least 1", "raise --microbatches");
@@ -26,26 +30,38 @@ void check(const BubbleSettings& settings) {
                       "change --forward-ms or --backward-ms");
 }
 
-double theory(const std::string& schedule, int ranks, int microbatches) {
-  if (schedule == "naive") return 1.0 / ranks;
-  return static_cast<double>(microbatches) / (microbatches + ranks - 1);
+WaitingTimes times_of_stage(const BubbleSettings& settings, int stages) {
+  const double part = static_cast<double>(settings.stages) / stages;
+  return {settings.forward_ms * part, settings.backward_ms * part / 2, settings.backward_ms * part / 2};
 }
 
-Network waiting_network(const BubbleSettings& settings) {
+// What the simulator makes of the same waits. The first stage has no input gradient: its I is empty, its W does all.
+double theory(const VerifiedSchedule& schedule, const WaitingTimes& times) {
+  StageCost stage;
+  stage.forward = {times.forward_ms};
+  stage.input_backward = {times.input_backward_ms};
+  stage.weight_backward = {times.weight_backward_ms};
+  Cost cost = uniform_cost(schedule->stages, stage);
+  cost.stages.front().input_backward = {0};
+  cost.stages.front().weight_backward = {times.input_backward_ms + times.weight_backward_ms};
+  return utilisation(simulate(schedule, cost, {.record_memory = false}));
+}
+
+Network waiting_network(int stages, const WaitingTimes& times) {
   Network network;
-  for (int stage = 0; stage < settings.stages; ++stage)
-    network.layers.push_back(waiting_layer(settings.forward_ms, settings.backward_ms));
+  for (int stage = 0; stage < stages; ++stage) network.layers.push_back(waiting_layer(times));
   network.loss = [](const Tensors& outputs, const at::Tensor&) {
     return Loss{outputs.front().sum(), static_cast<double>(outputs.front().size(0))};
   };
   return network;
 }
 
-BubbleRow measure(const BubbleSettings& settings, const std::string& schedule, int microbatches) {
+BubbleRow measure(const BubbleSettings& settings, const std::string& name, int microbatches) {
   PipelineSettings pipeline_settings;
   pipeline_settings.threads_per_rank = 1;
-  Pipeline pipeline(waiting_network(settings), verify(make_schedule(schedule, settings.stages, microbatches)),
-                    pipeline_settings);
+  const VerifiedSchedule schedule = verify(make_schedule(name, settings.stages, microbatches));
+  const WaitingTimes times = times_of_stage(settings, schedule->stages);
+  Pipeline pipeline(waiting_network(schedule->stages, times), schedule, pipeline_settings);
   const at::Tensor samples = at::zeros({microbatches, 1});
   std::vector<std::pair<double, double>> steps;  // time, utilisation
   for (int step = 0; step <= settings.steps; ++step) {
@@ -54,7 +70,7 @@ BubbleRow measure(const BubbleSettings& settings, const std::string& schedule, i
   }
   std::sort(steps.begin(), steps.end());
   const auto [step_ms, measured] = steps[steps.size() / 2];
-  return {schedule, microbatches, theory(schedule, settings.stages, microbatches), measured, step_ms};
+  return {name, microbatches, theory(schedule, times), measured, step_ms};
 }
 
 }  // namespace

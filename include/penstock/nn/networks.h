@@ -59,8 +59,17 @@ struct ConvnetSettings {
 /// Sum over the samples (the first dimension) of the squared error, averaged over each sample's elements.
 [[nodiscard]] Loss squared_error(const Tensors& outputs, const at::Tensor& target);
 
-/// A stand-in for a device: a layer that computes nothing and waits `forward_ms` in its forward and `backward_ms` in
-/// its backward pass, without using the processor. For lessons and measurements of the schedule alone.
-[[nodiscard]] LayerSpec waiting_layer(double forward_ms, double backward_ms);
+/// How long a waiting layer waits, in milliseconds.
+struct WaitingTimes {
+  double forward_ms = 10;
+  double input_backward_ms = 5;   ///< in `I`, and in `B`; in `W` where the layer's input needs no gradient
+  double weight_backward_ms = 5;  ///< in `W`, and in `B`
+
+  friend bool operator==(const WaitingTimes&, const WaitingTimes&) = default;
+};
+
+/// A stand-in for a device: a layer that computes nothing and waits in each of its passes, without using the processor.
+/// For lessons and measurements of the schedule alone.
+[[nodiscard]] LayerSpec waiting_layer(const WaitingTimes& times);
 
 }  // namespace penstock

@@ -9,26 +9,26 @@ namespace penstock {
 
 /// What `penstock bubbles` measures.
 struct BubbleSettings {
-  int stages = 3;
+  int stages = 3;  ///< devices; a schedule with several stages for each divides the times among them
   std::vector<int> microbatches{1, 2, 4, 8, 16};
   std::vector<std::string> schedules{"naive", "gpipe", "1f1b"};
-  double forward_ms = 10;  ///< that a stage waits for a microbatch in place of computing
-  double backward_ms = 10;
-  int steps = 3;  ///< measured for each row, after one that is not; the median counts
+  double forward_ms = 10;   ///< that a stage waits for a microbatch in place of computing
+  double backward_ms = 10;  ///< half of it for the input's gradient, half for the weights'
+  int steps = 3;            ///< measured for each row, after one that is not; the median counts
 };
 
 /// One schedule with one number of microbatches.
 struct BubbleRow {
   std::string schedule;
   int microbatches = 0;
-  double theory = 0;    ///< share of the time that a device works: naive 1/P, GPipe and 1F1B M/(M + P − 1)
+  double theory = 0;    ///< simulated share of the time that a device works: naive 1/P, GPipe and 1F1B M/(M + P − 1)
   double measured = 0;  ///< on real threads with layers that wait
   double step_ms = 0;
 
   friend bool operator==(const BubbleRow&, const BubbleRow&) = default;
 };
 
-/// Trains a network of waiting layers, one a stage and a rank, with every schedule and number of microbatches.
+/// Trains a network of waiting layers, one a stage, with every schedule and number of microbatches.
 /// \throws Error (BadInput)
 [[nodiscard]] std::vector<BubbleRow> measure_bubbles(const BubbleSettings& settings);
 

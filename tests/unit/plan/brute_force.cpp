@@ -38,7 +38,8 @@ class BruteForce {
 
  private:
   double& arrival(Beginning& beginning, PassCode code, std::int32_t microbatch) const {
-    return beginning.arrival[static_cast<std::size_t>(code * problem_.microbatches + microbatch)];
+    return beginning.arrival[static_cast<std::size_t>(code) * static_cast<std::size_t>(problem_.microbatches) +
+                             static_cast<std::size_t>(microbatch)];
   }
 
   [[nodiscard]] double held(const Beginning& beginning, std::int32_t rank) const {
