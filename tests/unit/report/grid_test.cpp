@@ -76,6 +76,15 @@ TEST(Svg, ABoxTwiceAsLongIsTwiceAsWideButForTheHairline) {
   EXPECT_NEAR(width_of("3B0") + 1.2, 2 * (width_of("0F0") + 1.2), 0.02);
 }
 
+TEST(Svg, AnOverlappedPairIsUnderlinedAsOne) {
+  Timeline timeline{{{drawn_event(ActionKind::Forward, 0, 1, 0, 1), drawn_event(ActionKind::Backward, 0, 0, 1, 3)}}};
+  EXPECT_EQ(count_of(to_svg(timeline), "class=\"pair\""), 0);
+  EXPECT_THAT(to_svg(timeline), Not(HasSubstr("run together")));
+  timeline.ranks[0][0].action.overlaps_next = true;
+  EXPECT_EQ(count_of(to_svg(timeline), "class=\"pair\""), 1);
+  EXPECT_THAT(to_svg(timeline), HasSubstr("underlined: run together"));
+}
+
 TEST(Svg, AnEmptyTimelineIsStillAPicture) {
   EXPECT_THAT(to_svg({}), HasSubstr("</svg>"));
   EXPECT_THAT(to_svg(Timeline{{{}, {}}}), HasSubstr("rank 1"));
