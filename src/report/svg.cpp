@@ -151,7 +151,7 @@ void append_pair(std::string& out, const Event& first, const Event& second, cons
   const double left = layout.x(first.start.count) + inset;
   fmt::format_to(
       std::back_inserter(out), "<rect class=\"pair\" x=\"{:.2f}\" y=\"{}\" width=\"{:.2f}\" height=\"{}\"/>\n", left,
-      layout.y(rank) + box_height - thickness, std::max(layout.x(second.end.count) - left - inset, 0.0), thickness);
+      layout.y(rank) + box_height - 2 * thickness, std::max(layout.x(second.end.count) - left - inset, 0.0), thickness);
 }
 
 /// 1, 2 or 5 times a power of ten: the step of an axis whose marks shall be at least `least` apart.
