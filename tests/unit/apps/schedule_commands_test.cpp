@@ -165,7 +165,8 @@ TEST(ScheduleCommands, BadInputIsOneLineAndExitCodeTwo) {
   const auto noise = file_of("schedule_commands_noise.csv", "no schedule\nat all\n");
   const auto negative = file_of("schedule_commands_negative.json",
                                 R"({"stages": [{"forward_ms": -1, "input_backward_ms": 2, "weight_backward_ms": 1}]})");
-  std::string bytes(10'000'000, '\0');
+  std::string bytes;
+  bytes.resize(10'000'000);
   std::mt19937 random(7);
   for (char& byte : bytes) byte = static_cast<char>(random());
   const auto noises = file_of("schedule_commands_noises.csv", bytes);
