@@ -30,11 +30,14 @@ struct ShowOptions {
   std::string colour = "auto";
   std::string output;
   bool lowered = false;
+  int posted_receives = 0;
 };
 
 struct VerifyCommandOptions {
   std::string file;
   std::optional<int> memory_cap;
+  bool blocking_sends = false;
+  bool any_order = false;
 };
 
 struct CompareOptions {
@@ -72,8 +75,8 @@ std::string title_of(const std::string& source) {
 
 int show(const ShowOptions& options) {
   check_output(options.output);
-  VerifiedSchedule schedule = verify(read_schedule(options.schedule));
-  if (options.lowered) schedule = lower(schedule);
+  VerifiedSchedule schedule = verify(read_schedule(options.schedule), to_look_at);
+  if (options.lowered) schedule = lower(schedule, {.posted_receives = options.posted_receives});
   if (options.format == "csv") {
     write_out(to_csv(schedule.get()), options.output);
     return 0;
@@ -93,12 +96,24 @@ int show(const ShowOptions& options) {
   return 0;
 }
 
+/// ", 4 of them with two holders …" where a bidirectional schedule keeps copies of its stages, and nothing elsewhere.
+std::string note_on_holders(const Schedule& schedule) {
+  const auto& holders = schedule.placement.holders;
+  const auto copied = std::count_if(holders.begin(), holders.end(), [](const auto& ranks) { return ranks.size() > 1; });
+  return copied == 0 ? "" : fmt::format(" ({} held by two ranks, whose gradients must be added)", copied);
+}
+
 int check(const VerifyCommandOptions& options) {
   try {
-    const VerifiedSchedule schedule = verify(parse_schedule(read_file(options.file)),
-                                             {.sends = SendMode::NonBlocking, .memory_cap = options.memory_cap});
-    fmt::print("{}: correct: {} ranks, {} stages, {} microbatches\n", options.file, schedule->ranks(), schedule->stages,
-               schedule->microbatches);
+    VerifyOptions wanted;
+    wanted.sends = options.blocking_sends ? SendMode::Blocking : SendMode::NonBlocking;
+    wanted.accumulation = options.any_order ? Accumulation::AnyOrder : Accumulation::InOrder;
+    wanted.memory_cap = options.memory_cap;
+    const VerifiedSchedule schedule = verify(parse_schedule(read_file(options.file)), wanted);
+    // Only sends and receives can block: a schedule without them is held against those that it would get.
+    static_cast<void>(verify(lower(schedule).get(), wanted));
+    fmt::print("{}: correct: {} ranks, {} stages{}, {} microbatches\n", options.file, schedule->ranks(),
+               schedule->stages, note_on_holders(schedule.get()), schedule->microbatches);
     return 0;
   } catch (const Error& error) {
     // Here the neighbourhood in the grid, which follows the first line, is what was asked for.
@@ -116,8 +131,9 @@ SimulationAnswer play_family(const ScheduleFamily& family, const CompareOptions&
           cost.memory_caps};
 }
 
-/// What to say where the cap refuses every schedule: the smallest that one keeps within.
-Error no_schedule_fits(const CompareOptions& options) {
+/// Why none of the schedules could be compared: the cap, and the smallest that one keeps within, or what the first of
+/// them was refused for.
+Error nothing_to_compare(const CompareOptions& options, const ComparisonAnswer& comparison) {
   int smallest = std::numeric_limits<int>::max();
   std::string_view name;
   for (const ScheduleFamily& family : schedule_families()) {
@@ -128,7 +144,9 @@ Error no_schedule_fits(const CompareOptions& options) {
     smallest = peak;
     name = family.name;
   }
-  return bad_input(fmt::format("--memory-cap {}, which no schedule keeps within", options.memory_cap.value_or(0)),
+  if (!options.memory_cap || smallest <= *options.memory_cap)
+    return {ErrorKind::BadInput, comparison.refused.front().reason};
+  return bad_input(fmt::format("--memory-cap {}, which no schedule keeps within", *options.memory_cap),
                    fmt::format("at least {}, the smallest that one does ({})", smallest, name), "raise --memory-cap");
 }
 
@@ -149,7 +167,7 @@ int compare(const CompareOptions& options) {
       comparison.refused.push_back({std::string(family.name), reason.substr(0, reason.find('\n'))});
     }
   }
-  if (comparison.answers.empty()) throw no_schedule_fits(options);
+  if (comparison.answers.empty()) throw nothing_to_compare(options, comparison);
   sort_by_bubble(comparison);
   fmt::print("{}", options.json ? to_json(comparison) : to_text(comparison));
   return 0;
@@ -168,6 +186,10 @@ Command add_show(CLI::App& parent) {
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->capture_default_str();
   command->add_flag("--lower", options->lowered, "Add the sends and receives (for csv)");
+  command
+      ->add_option("--posted-receives", options->posted_receives,
+                   "With --lower: so many receives are posted ahead; 0: each right before its action")
+      ->capture_default_str();
   command->add_option("-o,--output", options->output, "File to write, in place of the terminal");
   return [options] { return show(*options); };
 }
@@ -178,6 +200,10 @@ Command add_verify(CLI::App& parent) {
   command->add_option("file", options->file, "CSV file of a schedule")->required();
   command->add_option("--memory-cap", options->memory_cap,
                       "Most activations of a rank, of one microbatch on one stage");
+  command->add_flag("--blocking-sends", options->blocking_sends,
+                    "Prove it for sends that wait for their receives, as NCCL's may");
+  command->add_flag("--any-order", options->any_order,
+                    "Let gradients add up in any order, as schedules of other engines may");
   return [options] { return check(*options); };
 }
 

@@ -29,6 +29,10 @@ struct CostInput {
 void add_schedule_options(CLI::App& command, ScheduleInput& input);
 void add_cost_options(CLI::App& command, CostInput& input);
 
+// How a schedule is verified that is only drawn or simulated: other engines add gradients up in orders that penstock
+// does not run.
+constexpr VerifyOptions to_look_at{SendMode::NonBlocking, std::nullopt, Accumulation::AnyOrder};
+
 // Not verified. Throws Error (BadInput) where it is neither a name nor a schedule, or of other sizes than asked for.
 [[nodiscard]] Schedule read_schedule(const ScheduleInput& input);
 

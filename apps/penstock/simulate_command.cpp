@@ -17,7 +17,7 @@ struct SimulateOptions {
 };
 
 int run(const SimulateOptions& options) {
-  const VerifiedSchedule schedule = verify(read_schedule(options.schedule));
+  const VerifiedSchedule schedule = verify(read_schedule(options.schedule), to_look_at);
   const Cost cost = read_cost(options.cost, schedule->stages);
   const SimulationAnswer answer{options.schedule.source, schedule->stages, schedule->microbatches,
                                 summarise(simulate(schedule, cost)), cost.memory_caps};

@@ -34,7 +34,7 @@ Pipeline make(const GptSettings& gpt, int stages, int microbatches) {
 int main(int argc, char** argv) {
   int steps = 20;
   int microbatches = 8;
-  std::int64_t batch = 32;
+  constexpr std::int64_t batch = 32;
   CLI::App app("Two stages on two cores against one stage on one");
   app.add_option("--steps", steps, "Measured steps of each")->capture_default_str();
   app.add_option("--microbatches", microbatches, "M")->capture_default_str();
@@ -58,6 +58,7 @@ int main(int argc, char** argv) {
     }
   }
   std::vector<double> ratios;
+  ratios.reserve(step_ms[0].size());
   for (std::size_t step = 0; step < step_ms[0].size(); ++step) ratios.push_back(step_ms[1][step] / step_ms[0][step]);
   fmt::print("| stages | step, median of {} | busy |\n|---|---|---|\n", steps);
   for (std::size_t which = 0; which < pipelines.size(); ++which)

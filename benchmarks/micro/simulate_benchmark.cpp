@@ -1,7 +1,9 @@
 // Actions a second on one core: the verifier, the simulator with and without memory over time, the text form.
 #include <benchmark/benchmark.h>
+#include <fmt/format.h>
 
 #include "penstock/schedule/generators.h"
+#include "penstock/schedule/lower.h"
 #include "penstock/sim/simulate.h"
 
 namespace penstock {
@@ -51,6 +53,20 @@ void verify_and_simulate(benchmark::State& state) {
   count_actions(state);
 }
 
+// One rank that exchanges messages with all others: what is looked up by peer must not be looked through.
+void verify_lower_and_simulate_star(benchmark::State& state) {
+  const auto others = static_cast<std::int32_t>(state.range(0));
+  std::string centre;
+  std::string rest;
+  for (std::int32_t k = 0; k <= others; ++k) centre += fmt::format("{}F0,", 2 * k);
+  for (std::int32_t k = others; k > 0; --k) centre += fmt::format("{}B0,", 2 * k);
+  for (std::int32_t k = 1; k <= others; ++k) rest += fmt::format("{0}F0,{0}B0\n", 2 * k - 1);
+  const Schedule schedule = parse_schedule(centre + "0B0\n" + rest);
+  const Cost cost = uniform_cost(schedule.stages, {{1}, {1}, {1}, {4096}, {1024}, {4096}, {4096}, {8192}});
+  for ([[maybe_unused]] auto round : state) benchmark::DoNotOptimize(simulate(lower(verify(schedule)), cost));
+  state.SetItemsProcessed(state.iterations() * 2 * (2LL * others + 1));
+}
+
 void write_and_read_text(benchmark::State& state) {
   const Schedule schedule = zero_bubble(state);
   for ([[maybe_unused]] auto round : state) benchmark::DoNotOptimize(parse_schedule(to_csv(schedule)));
@@ -59,6 +75,7 @@ void write_and_read_text(benchmark::State& state) {
 
 BENCHMARK(verify_schedule)->Args({8, 24})->Args({64, 512})->Args({512, 4096})->Unit(benchmark::kMillisecond);
 BENCHMARK(verify_and_simulate)->Args({8, 24})->Args({64, 512})->Args({512, 4096})->Unit(benchmark::kMillisecond);
+BENCHMARK(verify_lower_and_simulate_star)->Arg(1'000)->Arg(100'000)->Unit(benchmark::kMillisecond);
 BENCHMARK(write_and_read_text)->Args({8, 24})->Args({64, 512})->Unit(benchmark::kMillisecond);
 BENCHMARK(simulate_times)->Args({8, 24})->Args({64, 512})->Args({512, 4096})->Unit(benchmark::kMillisecond);
 BENCHMARK(simulate_times_and_memory)->Args({8, 24})->Args({64, 512})->Args({512, 4096})->Unit(benchmark::kMillisecond);

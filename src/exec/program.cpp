@@ -36,19 +36,37 @@ Program compile(const VerifiedSchedule& lowered, RankId rank) {
     const auto& holders = schedule.placement.holders.at(static_cast<std::size_t>(stage));
     if (std::find(holders.begin(), holders.end(), rank) != holders.end()) program.stages.push_back({stage});
   }
-  for (const Action& action : schedule.actions.at(rank.index())) {
-    if (!is_compute(action.kind) && !is_communication(action.kind)) continue;
+  const auto instruction_of = [&](const Action& action) {
     Instruction instruction{action, local_index(program.stages, action.stage), {}, -1};
     check_invariant(instruction.local_stage >= 0, "an action of a stage that the rank does not hold");
     const StageId other = neighbour(action);
     const bool exists = other.value >= 0 && other.value < schedule.stages;
+    if (exists && is_communication(action.kind)) instruction.peer = routes.rank_of(other, action.microbatch);
+    if (exists && is_compute(action.kind) && routes.rank_of(other, action.microbatch) == rank)
+      instruction.local_next = local_index(program.stages, other);
+    return instruction;
+  };
+  // Wherever a receive was posted, its message is waited for right before the action, or the pair, that needs it.
+  const auto add_receive = [&](const Action& action) {
+    const bool forward = action.kind == ActionKind::Forward;
+    if (!forward && action.kind != ActionKind::Backward && action.kind != ActionKind::InputBackward) return;
+    const StageId from{action.stage.value + (forward ? -1 : 1)};
+    if (from.value < 0 || from.value >= schedule.stages || routes.rank_of(from, action.microbatch) == rank) return;
+    program.instructions.push_back(instruction_of(
+        {forward ? ActionKind::ReceiveForward : ActionKind::ReceiveBackward, action.stage, action.microbatch}));
+  };
+  const auto& actions = schedule.actions.at(rank.index());
+  bool second_of_pair = false;
+  for (std::size_t position = 0; position < actions.size(); ++position) {
+    const Action& action = actions[position];
     if (is_compute(action.kind)) {
-      if (exists && routes.rank_of(other, action.microbatch) == rank)
-        instruction.local_next = local_index(program.stages, other);
-    } else {
-      instruction.peer = routes.rank_of(other, action.microbatch);
+      if (!second_of_pair) add_receive(action);
+      if (action.overlaps_next) add_receive(actions[position + 1]);
+      second_of_pair = action.overlaps_next;
+      program.instructions.push_back(instruction_of(action));
+    } else if (is_send(action.kind)) {
+      program.instructions.push_back(instruction_of(action));
     }
-    program.instructions.push_back(instruction);
   }
   return program;
 }

@@ -105,7 +105,7 @@ std::string without_blanks_behind(std::string line) {
   return line;
 }
 
-std::string legend(const Timeline& timeline) {
+std::string legend(const Timeline& timeline, const Chunks& chunks) {
   std::string line;
   for (const ActionKind kind :
        {ActionKind::Forward, ActionKind::Backward, ActionKind::InputBackward, ActionKind::WeightBackward}) {
@@ -116,6 +116,7 @@ std::string legend(const Timeline& timeline) {
       break;
     }
   }
+  if (chunks.most() > 1) line += "lighter: the earlier of a rank's stages";
   return without_blanks_behind(line) + "\n";
 }
 
@@ -138,7 +139,7 @@ std::string to_grid(const Timeline& timeline, const GridOptions& options) {
     grid += without_blanks_behind(fmt::format("{:<{}}{}", fmt::format("rank {}", rank), margin,
                                               line_of(row_of(timeline.ranks[rank], columns), rank, shown, style))) +
             "\n";
-  if (options.colour) grid += legend(timeline);
+  if (options.colour) grid += legend(timeline, chunks);
   if (shown < columns.count)
     grid += fmt::format("… {} of {} columns; a wider terminal, svg or html show all\n", shown, columns.count);
   return grid;

@@ -22,8 +22,9 @@ Json events_to_json(const std::vector<Event>& events) {
   Json list = Json::array();
   for (const Event& event : events) {
     if (!is_compute(event.action.kind)) continue;
-    list.insert(list.end(), {event.start.count, event.end.count, static_cast<int>(event.action.kind),
-                             event.action.stage.value, event.action.microbatch.value});
+    list.insert(list.end(),
+                {event.start.count, event.end.count, static_cast<int>(event.action.kind), event.action.stage.value,
+                 event.action.microbatch.value, event.action.overlaps_next ? 1 : 0});
   }
   return list;
 }

@@ -34,6 +34,12 @@ std::array<bool, 4> kinds_in(const Timeline& timeline) {
   return kinds;
 }
 
+bool has_pairs(const Timeline& timeline) {
+  return std::any_of(timeline.ranks.begin(), timeline.ranks.end(), [](const auto& events) {
+    return std::any_of(events.begin(), events.end(), [](const Event& event) { return event.action.overlaps_next; });
+  });
+}
+
 constexpr double swatch = 14;
 
 struct LegendEntry {
@@ -56,6 +62,7 @@ std::vector<LegendEntry> legend_of(const Timeline& timeline, const Chunks& chunk
     if (kinds.at(kind)) legend.push_back({kind_styles.at(kind).fill, std::string(kind_styles.at(kind).title)});
   if (chunks.most() > 1)
     legend.push_back({"", fmt::format("lighter: the earlier of a rank's {} stages", chunks.most())});
+  if (has_pairs(timeline)) legend.push_back({"", "underlined: run together"});
   return legend;
 }
 
@@ -93,7 +100,7 @@ void append_style(std::string& out) {
   out += R"(<style>
 text { font-family: ui-sans-serif, system-ui, -apple-system, "Segoe UI", "Liberation Sans", sans-serif; font-size: 13px; }
 .page { fill: #ffffff; stroke: #d0d7de; } .row { fill: #eef1f4; } .ink { fill: #1f2328; } .faint { fill: #57606a; }
-.line { stroke: #8c959f; } .title { font-size: 17px; font-weight: 600; } .number { text-anchor: middle; font-weight: 500; }
+.pair { fill: #1f2328; } .line { stroke: #8c959f; } .title { font-size: 17px; font-weight: 600; } .number { text-anchor: middle; font-weight: 500; }
 )";
   for (const KindStyle& style : kind_styles)
     fmt::format_to(std::back_inserter(out), ".on-{} {{ fill: {}; }}\n", style.category, style.ink);
@@ -135,6 +142,16 @@ void append_box(std::string& out, const Event& event, const Layout& layout, std:
     fmt::format_to(std::back_inserter(out), R"(<text class="number on-{}" x="{:.2f}" y="{}">{}</text>)", style.category,
                    left + width / 2, layout.y(rank) + box_height / 2 + 4.5, number);
   out += "</g>\n";
+}
+
+/// The two halves of an overlapped pair stand one behind the other: a line below both says that they belong together.
+void append_pair(std::string& out, const Event& first, const Event& second, const Layout& layout, std::size_t rank) {
+  constexpr double thickness = 3;
+  constexpr double inset = 2.5;  // so that two pairs in a row are two
+  const double left = layout.x(first.start.count) + inset;
+  fmt::format_to(
+      std::back_inserter(out), "<rect class=\"pair\" x=\"{:.2f}\" y=\"{}\" width=\"{:.2f}\" height=\"{}\"/>\n", left,
+      layout.y(rank) + box_height - 2 * thickness, std::max(layout.x(second.end.count) - left - inset, 0.0), thickness);
 }
 
 /// 1, 2 or 5 times a power of ten: the step of an axis whose marks shall be at least `least` apart.
@@ -199,10 +216,13 @@ std::string to_svg(const Timeline& timeline, const SvgOptions& options) {
                    padding + 14, escape_markup(options.title));
   append_rows(out, timeline, layout);
   for (std::size_t rank = 0; rank < timeline.ranks.size(); ++rank) {
+    const Event* first_half = nullptr;
     for (const Event& event : timeline.ranks[rank]) {
       if (!is_compute(event.action.kind)) continue;
       append_box(out, event, layout, rank,
                  shade(style_of(event.action.kind).fill, chunks.of(rank, event.action.stage), chunks.most()), options);
+      if (first_half != nullptr) append_pair(out, *first_half, event, layout, rank);
+      first_half = event.action.overlaps_next ? &event : nullptr;
     }
   }
   append_axis(out, layout, options);

@@ -66,6 +66,16 @@ ActionIndex index_actions(const Schedule& schedule) {
   return index;
 }
 
+namespace {
+
+// A receive posts a buffer and goes on; who needs the message waits for it. In a rendezvous the receive itself waits.
+void add_message(Dependencies& dependencies, Place receive, Place send, bool rendezvous) {
+  dependencies.add(receive);
+  if (!rendezvous) dependencies.add(send);
+}
+
+}  // namespace
+
 Dependencies dependencies_of(const Schedule& schedule, const ActionIndex& index, Place place, bool rendezvous) {
   Dependencies result;
   const Action& action = at(schedule, place);
@@ -79,7 +89,7 @@ Dependencies dependencies_of(const Schedule& schedule, const ActionIndex& index,
     case ActionKind::Forward:
       if (first) break;
       if (index.communicates && index.forward[previous].rank != place.rank)
-        result.add(index.receive_forward[slot]);
+        add_message(result, index.receive_forward[slot], index.send_forward[previous], rendezvous);
       else
         result.add(index.forward[previous]);
       break;
@@ -88,7 +98,7 @@ Dependencies dependencies_of(const Schedule& schedule, const ActionIndex& index,
       result.add(index.forward[slot]);
       if (last) break;
       if (index.communicates && index.input_backward[next].rank != place.rank)
-        result.add(index.receive_backward[slot]);
+        add_message(result, index.receive_backward[slot], index.send_backward[next], rendezvous);
       else
         result.add(index.input_backward[next]);
       break;
@@ -104,10 +114,10 @@ Dependencies dependencies_of(const Schedule& schedule, const ActionIndex& index,
       if (rendezvous) result.add(index.receive_backward[previous], true);
       break;
     case ActionKind::ReceiveForward:
-      result.add(index.send_forward[previous], rendezvous);
+      if (rendezvous) result.add(index.send_forward[previous], true);
       break;
     case ActionKind::ReceiveBackward:
-      result.add(index.send_backward[next], rendezvous);
+      if (rendezvous) result.add(index.send_backward[next], true);
       break;
     default:
       break;

@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <fmt/format.h>
+#include <functional>
+#include <queue>
 
 #include "schedule/verify_passes.h"
 
@@ -50,7 +52,10 @@ class Player {
   struct Waiter {
     std::int32_t rank;
     std::int32_t until;  // the position that the other rank's head must have reached
+
+    friend bool operator>(const Waiter& a, const Waiter& b) { return a.until > b.until; }
   };
+  using Waiters = std::priority_queue<Waiter, std::vector<Waiter>, std::greater<>>;
 
   [[nodiscard]] static std::int32_t threshold(const Dependency& need) {
     return need.place.position + (need.reached ? 0 : 1);
@@ -64,7 +69,7 @@ class Player {
     while (!at_end(rank)) {
       const Wait wait = wait_of(rank);
       if (wait.waiting.exists()) {
-        waiters_[static_cast<std::size_t>(wait.for_what.place.rank)].push_back({rank, threshold(wait.for_what)});
+        waiters_[static_cast<std::size_t>(wait.for_what.place.rank)].push({rank, threshold(wait.for_what)});
         return;
       }
       head_[static_cast<std::size_t>(rank)] += length_at_head(rank);
@@ -73,17 +78,17 @@ class Player {
 
   void wake(std::int32_t rank) {
     auto& waiters = waiters_[static_cast<std::size_t>(rank)];
-    const auto awake =
-        std::partition(waiters.begin(), waiters.end(), [&](const Waiter& waiter) { return head(rank) < waiter.until; });
-    for (auto waiter = awake; waiter != waiters.end(); ++waiter) ready_.push_back(waiter->rank);
-    waiters.erase(awake, waiters.end());
+    while (!waiters.empty() && waiters.top().until <= head(rank)) {
+      ready_.push_back(waiters.top().rank);
+      waiters.pop();
+    }
   }
 
   const Schedule& schedule_;
   const ActionIndex& index_;
   bool rendezvous_;
   std::vector<std::int32_t> head_;
-  std::vector<std::vector<Waiter>> waiters_;
+  std::vector<Waiters> waiters_;
   std::vector<std::int32_t> ready_;
 };
 

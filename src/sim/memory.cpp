@@ -24,10 +24,10 @@ class Ledger {
     std::stable_sort(messages_.begin(), messages_.end(), earlier);
   }
 
-  [[nodiscard]] std::vector<MemorySample> samples() const {
+  /// \param held by the rank all the time.
+  [[nodiscard]] std::vector<MemorySample> samples(Bytes held) const {
     std::vector<Change> changes(own_.size() + messages_.size());
     std::merge(own_.begin(), own_.end(), messages_.begin(), messages_.end(), changes.begin(), earlier);
-    Bytes held = standing();
     std::vector<MemorySample> samples{{{0}, held}};
     for (const Change& change : changes) {
       held.count += change.bytes;
@@ -41,18 +41,6 @@ class Ledger {
   }
 
  private:
-  /// What the rank holds all the time.
-  [[nodiscard]] Bytes standing() const {
-    Bytes total;
-    for (std::size_t stage = 0; stage < cost_.stages.size(); ++stage) {
-      const auto& holders = schedule_.placement.holders[stage];
-      if (std::find(holders.begin(), holders.end(), rank_) == holders.end()) continue;
-      total += cost_.stages[stage].parameter;
-      if (!schedule_.forward_only) total += cost_.stages[stage].gradient + cost_.stages[stage].optimizer;
-    }
-    return total;
-  }
-
   void enter(const Event& event) {
     const Action& action = event.action;
     const StageCost& stage = cost_.stages[action.stage.index()];
@@ -122,8 +110,20 @@ class Ledger {
 
 }  // namespace
 
-std::vector<MemorySample> memory_of(const Schedule& schedule, const Cost& cost, const Play& played, RankId rank) {
-  return Ledger(schedule, cost, played, rank).samples();
+std::vector<std::vector<MemorySample>> memory_of(const Schedule& schedule, const Cost& cost, const Play& played) {
+  std::vector<Bytes> standing(schedule.actions.size());
+  for (std::size_t stage = 0; stage < cost.stages.size(); ++stage) {
+    const StageCost& size = cost.stages[stage];
+    for (const RankId holder : schedule.placement.holders[stage]) {
+      standing[holder.index()] += size.parameter;
+      if (!schedule.forward_only) standing[holder.index()] += size.gradient + size.optimizer;
+    }
+  }
+  std::vector<std::vector<MemorySample>> memory;
+  memory.reserve(standing.size());
+  for (std::int32_t rank = 0; rank < schedule.ranks(); ++rank)
+    memory.push_back(Ledger(schedule, cost, played, {rank}).samples(standing[static_cast<std::size_t>(rank)]));
+  return memory;
 }
 
 }  // namespace penstock

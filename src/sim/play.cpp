@@ -1,6 +1,7 @@
 #include "sim/play.h"
 
 #include <algorithm>
+#include <map>
 
 #include "penstock/base/error.h"
 
@@ -9,7 +10,6 @@ namespace {
 
 /// One direction between two ranks, with the time at which it is free again.
 struct Link {
-  std::int32_t to = 0;
   double latency = 0;
   double bytes_per_millisecond = 0;
   double free_at = 0;
@@ -171,13 +171,12 @@ class Player {
     return is_of(actions[next]) || (actions[next].overlaps_next && is_of(actions[next + 1]));
   }
 
-  /// A rank sends to few others, so that looking through them beats a map.
   Link& link_to(std::int32_t from, std::int32_t to) {
     auto& links = links_[static_cast<std::size_t>(from)];
-    for (Link& link : links)
-      if (link.to == to) return link;
+    const auto found = links.find(to);
+    if (found != links.end()) return found->second;
     const LinkCost& link = link_between(cost_, RankId{from}, RankId{to});
-    return links.emplace_back(Link{to, link.latency.count, link.bytes_per_millisecond, 0});
+    return links.emplace(to, Link{link.latency.count, link.bytes_per_millisecond, 0}).first->second;
   }
 
   const Schedule& schedule_;
@@ -188,7 +187,7 @@ class Player {
   std::vector<double> clock_;      ///< by rank, when it is free
   std::vector<std::int32_t> runnable_;
   std::vector<char> runnable_flag_;
-  std::vector<std::vector<Link>> links_;  ///< by sender
+  std::vector<std::map<std::int32_t, Link>> links_;  ///< by sender and receiver
 };
 
 }  // namespace

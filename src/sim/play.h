@@ -44,8 +44,8 @@ struct Play {
 /// Plays the schedule, which is verified, with costs that fit to it.
 [[nodiscard]] Play play(const Schedule& schedule, const Cost& cost);
 
-/// A rank's memory over time.
-[[nodiscard]] std::vector<MemorySample> memory_of(const Schedule& schedule, const Cost& cost, const Play& played,
-                                                  RankId rank);
+/// The memory of every rank over time.
+[[nodiscard]] std::vector<std::vector<MemorySample>> memory_of(const Schedule& schedule, const Cost& cost,
+                                                               const Play& played);
 
 }  // namespace penstock

@@ -29,9 +29,7 @@ Timeline simulate(const VerifiedSchedule& schedule, const Cost& cost, const Simu
   require_fit(schedule.get(), cost);
   Play played = play(schedule.get(), cost);
   Timeline timeline;
-  if (options.record_memory)
-    for (std::int32_t rank = 0; rank < schedule->ranks(); ++rank)
-      timeline.memory.push_back(memory_of(schedule.get(), cost, played, RankId{rank}));
+  if (options.record_memory) timeline.memory = memory_of(schedule.get(), cost, played);
   timeline.ranks = std::move(played.events);
   return timeline;
 }

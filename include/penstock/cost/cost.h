@@ -12,9 +12,9 @@
 ///     }
 ///
 /// `stages` is needed, one entry for each, and in it the three times; sizes that are left out are 0, `gradient_bytes`
-/// as large as the parameters, `weight_activation_share` (of the activation, kept between `I` and `W`) 1. `link` (default: immediate) holds for every pair of ranks that `links` does not name;
-/// `links` are directed. A bandwidth that is left out is unlimited. `memory_cap_bytes` is left out where nothing is
-/// capped.
+/// as large as the parameters, `weight_activation_share` (of the activation, kept between `I` and `W`) 1. `link`
+/// (default: immediate) holds for every pair of ranks that `links` does not name; `links` are directed. A bandwidth
+/// that is left out is unlimited. `memory_cap_bytes` is left out where nothing is capped.
 #pragma once
 
 #include <filesystem>
@@ -41,7 +41,8 @@ struct StageCost {
   Bytes gradient;
   Bytes optimizer;  ///< the optimizer's state
   /// The share of the activation that is still kept between an `I` and its `W`; what the input gradient alone needed is
-  /// let go of. 1 where nothing is, as autograd does by itself; 32/(34 + 5as/h) for the transformer of arXiv 2401.10241.
+  /// let go of. 1 where nothing is, as autograd does by itself; 32/(34 + 5as/h) for the transformer of arXiv
+  /// 2401.10241.
   double weight_activation_share = 1;
 
   friend bool operator==(const StageCost&, const StageCost&) = default;

@@ -33,8 +33,8 @@ namespace penstock {
 [[nodiscard]] Schedule forward_only_schedule(int ranks, int microbatches);
 
 /// 1F1B over v stages a rank in a loop, p microbatches of a stage at a time (arXiv 2104.04473, section 2.2.2).
-/// Bubble: (p − 1)(T_F + T_B + T_W), of times that are v times shorter; more where p does not divide m.
-/// Peak activations: min(pv + p − 1, mv).
+/// Bubble: (p − 1)(T_F + T_B + T_W), of times that are v times shorter.
+/// Peak activations: min(pv + p − 1 + g, mv), g = (v − 1)(⌈m/⌊m/p⌋⌉ − p), which is 0 where p divides m.
 [[nodiscard]] Schedule interleaved_1f1b_schedule(int ranks, int stages_per_rank, int microbatches);
 
 /// All microbatches through a rank's first stage, then its second and so on, and the same way back, the backwards in
@@ -51,7 +51,8 @@ namespace penstock {
 [[nodiscard]] Schedule zb_h2_schedule(int ranks, int microbatches);
 
 /// Interleaved 1F1B with the backward split as in ZB-H1 and half of its warm-up beyond the loops, which the split makes
-/// sufficient (after arXiv 2401.10241; the paper has no formula for it). Peak activations: min(pv, mv).
+/// sufficient (after arXiv 2401.10241; the paper has no formula for it). Bubble: (p − 1)(T_F + T_B − T_W) in unit
+/// times. Peak activations: min(pv + g, mv), g as above.
 [[nodiscard]] Schedule interleaved_zero_bubble_schedule(int ranks, int stages_per_rank, int microbatches);
 
 /// Two stages a rank in a V (arXiv 2401.10241, section 6). Bubble: 0 if T_F = T_B = T_W and m ≥ 2p − 1.
@@ -59,7 +60,8 @@ namespace penstock {
 [[nodiscard]] Schedule zb_v_schedule(int ranks, int microbatches);
 
 /// A V whose microbatches all follow one block, repeated every six steps (arXiv 2405.15362, section 3). Bubble:
-/// about 3p(T_F + T_B + T_W)/3, half of 1F1B's memory: at most 2⌊(p + 2)/2⌋ activations.
+/// about p(T_F + T_B + T_W), in unit times 7p/2 − 4 for an even p. Half of 1F1B's memory: at most 2⌊(p + 2)/2⌋
+/// activations.
 [[nodiscard]] Schedule v_half_schedule(int ranks, int microbatches);
 
 /// The V with the shortest lives (arXiv 2405.15362, section 3). Bubble: about 4p(T_F + T_B + T_W)/3. Peak activations:
@@ -77,12 +79,13 @@ namespace penstock {
 [[nodiscard]] Schedule dualpipev_schedule(int ranks, int microbatches);
 
 /// Two 1F1B pipelines in opposite directions (arXiv 2107.06925, section 3). Holders as DualPipe's. Bubble: for
-/// T_F = T_B + T_W the share (p − 2)/(2m + p − 2) of the makespan for m = p. Peak activations: at most p. p must be
-/// even.
+/// T_F = T_B + T_W the share (p − 2)/(2m + p − 2) of the makespan for even m; where the backward is longer each p
+/// microbatches wait anew. Peak activations: at most p. p must be even.
 [[nodiscard]] Schedule chimera_schedule(int ranks, int microbatches);
 
 /// The stages go to and fro over the ranks in waves, v = 2 × waves stages a rank (arXiv 2308.15762). Bubble: falls with
-/// the number of waves. Peak activations: at most pv. \param stages_per_rank even.
+/// the number of waves, for m = p below the share (2p − 2)/(3pw + p − 1). Peak activations: pv for m = p, and up to
+/// max(2, p/2) more with more microbatches. \param stages_per_rank even.
 [[nodiscard]] Schedule hanayo_schedule(int ranks, int stages_per_rank, int microbatches);
 
 /// What there is to know of a generator before it is called.

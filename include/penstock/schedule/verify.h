@@ -10,10 +10,12 @@
 
 namespace penstock {
 
-/// How a send ends, which decides whether an order of sends and receives can stand still.
+/// How a send and a receive end, which decides whether their order can stand still.
 enum class SendMode {
-  NonBlocking,  ///< At once; the message waits for its receive. What penstock's transports do.
-  Blocking,     ///< When the receive on the other rank has been reached, as a rendezvous does (NCCL without buffers).
+  /// At once: a send's message waits for its receive, a receive posts a buffer, and the action that needs the message
+  /// waits for it. What penstock's transports do.
+  NonBlocking,
+  Blocking,  ///< When the other side has been reached, as a rendezvous does (NCCL without buffers).
 };
 
 /// In which order a stage's weight gradients may be added up.

@@ -14,9 +14,9 @@
 /// - In a lowered schedule a message leaves at its `SEND`, in a compute schedule at the end of the action that made it.
 /// - A rank holds parameters, gradients and optimizer state of its stages from the start (forward only: parameters).
 /// The
-///   activations of a microbatch are held from the start of its `F` to the end of its `B` or `W`, from its `I` on only the share that `W` needs. A message is held by
-///   the sender until the link has it, and by the receiver from its arrival to the start of the `F`, or the end of the
-///   `B` or `I`, that uses it.
+///   activations of a microbatch are held from the start of its `F` to the end of its `B` or `W`, from its `I` on only
+///   the share that `W` needs. A message is held by the sender until the link has it, and by the receiver from its
+///   arrival to the start of the `F`, or the end of the `B` or `I`, that uses it.
 #pragma once
 
 #include "penstock/cost/cost.h"

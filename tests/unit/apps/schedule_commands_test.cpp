@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
@@ -106,6 +107,33 @@ TEST(ScheduleCommands, VerifyHoldsACap) {
   EXPECT_EQ(penstock("schedule verify --memory-cap 3 " + path.string()).code, 2);
 }
 
+TEST(ScheduleCommands, VerifyProvesItForBlockingSendsWhereAsked) {
+  const auto steady =
+      file_of("schedule_commands_1f1b.csv", penstock("schedule show 1f1b --ranks 2 --microbatches 4 --format csv").out);
+  EXPECT_EQ(penstock("schedule verify " + steady.string()).code, 0);
+  const Outcome outcome = penstock("schedule verify --blocking-sends " + steady.string());
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("waits for itself in a circle of 2 ranks"));
+  const auto flush = file_of("schedule_commands_gpipe.csv",
+                             penstock("schedule show gpipe --ranks 2 --microbatches 4 --format csv").out);
+  EXPECT_EQ(penstock("schedule verify --blocking-sends " + flush.string()).code, 0);
+}
+
+TEST(ScheduleCommands, OtherOrdersOfTheGradientsAreLookedAtButNotPassedAsCorrect) {
+  const auto backwards = file_of("schedule_commands_backwards.csv", "0F0,0F1,0B1,0B0\n");
+  EXPECT_EQ(penstock("simulate " + backwards.string()).code, 0);
+  EXPECT_EQ(penstock("schedule show " + backwards.string()).code, 0);
+  EXPECT_THAT(penstock("schedule verify " + backwards.string()).err, HasSubstr("in the order of the microbatches"));
+  EXPECT_EQ(penstock("schedule verify --any-order " + backwards.string()).code, 0);
+}
+
+TEST(ScheduleCommands, VerifySaysWhichStagesHaveCopies) {
+  const auto path = file_of("schedule_commands_dualpipe.csv",
+                            penstock("schedule show dualpipe --ranks 4 --microbatches 8 --format csv").out);
+  EXPECT_THAT(penstock("schedule verify " + path.string()).out,
+              EndsWith("4 stages (4 held by two ranks, whose gradients must be added), 8 microbatches\n"));
+}
+
 TEST(ScheduleCommands, SimulateTakesACostFile) {
   const auto cost = file_of("schedule_commands_cost.json", R"({"stages": [
     {"forward_ms": 1, "input_backward_ms": 2, "weight_backward_ms": 1, "activation_bytes": 1024},
@@ -137,6 +165,17 @@ TEST(ScheduleCommands, BadInputIsOneLineAndExitCodeTwo) {
   const auto noise = file_of("schedule_commands_noise.csv", "no schedule\nat all\n");
   const auto negative = file_of("schedule_commands_negative.json",
                                 R"({"stages": [{"forward_ms": -1, "input_backward_ms": 2, "weight_backward_ms": 1}]})");
+  std::string bytes;
+  bytes.resize(10'000'000);
+  std::mt19937 random(7);
+  for (char& byte : bytes) byte = static_cast<char>(random());
+  const auto noises = file_of("schedule_commands_noises.csv", bytes);
+  const auto three = file_of("schedule_commands_three.json",
+                             R"({"stages": [{"forward_ms": 1, "input_backward_ms": 1, "weight_backward_ms": 1},
+                                            {"forward_ms": 1, "input_backward_ms": 1, "weight_backward_ms": 1},
+                                            {"forward_ms": 1, "input_backward_ms": 1, "weight_backward_ms": 1}]})");
+  const auto missing =
+      file_of("schedule_commands_missing.json", R"({"stages": [{"forward_ms": 1, "input_backward_ms": 2}]})");
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"schedule show nosuch --ranks 2 --microbatches 2", "1f1b"},
       {"schedule show ./no.csv", "./no.csv is no file"},
@@ -148,6 +187,12 @@ TEST(ScheduleCommands, BadInputIsOneLineAndExitCodeTwo) {
       {"schedule synth --ranks 4 --microbatches 2 --placement v --memory-cap 1", "at least 2, the smallest"},
       {"schedule synth --ranks 0 --microbatches 2", "0 ranks"},
       {"schedule synth --ranks 2 --microbatches 2 --budget 0", "--budget 0"},
+      {"schedule compare --ranks 8 --microbatches 2 --cost " + three.string(), "a cost of 3 stages; expected the 8"},
+      {"schedule compare --ranks 8 --microbatches 2 --memory-cap 9 --cost " + three.string(), "a cost of 3 stages"},
+      {"schedule show " + noises.string(), "row 1, column 1 holds"},
+      {"simulate " + noises.string(), "row 1, column 1 holds"},
+      {"simulate 1f1b --ranks 1 --microbatches 1 --cost " + noises.string(), "JSON"},
+      {"simulate 1f1b --ranks 1 --microbatches 1 --cost " + missing.string(), "weight_backward_ms"},
       {"schedule compare --ranks 2 --microbatches 2 --forward -1", "forward_ms is -1"},
       {"schedule compare --ranks 2 --microbatches 2 --forward nan", "forward_ms is nan"},
       {"simulate " + noise.string(), "expected"},
@@ -177,6 +222,15 @@ TEST(ScheduleCommands, SynthWritesAScheduleThatKeepsWithinTheCapAndAnswersInJson
   EXPECT_EQ(answer.at("ranks").size(), 3);
   EXPECT_GE(answer.at("longest_span_ms"), answer.at("lower_bound_ms"));
   EXPECT_EQ(penstock("schedule verify " + path.string() + " --memory-cap 2").code, 0);
+}
+
+TEST(ScheduleCommands, ARaggedRowIsRefusedByItsPlace) {
+  const auto ragged = file_of("schedule_commands_ragged.csv", "0F0,0F1,0B0\n1F0,1B0,1F1,1B1\n");
+  for (const char* command : {"simulate ", "schedule show ", "schedule verify "}) {
+    const Outcome outcome = penstock(command + ragged.string());
+    EXPECT_EQ(outcome.code, 2);
+    EXPECT_THAT(outcome.err, HasSubstr("rank 0, position 3, the end: 0B1 is missing")) << command;
+  }
 }
 
 TEST(ScheduleCommands, AFilesSizesMayBeRepeatedButNotContradicted) {

@@ -25,7 +25,7 @@ TEST(Grid, ColoursStandInForLettersAndShadesForStages) {
   EXPECT_THAT(grid, HasSubstr("rank 0  \x1b[38;5;16;48;5;153m0\x1b[0m \x1b[38;5;16;48;5;153m1\x1b[0m   "
                               "\x1b[38;5;16;48;5;74m0\x1b[0m \x1b[38;5;16;48;5;214m 0 \x1b[0m\n"));
   EXPECT_THAT(grid, HasSubstr("forward"));
-  EXPECT_THAT(grid, HasSubstr("weight backward\n"));
+  EXPECT_THAT(grid, HasSubstr("weight backward   lighter: the earlier of a rank's stages\n"));
   EXPECT_THAT(to_grid(drawn_timeline()), Not(HasSubstr("\x1b")));
 }
 
@@ -74,6 +74,15 @@ TEST(Svg, ABoxTwiceAsLongIsTwiceAsWideButForTheHairline) {
   };
   EXPECT_GT(width_of("0F0"), 20);
   EXPECT_NEAR(width_of("3B0") + 1.2, 2 * (width_of("0F0") + 1.2), 0.02);
+}
+
+TEST(Svg, AnOverlappedPairIsUnderlinedAsOne) {
+  Timeline timeline{{{drawn_event(ActionKind::Forward, 0, 1, 0, 1), drawn_event(ActionKind::Backward, 0, 0, 1, 3)}}};
+  EXPECT_EQ(count_of(to_svg(timeline), "class=\"pair\""), 0);
+  EXPECT_THAT(to_svg(timeline), Not(HasSubstr("run together")));
+  timeline.ranks[0][0].action.overlaps_next = true;
+  EXPECT_EQ(count_of(to_svg(timeline), "class=\"pair\""), 1);
+  EXPECT_THAT(to_svg(timeline), HasSubstr("underlined: run together"));
 }
 
 TEST(Svg, AnEmptyTimelineIsStillAPicture) {

@@ -34,7 +34,7 @@ TEST(Html, HoldsEveryComputeActionMemoryAndTheFigures) {
   ASSERT_EQ(data["timelines"].size(), 2);
   const Json& rank = data["timelines"][0]["ranks"][1];
   EXPECT_EQ(rank["stages"], (Json{1, 2}));
-  EXPECT_EQ(rank["events"], (Json{1., 2., 0, 1, 0, 2., 3., 0, 2, 0, 6., 7., 2, 2, 0, 7., 8., 3, 2, 0}));
+  EXPECT_EQ(rank["events"], (Json{1., 2., 0, 1, 0, 0, 2., 3., 0, 2, 0, 0, 6., 7., 2, 2, 0, 0, 7., 8., 3, 2, 0, 0}));
   EXPECT_EQ(rank["busy"], 4);
   EXPECT_EQ(data["timelines"][0]["ranks"][0]["memory"], (Json{0., 64, 1.5, 128}));
   EXPECT_EQ(data["timelines"][0]["makespan"], 8);

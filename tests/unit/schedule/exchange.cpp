@@ -1,4 +1,5 @@
-// A hand for torch_exchange_test.py: writes a schedule of penstock's, or reads one of PyTorch's and writes it again.
+// A hand for torch_exchange_test.py: writes a schedule of penstock's, or reads one of PyTorch's, plays and draws it,
+// and writes it again.
 //   schedule_exchange write NAME RANKS MICROBATCHES [lowered]
 //   schedule_exchange read FILE [any-order]
 #include <cstdlib>
@@ -8,8 +9,10 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/report/grid.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/schedule/lower.h"
+#include "penstock/sim/simulate.h"
 
 namespace {
 
@@ -26,7 +29,9 @@ int write(const std::vector<std::string>& arguments) {
 int read(const std::vector<std::string>& arguments) {
   const Schedule schedule = parse_schedule(read_file(arguments.at(1)));
   const VerifyOptions options{.accumulation = arguments.size() > 2 ? Accumulation::AnyOrder : Accumulation::InOrder};
-  static_cast<void>(lower(verify(schedule, options)));
+  const VerifiedSchedule lowered = lower(verify(schedule, options));
+  const Timeline timeline = simulate(lowered, uniform_cost(schedule.stages, {{1}, {1}, {1}, {}, {}, {}, {}, {}}));
+  if (makespan(timeline).count <= 0 || to_grid(timeline).empty()) return EXIT_FAILURE;
   std::cout << to_csv(schedule);
   return EXIT_SUCCESS;
 }

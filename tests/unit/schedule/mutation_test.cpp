@@ -3,6 +3,7 @@
 #include <optional>
 #include <random>
 
+#include "penstock/base/error.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/schedule/lower.h"
 
@@ -55,6 +56,18 @@ bool mutate(Schedule& schedule, Random& random, std::size_t how) {
   return true;
 }
 
+// In a file the placement follows from the actions, so that what was moved could seem to be at home. What shows nothing
+// but forwards is a correct forward-only schedule, and nobody can tell that it was meant otherwise.
+bool is_refused_in_a_file(const Schedule& mutant) {
+  try {
+    const Schedule read = parse_schedule(to_csv(mutant));
+    if (!read.forward_only) static_cast<void>(verify(read));
+    return read.forward_only;
+  } catch (const Error&) {
+    return true;
+  }
+}
+
 TEST(Mutation, EveryMutationOfAValidScheduleIsRefused) {
   constexpr std::uint64_t seed = 20'260'401;
   constexpr int wanted = 100'000;
@@ -78,6 +91,9 @@ TEST(Mutation, EveryMutationOfAValidScheduleIsRefused) {
           << "mutation " << how << " of " << family.name << " goes unnoticed:\n"
           << to_csv(valid.get()) << "became\n"
           << to_csv(mutant);
+      EXPECT_TRUE(is_refused_in_a_file(mutant)) << "mutation " << how << " of " << family.name << " goes unnoticed:\n"
+                                                << to_csv(valid.get()) << "became\n"
+                                                << to_csv(mutant);
       if (HasFailure()) return;
     }
   }

@@ -9,6 +9,8 @@
 #include "penstock/schedule/generators.h"
 #include "penstock/schedule/lower.h"
 
+#include "unit/schedule/player.h"
+
 namespace penstock {
 namespace {
 
@@ -219,6 +221,31 @@ TEST(Simulate, BubblesOfLaterSchedulesAreThoseOfTheirPapers) {
       EXPECT_DOUBLE_EQ(most_waiting(simulate_named("dualpipev", p, m, stage_of(1, 1, 1))), 2 * (p - 1));
       EXPECT_DOUBLE_EQ(bubble_span(simulate_named("zb-v", p, m, stage_of(1, 1, 1))), 0);
       EXPECT_GT(bubble_makespan(simulate_named("zb-v", p, m, stage_of(1, 1, 1))), 0);
+    }
+  }
+}
+
+// The generators' tests hold every family against its paper with a plain player of their own; this holds the simulator
+// against that player, and its peaks against the verifier's count.
+TEST(Simulate, PlaysEveryGeneratorAsThePlainPlayerDoes) {
+  for (const ScheduleFamily& family : schedule_families()) {
+    for (const int p : {2, 3, 4, 8, 16}) {
+      if (p % family.ranks_multiple != 0) continue;
+      for (const int m : {p, 2 * p, 4 * p + 1}) {
+        SCOPED_TRACE(testing::Message() << family.name << " p=" << p << " m=" << m);
+        const VerifiedSchedule schedule = verify(make_schedule(family.name, p, m));
+        const Played plain = play(schedule.get());
+        const Timeline timeline = simulate(schedule, uniform_cost(schedule->stages, stage_of(1, 1, 1)));
+        EXPECT_EQ(makespan(timeline).count, plain.makespan);
+        const std::vector<int> peaks = peak_activations(schedule.get());
+        for (std::int32_t rank = 0; rank < p; ++rank) {
+          const auto index = static_cast<std::size_t>(rank);
+          EXPECT_EQ(busy_time(timeline, {rank}).count, plain.busy[index]);
+          EXPECT_EQ(span(timeline, {rank}).count, plain.busy[index] + plain.waiting[index]);
+          // While it runs a forward holds its own, even where no backward follows.
+          EXPECT_EQ(peak_activations(timeline, {rank}), family.name == "forward-only" ? 1 : peaks[index]);
+        }
+      }
     }
   }
 }
