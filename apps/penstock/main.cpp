@@ -53,7 +53,10 @@ int refuse(const CLI::App& app, const CLI::ParseError& error) {
   const Innermost innermost = innermost_command(app);
   if (!innermost.command->get_subcommands([](const CLI::App*) { return true; }).empty())
     return complain(no_such_command(innermost), bad_input);
-  std::string message = error.what();
+  const std::vector<std::string> rest = app.remaining(/*recurse=*/true);
+  std::string message = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr && !rest.empty()
+                            ? fmt::format("'{}' is unknown", rest.front())
+                            : error.what();
   std::replace(message.begin(), message.end(), '\n', ' ');
   return complain(fmt::format("{}; expected the options of `{}`; add --help to see them", message, innermost.name),
                   bad_input);
