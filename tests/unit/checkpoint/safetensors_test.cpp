@@ -1,7 +1,7 @@
 #include "penstock/checkpoint/safetensors.h"
 
-#include <cstring>
 #include <gmock/gmock.h>
+#include <string_view>
 
 #include "penstock/base/file.h"
 
