@@ -1,7 +1,7 @@
 #include "penstock/checkpoint/safetensors.h"
 
-#include <cstring>
 #include <gmock/gmock.h>
+#include <string_view>
 
 #include "penstock/base/file.h"
 
@@ -34,7 +34,10 @@ TEST_F(Safetensors, EveryTypeAndShapeComesBack) {
     EXPECT_EQ(read.sizes(), named.tensor.sizes());
     EXPECT_TRUE(read.is_contiguous());
     const at::Tensor expected = named.tensor.contiguous();
-    EXPECT_EQ(std::memcmp(read.const_data_ptr(), expected.const_data_ptr(), expected.nbytes()), 0) << named.name;
+    const auto bytes_of = [](const at::Tensor& tensor) {
+      return std::string_view(static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes());
+    };
+    EXPECT_EQ(bytes_of(read), bytes_of(expected)) << named.name;
   }
   EXPECT_FALSE(file.contains("none"));
   EXPECT_THAT(message_of([&] { static_cast<void>(file.read("none")); }), HasSubstr("no tensor \"none\""));
