@@ -7,6 +7,8 @@
 
 #include "penstock/base/error.h"
 
+#include "exec/moved.h"
+
 namespace penstock {
 namespace {
 
@@ -20,30 +22,58 @@ Bytes size_of(const Tensors& tensors) {
 // Only the first line: libtorch appends a backtrace.
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
-Error named(const Action& action, RankId rank, const std::string& message) {
-  return {ErrorKind::RunFailed, fmt::format("rank {}, stage {}, microbatch {}, action {}: {}", rank.value,
-                                            action.stage.value, action.microbatch.value, to_string(action), message)};
+Bytes gradients_of(const Stage& stage) {
+  Bytes total;
+  for (const Layer& layer : stage.layers())
+    for (const at::Tensor& parameter : layer.module().parameters()) total += size_of({parameter.grad()});
+  return total;
 }
 
 }  // namespace
 
-RankExecutor::RankExecutor(std::vector<Stage> stages, Transport& transport, const Clock& clock)
-    : stages_(std::move(stages)), transport_(transport), clock_(clock), boundaries_(stages_.size()) {}
+RankExecutor::RankExecutor(std::vector<Stage> stages, Transport& transport, const Clock& clock, MemoryMeter& memory)
+    : stages_(std::move(stages)), transport_(transport), clock_(clock), memory_(memory), boundaries_(stages_.size()) {}
 
-StepOutput RankExecutor::run(const Program& program, const StepInput& input) {
-  for (Stage& stage : stages_) stage.begin(input.step, program.microbatches, input.training);
-  const auto count = static_cast<std::size_t>(program.microbatches);
+void RankExecutor::begin(const Program& program, const StepInput& input) {
+  StepSettings settings = input.settings;
+  settings.microbatches = program.microbatches;
+  hold_nothing(settings);
+  standing_ = memory_.held();
+  in_transit_ = {};
+  gradients_.assign(stages_.size(), {});
+}
+
+void RankExecutor::hold_nothing(const StepSettings& next) {
+  for (Stage& stage : stages_) stage.begin(next);
   for (Boundaries& boundaries : boundaries_) {
     for (auto* side : {&boundaries.activations, &boundaries.gradients, &boundaries.leaving_activations,
                        &boundaries.leaving_gradients}) {
       side->clear();
-      side->resize(count);
+      side->resize(static_cast<std::size_t>(next.microbatches));
     }
   }
+}
+
+StepOutput RankExecutor::run(const Program& program, const StepInput& input) {
+  begin(program, input);
+  try {
+    return interpret_all(program, input);
+  } catch (...) {
+    // While the caller still holds the inputs: this thread's meter knows nothing of their memory.
+    StepSettings nothing = input.settings;
+    nothing.microbatches = 0;
+    nothing.sequences = StepSettings::Sequences::Whole;
+    hold_nothing(nothing);
+    throw;
+  }
+}
+
+StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& input) {
   StepOutput output;
   output.sent.resize(stages_.size());
   output.events.reserve(program.instructions.size());
-  if (input.keep_outputs) output.outputs.resize(count);
+  output.activations.reserve(program.instructions.size());
+  if (input.keep_outputs) output.outputs.resize(static_cast<std::size_t>(program.microbatches));
   for (const Instruction& instruction : program.instructions) {
     const Milliseconds start = clock_.now();
     try {
@@ -51,22 +81,43 @@ StepOutput RankExecutor::run(const Program& program, const StepInput& input) {
     } catch (const Aborted&) {
       throw;
     } catch (const c10::Error& error) {
-      throw named(instruction.action, transport_.rank(), first_line(error.what_without_backtrace()));
+      throw named(instruction, first_line(error.what_without_backtrace()));
     } catch (const std::exception& error) {
-      throw named(instruction.action, transport_.rank(), first_line(error.what()));
+      throw named(instruction, first_line(error.what()));
     }
     output.events.push_back({instruction.action, start, clock_.now()});
+    output.activations.push_back(held_for_microbatches());
   }
+  collect_losses(input, output);
+  return output;
+}
+
+Error RankExecutor::named(const Instruction& instruction, const std::string& message) const {
+  const Action& action = instruction.action;
+  const auto layer = stages_[static_cast<std::size_t>(instruction.local_stage)].current_layer();
+  return {
+      ErrorKind::RunFailed,
+      fmt::format("rank {}, stage {}, microbatch {}, action {}{}: {}", transport_.rank().value, action.stage.value,
+                  action.microbatch.value, to_string(action), layer ? fmt::format(", layer {}", *layer) : "", message)};
+}
+
+void RankExecutor::collect_losses(const StepInput& input, StepOutput& output) const {
+  if (!input.settings.with_loss) return;
   for (const Stage& stage : stages_) {
-    if (!stage.has_loss() || input.targets.empty()) continue;
-    for (std::int32_t microbatch = 0; microbatch < program.microbatches; ++microbatch) {
-      const Loss& loss = stage.loss({microbatch});
+    if (!stage.has_loss()) continue;
+    for (std::size_t microbatch = 0; microbatch < input.microbatches.size(); ++microbatch) {
+      const Loss& loss = stage.loss({static_cast<std::int32_t>(microbatch)});
       // Of two holders of the last stage each has seen a part of the microbatches.
       output.loss_sums.push_back(loss.sum.defined() ? loss.sum.to(at::kDouble).item<double>() : 0);
       output.loss_weights.push_back(loss.weight);
     }
   }
-  return output;
+}
+
+Bytes RankExecutor::held_for_microbatches() const {
+  Bytes held = memory_.held() - standing_ - in_transit_;
+  for (const Bytes& of_stage : gradients_) held = held - of_stage;
+  return held;
 }
 
 void RankExecutor::interpret(const Instruction& instruction, const StepInput& input, StepOutput& output) {
@@ -77,7 +128,8 @@ void RankExecutor::interpret(const Instruction& instruction, const StepInput& in
     case ActionKind::InputBackward:
       return backward(instruction);
     case ActionKind::WeightBackward:
-      return stages_[static_cast<std::size_t>(instruction.local_stage)].weight_backward(instruction.action.microbatch);
+      stages_[static_cast<std::size_t>(instruction.local_stage)].weight_backward(instruction.action.microbatch);
+      return count_gradients(instruction);
     case ActionKind::SendForward:
     case ActionKind::SendBackward:
       return send(instruction, output);
@@ -98,21 +150,29 @@ void RankExecutor::forward(const Instruction& instruction, const StepInput& inpu
   Stage& stage = stages_[local];
   Tensors inputs;
   if (instruction.action.stage.value == 0) {
-    inputs = input.inputs.at(microbatch);
-    for (at::Tensor& tensor : inputs) tensor = tensor.to(stage.device());
+    for (const at::Tensor& tensor : input.microbatches.at(microbatch).inputs)
+      inputs.push_back(tensor.defined() ? moved(tensor.detach(), stage.device()) : tensor);
   } else {
     inputs = std::move(boundaries_[local].activations[microbatch]);
+    in_transit_ = in_transit_ - size_of(inputs);
   }
-  at::Tensor target;
-  if (stage.has_loss() && !input.targets.empty()) target = input.targets.at(microbatch).to(stage.device());
-  Tensors outputs = stage.forward(instruction.action.microbatch, std::move(inputs), target);
+  Tensors targets;
+  if (stage.has_loss())
+    for (const at::Tensor& tensor : input.microbatches.at(microbatch).targets)
+      targets.push_back(moved(tensor, stage.device()));
+  Tensors outputs = stage.forward(instruction.action.microbatch, std::move(inputs), targets);
   if (stage.has_loss()) {
-    if (input.keep_outputs) output.outputs[microbatch] = std::move(outputs);
+    if (!input.keep_outputs) return;
+    for (at::Tensor& tensor : outputs)
+      if (tensor.defined()) tensor = tensor.detach();
+    output.outputs[microbatch] = std::move(outputs);
   } else if (instruction.local_next >= 0) {
     const auto next = static_cast<std::size_t>(instruction.local_next);
-    for (at::Tensor& tensor : outputs) tensor = tensor.to(stages_[next].device());
+    in_transit_ += size_of(outputs);
+    for (at::Tensor& tensor : outputs) tensor = moved(tensor, stages_[next].device());
     boundaries_[next].activations[microbatch] = std::move(outputs);
   } else {
+    in_transit_ += size_of(outputs);
     boundaries_[local].leaving_activations[microbatch] = std::move(outputs);
   }
 }
@@ -121,18 +181,26 @@ void RankExecutor::backward(const Instruction& instruction) {
   const auto local = static_cast<std::size_t>(instruction.local_stage);
   const MicrobatchId microbatch = instruction.action.microbatch;
   Tensors arrived = std::move(boundaries_[local].gradients[microbatch.index()]);
+  in_transit_ = in_transit_ - size_of(arrived);
   Tensors gradients = instruction.action.kind == ActionKind::Backward
                           ? stages_[local].backward(microbatch, std::move(arrived))
                           : stages_[local].input_backward(microbatch, std::move(arrived));
+  if (instruction.action.kind == ActionKind::Backward) count_gradients(instruction);
   if (instruction.action.stage.value == 0) return;
+  in_transit_ += size_of(gradients);
   if (instruction.local_next >= 0) {
     const auto next = static_cast<std::size_t>(instruction.local_next);
-    for (at::Tensor& tensor : gradients)
-      if (tensor.defined()) tensor = tensor.to(stages_[next].device());
+    for (at::Tensor& tensor : gradients) tensor = moved(tensor, stages_[next].device());
     boundaries_[next].gradients[microbatch.index()] = std::move(gradients);
   } else {
     boundaries_[local].leaving_gradients[microbatch.index()] = std::move(gradients);
   }
+}
+
+// They appear with the first microbatch of a step and stay until the update.
+void RankExecutor::count_gradients(const Instruction& instruction) {
+  const auto local = static_cast<std::size_t>(instruction.local_stage);
+  if (gradients_[local].count == 0) gradients_[local] = gradients_of(stages_[local]);
 }
 
 void RankExecutor::send(const Instruction& instruction, StepOutput& output) {
@@ -146,6 +214,7 @@ void RankExecutor::send(const Instruction& instruction, StepOutput& output) {
                 action.microbatch.value};
   transport_.send(instruction.peer, tag, std::move(message));
   memory_.moved(Bytes{-bytes.count});
+  in_transit_ = in_transit_ - bytes;
   output.sent[static_cast<std::size_t>(instruction.local_stage)] += bytes;
 }
 
@@ -156,8 +225,8 @@ void RankExecutor::receive(const Instruction& instruction) {
   const Tag tag{forward ? MessageKind::Activation : MessageKind::Gradient, action.stage.value, action.microbatch.value};
   Tensors message = transport_.receive(instruction.peer, tag);
   memory_.moved(size_of(message));
-  for (at::Tensor& tensor : message)
-    if (tensor.defined()) tensor = tensor.to(stages_[local].device());
+  for (at::Tensor& tensor : message) tensor = moved(tensor, stages_[local].device());
+  in_transit_ += size_of(message);
   auto& arrived = forward ? boundaries_[local].activations : boundaries_[local].gradients;
   arrived[action.microbatch.index()] = std::move(message);
 }

@@ -1,5 +1,6 @@
 #include "exec/split_backward.h"
 
+#include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -88,51 +89,145 @@ std::vector<NodePointer> nodes_on_the_way(const edge_list& roots, const std::uno
   return found;
 }
 
+bool only_vectors(const edge_list& parameters) {
+  return std::all_of(parameters.begin(), parameters.end(), [](const Edge& edge) {
+    return dynamic_cast<const AccumulateGrad&>(*edge.function).variable.dim() <= 1;
+  });
+}
+
+// The nodes of a graph's way to its inputs, by what a pass to the inputs has to do at them.
+struct Way {
+  std::vector<DeferredNode> deferred;
+  edge_list vectors;                // of nodes whose parameters are all vectors: as quickly computed as put off
+  std::vector<NodePointer> others;  // without parameters
+};
+
+Way sort_nodes(std::vector<NodePointer> nodes, const std::unordered_set<Node*>& leading) {
+  // As the engine runs them: the last to be made first.
+  std::sort(nodes.begin(), nodes.end(),
+            [](const auto& a, const auto& b) { return a->sequence_nr() > b->sequence_nr(); });
+  Way way;
+  std::unordered_map<Node*, int> uses;  // of each parameter, by the nodes on the way
+  std::vector<edge_list> parameters;
+  for (const NodePointer& node : nodes) {
+    parameters.push_back(parameters_beside_the_way(node.get(), leading));
+    for (const Edge& edge : parameters.back()) ++uses[edge.function.get()];
+  }
+  for (std::size_t index = 0; index < nodes.size(); ++index) {
+    const NodePointer& node = nodes[index];
+    edge_list& of_node = parameters[index];
+    if (of_node.empty()) {
+      way.others.push_back(node);
+      continue;
+    }
+    // What a parameter gets from several nodes has to be added up before it is added to what is there.
+    const bool shared =
+        std::any_of(of_node.begin(), of_node.end(), [&](const Edge& edge) { return uses[edge.function.get()] > 1; });
+    if (!shared && only_vectors(of_node)) {
+      way.vectors.insert(way.vectors.end(), of_node.begin(), of_node.end());
+      way.others.push_back(node);
+      continue;
+    }
+    DeferredNode waiting;
+    for (std::uint32_t input = 0; input < node->num_inputs(); ++input) waiting.roots.emplace_back(node, input);
+    waiting.parameters = std::move(of_node);
+    way.deferred.push_back(std::move(waiting));
+  }
+  return way;
+}
+
+// Keeps, of the gradients that were captured at a node's inputs, those that arrived. Returns where the next node's are.
+variable_list::iterator keep_arrived(DeferredNode& node, variable_list::iterator next) {
+  edge_list arrived_at;
+  for (const Edge& root : node.roots) {
+    if (next->defined()) {
+      arrived_at.push_back(root);
+      node.arrived.push_back(std::move(*next));
+    }
+    ++next;
+  }
+  node.roots = std::move(arrived_at);
+  return next;
+}
+
+bool share_parameters(const std::vector<DeferredNode>& nodes) {
+  std::unordered_set<Node*> seen;
+  for (const DeferredNode& node : nodes)
+    for (const Edge& parameter : node.parameters)
+      if (!seen.insert(parameter.function.get()).second) return true;
+  return false;
+}
+
+void accumulate(const edge_list& parameters, const variable_list& gradients) {
+  if (parameters.empty()) return;
+  Engine::get_default_engine().execute(parameters, gradients, /*keep_graph=*/false, /*create_graph=*/false,
+                                       /*accumulate_grad=*/true);
+}
+
+// A whole backward adds up what a parameter gets from all nodes before it adds that to what is there.
+void run_summing(const std::vector<DeferredNode>& nodes) {
+  edge_list parameters;
+  variable_list sums;
+  std::unordered_map<Node*, std::size_t> places;
+  for (const DeferredNode& node : nodes) {
+    if (node.roots.empty()) continue;
+    const variable_list gradients =
+        Engine::get_default_engine().execute(node.roots, node.arrived, /*keep_graph=*/false, /*create_graph=*/false,
+                                             /*accumulate_grad=*/false, node.parameters);
+    for (std::size_t index = 0; index < node.parameters.size(); ++index) {
+      if (!gradients[index].defined()) continue;
+      const auto [place, is_new] = places.emplace(node.parameters[index].function.get(), sums.size());
+      if (is_new) {
+        parameters.push_back(node.parameters[index]);
+        sums.push_back(gradients[index]);
+      } else {
+        sums[place->second] = sums[place->second] + gradients[index];
+      }
+    }
+  }
+  accumulate(parameters, sums);
+}
+
 }  // namespace
 
 Tensors run_to_inputs(const edge_list& roots, const variable_list& gradients, const Tensors& inputs,
                       DeferredWeightGradients& deferred) {
   const auto leading = leading_to(inputs, from_leaves_up(roots));
+  Way way = sort_nodes(nodes_on_the_way(roots, leading), leading);
   edge_list captured;
   for (const at::Tensor& input : inputs) captured.push_back(torch::autograd::impl::gradient_edge(input));
-  for (const NodePointer& node : nodes_on_the_way(roots, leading)) {
-    edge_list parameters = parameters_beside_the_way(node.get(), leading);
-    if (parameters.empty()) continue;
-    DeferredNode waiting;
-    for (std::uint32_t input = 0; input < node->num_inputs(); ++input) waiting.roots.emplace_back(node, input);
-    waiting.parameters = std::move(parameters);
-    captured.insert(captured.end(), waiting.roots.begin(), waiting.roots.end());
-    deferred.nodes.push_back(std::move(waiting));
-  }
+  captured.insert(captured.end(), way.vectors.begin(), way.vectors.end());
+  for (const DeferredNode& node : way.deferred) captured.insert(captured.end(), node.roots.begin(), node.roots.end());
   variable_list results =
       Engine::get_default_engine().execute(roots, gradients, /*keep_graph=*/true,
                                            /*create_graph=*/false, /*accumulate_grad=*/false, captured);
-  const auto first_captured = static_cast<std::ptrdiff_t>(inputs.size());
-  auto next = results.begin() + first_captured;
-  for (DeferredNode& node : deferred.nodes) {
-    edge_list arrived_at;
-    for (const Edge& root : node.roots) {
-      if (next->defined()) {
-        arrived_at.push_back(root);
-        node.arrived.push_back(std::move(*next));
-      }
-      ++next;
+  for (const NodePointer& node : way.others)
+    if (node->num_outputs() > 0) node->release_variables();
+  auto next = results.begin() + static_cast<std::ptrdiff_t>(inputs.size());
+  for (const Edge& vector : way.vectors) {
+    if (next->defined()) {
+      deferred.ready_roots.push_back(vector);
+      deferred.ready_gradients.push_back(std::move(*next));
     }
-    node.roots = std::move(arrived_at);
+    ++next;
   }
+  for (DeferredNode& node : way.deferred) next = keep_arrived(node, next);
+  deferred.nodes = std::move(way.deferred);
   results.resize(inputs.size());
   return results;
 }
 
 void run_deferred(DeferredWeightGradients& deferred) {
-  Engine& engine = Engine::get_default_engine();
-  if (!deferred.whole_roots.empty())
-    engine.execute(deferred.whole_roots, deferred.whole_gradients, /*keep_graph=*/false, /*create_graph=*/false,
-                   /*accumulate_grad=*/true);
-  for (const DeferredNode& node : deferred.nodes) {
-    if (node.roots.empty()) continue;
-    engine.execute(node.roots, node.arrived, /*keep_graph=*/false, /*create_graph=*/false, /*accumulate_grad=*/true,
-                   node.parameters);
+  accumulate(deferred.ready_roots, deferred.ready_gradients);
+  if (share_parameters(deferred.nodes)) {
+    const at::NoGradGuard no_graph;
+    run_summing(deferred.nodes);
+  } else {
+    for (const DeferredNode& node : deferred.nodes) {
+      if (node.roots.empty()) continue;
+      Engine::get_default_engine().execute(node.roots, node.arrived, /*keep_graph=*/false, /*create_graph=*/false,
+                                           /*accumulate_grad=*/true, node.parameters);
+    }
   }
   deferred = {};
 }

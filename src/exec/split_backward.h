@@ -18,14 +18,16 @@ struct DeferredNode {
 };
 
 struct DeferredWeightGradients {
-  std::vector<DeferredNode> nodes;
-  // Where the stage has no differentiable input, everything is put off: the roots and their gradients.
-  torch::autograd::edge_list whole_roots;
-  torch::autograd::variable_list whole_gradients;
+  std::vector<DeferredNode> nodes;  // in the order in which a whole backward runs them
+  // Gradients that are there already and only have to be added: of parameters that are small beside what their node
+  // would have to keep. Where the stage has no differentiable input, everything: the roots and their gradients.
+  torch::autograd::edge_list ready_roots;
+  torch::autograd::variable_list ready_gradients;
 };
 
 // Runs from `roots` to `inputs` only. At each node on the way from which an edge leads only to parameters, captures the
-// gradient that arrives, so that `run_deferred` can go on from there. Returns the gradients of `inputs` in their order.
+// gradient that arrives, so that `run_deferred` can go on from there; what the other nodes had saved is let go of.
+// Returns the gradients of `inputs` in their order.
 [[nodiscard]] Tensors run_to_inputs(const torch::autograd::edge_list& roots,
                                     const torch::autograd::variable_list& gradients, const Tensors& inputs,
                                     DeferredWeightGradients& deferred);

@@ -92,7 +92,7 @@ Network make_convnet(const ConvnetSettings& settings) {
                               [settings, stride] { return Layer(std::make_shared<ResidualBlock>(settings, stride)); }});
   }
   network.layers.push_back({"head", "", [settings] { return Layer(std::make_shared<Head>(settings)); }});
-  network.loss = [](const Tensors& outputs, const at::Tensor& target) { return cross_entropy(outputs, target); };
+  network.loss = [](const Tensors& outputs, const Tensors& targets) { return cross_entropy(outputs, targets); };
   return network;
 }
 

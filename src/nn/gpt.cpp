@@ -1,8 +1,10 @@
 #include <cmath>
 #include <fmt/format.h>
+#include <utility>
 
 #include <torch/torch.h>
 
+#include "penstock/nn/cache.h"
 #include "penstock/nn/dropout.h"
 #include "penstock/nn/networks.h"
 
@@ -39,7 +41,10 @@ class Embedding : public nn::Module {
 
   // [microbatch, context] to [microbatch, context, width]
   at::Tensor forward(const at::Tensor& tokens) {
-    const at::Tensor positions = at::arange(tokens.size(1), tokens.options());
+    std::int64_t first = 0;
+    if (KeyValueCache* cache = CacheScope::current())
+      first = std::exchange(cache->length, cache->length + tokens.size(1));
+    const at::Tensor positions = at::arange(first, first + tokens.size(1), tokens.options());
     return dropout_->forward(token_->forward(tokens) + position_->forward(positions));
   }
 
@@ -64,12 +69,30 @@ class Attention : public nn::Module {
     // [3, microbatch, heads, context, width / heads]
     const at::Tensor qkv =
         qkv_->forward(input).view({microbatch, context, 3, heads_, width / heads_}).permute({2, 0, 3, 1, 4});
+    KeyValueCache* cache = CacheScope::current();
+    const bool continues = cache != nullptr && cache->length > 0;
+    if (cache != nullptr) remember(*cache, qkv[1], qkv[2]);
     const at::Tensor mixed =
-        at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, /*dropout_p=*/0, /*is_causal=*/true);
+        continues ? attend_to_cache(qkv[0], cache->keys, cache->values)
+                  : at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, /*dropout_p=*/0, /*is_causal=*/true);
     return projection_->forward(mixed.transpose(1, 2).reshape({microbatch, context, width}));
   }
 
  private:
+  // The new tokens see all that came before and, of each other, what came earlier.
+  static at::Tensor attend_to_cache(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values) {
+    const std::int64_t added = queries.size(2);
+    const std::int64_t length = keys.size(2);
+    const at::Tensor visible = at::ones({added, length}, queries.options().dtype(at::kBool)).tril(length - added);
+    return at::scaled_dot_product_attention(queries, keys, values, visible);
+  }
+
+  static void remember(KeyValueCache& cache, const at::Tensor& keys, const at::Tensor& values) {
+    cache.keys = cache.length == 0 ? keys : at::cat({cache.keys, keys}, 2);
+    cache.values = cache.length == 0 ? values : at::cat({cache.values, values}, 2);
+    cache.length += keys.size(2);
+  }
+
   std::int64_t heads_;
   nn::Linear qkv_;
   nn::Linear projection_;
@@ -145,7 +168,7 @@ Network make_gpt(const GptSettings& settings) {
   for (std::int64_t block = 0; block < settings.layers; ++block)
     network.layers.push_back({"block", block_kind, [settings] { return Layer(std::make_shared<Block>(settings)); }});
   network.layers.push_back({"head", "", [settings] { return Layer(std::make_shared<Head>(settings)); }});
-  network.loss = [](const Tensors& outputs, const at::Tensor& target) { return cross_entropy(outputs, target); };
+  network.loss = [](const Tensors& outputs, const Tensors& targets) { return cross_entropy(outputs, targets); };
   if (settings.tied_head) network.ties.push_back({{0, "token.weight"}, {settings.layers + 1, "output.weight"}});
   return network;
 }

@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/dropout.h>
 
 #include "penstock/base/error.h"
@@ -66,6 +67,22 @@ const at::Tensor& Layer::single_input(const Tensors& inputs) {
   return inputs.front();
 }
 
+void check_network(const Network& network) {
+  if (network.layers.empty()) throw bad_input("a network of no layers", "at least one", "fill Network::layers");
+  if (!network.loss)
+    throw bad_input("a network without a loss", "a function of outputs and targets", "set Network::loss");
+  const auto layers = static_cast<std::int64_t>(network.layers.size());
+  for (const Skip& skip : network.skips) {
+    if (skip.from < -1 || skip.from >= layers || skip.to < 0 || skip.to >= layers || skip.output < 0)
+      throw bad_input(fmt::format("a skip of output {} of layer {} to layer {}", skip.output, skip.from, skip.to),
+                      fmt::format("layers 0 to {}, or −1 for the network's inputs, and an output from 0", layers - 1),
+                      "correct Network::skips");
+    if (skip.from >= skip.to)
+      throw bad_input(fmt::format("layer {} reads a skip that layer {} writes later", skip.to, skip.from),
+                      "a skip from an earlier layer to a later one", "exchange its ends");
+  }
+}
+
 Layer build_layer(const Network& network, std::int64_t layer, std::uint64_t seed, at::Device device) {
   const std::scoped_lock one_at_a_time(construction());
   const SeededDefaultGenerator seeded(mix_key({seed, initial_weights_key, static_cast<std::uint64_t>(layer)}));
@@ -73,6 +90,17 @@ Layer build_layer(const Network& network, std::int64_t layer, std::uint64_t seed
   refuse_dropout(built, layer);
   built.module().to(device);
   return built;
+}
+
+void check_recomputable(const Layer& built, std::int64_t layer) {
+  for (const auto& part : built.module().modules()) {
+    const auto& module = *part;
+    if (module.as<torch::nn::BatchNorm1dImpl>() != nullptr || module.as<torch::nn::BatchNorm2dImpl>() != nullptr ||
+        module.as<torch::nn::BatchNorm3dImpl>() != nullptr)
+      throw bad_input(
+          fmt::format("layer {} holds {}, which would count what is computed again twice", layer, module.name()),
+          "a layer that can run twice", "use penstock::DeferredBatchNorm, or do not recompute it");
+  }
 }
 
 std::vector<std::int64_t> parameter_counts(const Network& network) {

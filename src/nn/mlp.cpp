@@ -42,7 +42,7 @@ Network make_mlp(const MlpSettings& settings) {
   }
   network.layers.push_back(
       layer_of<torch::nn::LinearImpl>("head", torch::nn::LinearOptions(settings.width, settings.classes)));
-  network.loss = [](const Tensors& outputs, const at::Tensor& target) { return cross_entropy(outputs, target); };
+  network.loss = [](const Tensors& outputs, const Tensors& targets) { return cross_entropy(outputs, targets); };
   return network;
 }
 

@@ -50,7 +50,7 @@ double theory(const VerifiedSchedule& schedule, const WaitingTimes& times) {
 Network waiting_network(int stages, const WaitingTimes& times) {
   Network network;
   for (int stage = 0; stage < stages; ++stage) network.layers.push_back(waiting_layer(times));
-  network.loss = [](const Tensors& outputs, const at::Tensor&) {
+  network.loss = [](const Tensors& outputs, const Tensors&) {
     return Loss{outputs.front().sum(), static_cast<double>(outputs.front().size(0))};
   };
   return network;

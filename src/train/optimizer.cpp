@@ -72,6 +72,33 @@ void Optimizer::update_group(const std::vector<Entry>& group, double weight_deca
   }
 }
 
+std::vector<at::Tensor> Optimizer::everything() const {
+  std::vector<at::Tensor> tensors;
+  for (const auto* group : {&decaying_, &others_}) {
+    for (const Entry& entry : *group) {
+      tensors.push_back(entry.parameter);
+      tensors.insert(tensors.end(), entry.moments.begin(), entry.moments.end());
+    }
+  }
+  return tensors;
+}
+
+void Optimizer::keep() {
+  const at::NoGradGuard no_graph;
+  kept_.clear();
+  for (const at::Tensor& tensor : everything()) kept_.push_back(tensor.clone());
+  kept_updates_ = updates_;
+}
+
+void Optimizer::take_back() {
+  const at::NoGradGuard no_graph;
+  const std::vector<at::Tensor> tensors = everything();
+  check_invariant(kept_.size() == tensors.size(), "an update taken back that was not kept");
+  for (std::size_t index = 0; index < tensors.size(); ++index) tensors[index].copy_(kept_[index]);
+  updates_ = kept_updates_;
+  kept_.clear();
+}
+
 std::vector<Optimizer::Named> Optimizer::state() const {
   std::vector<Named> state;
   const auto& names = moment_names(settings_.kind);

@@ -21,21 +21,9 @@
 namespace penstock {
 namespace {
 
-// The same forwards in the same order: what can be trained can be evaluated.
-VerifiedSchedule without_backward(const VerifiedSchedule& schedule) {
-  Schedule forward = schedule.get();
-  forward.forward_only = true;
-  for (auto& actions : forward.actions) {
-    std::erase_if(actions, [](const Action& action) {
-      return action.kind != ActionKind::Forward && action.kind != ActionKind::SendForward &&
-             action.kind != ActionKind::ReceiveForward;
-    });
-    for (Action& action : actions) action.overlaps_next = false;
-  }
-  return lower(verify(std::move(forward)));
-}
-
-// A schedule of the same placement for another number of microbatches, forward only and each stage in order.
+// A schedule of the same placement for any number of microbatches, forward only. Where a rank has several stages, as
+// many microbatches as there are ranks pass one stage before they come to the next, so that no rank waits for them to
+// come round.
 VerifiedSchedule forward_schedule(const Schedule& like, int microbatches) {
   Schedule forward;
   forward.forward_only = true;
@@ -43,10 +31,21 @@ VerifiedSchedule forward_schedule(const Schedule& like, int microbatches) {
   forward.microbatches = microbatches;
   forward.placement = like.placement;
   forward.actions.resize(like.actions.size());
-  for (std::int32_t microbatch = 0; microbatch < microbatches; ++microbatch) {
+  // Of two holders of a stage, the one that has less to do.
+  std::vector<std::size_t> stages_of(like.actions.size());
+  std::vector<RankId> holders;
+  for (const auto& of_stage : like.placement.holders) {
+    holders.push_back(*std::min_element(of_stage.begin(), of_stage.end(), [&](RankId a, RankId b) {
+      return stages_of[a.index()] < stages_of[b.index()];
+    }));
+    ++stages_of[holders.back().index()];
+  }
+  for (std::int32_t group = 0; group < microbatches; group += like.ranks()) {
+    const std::int32_t end = std::min(group + like.ranks(), microbatches);
     for (std::int32_t stage = 0; stage < like.stages; ++stage) {
-      const RankId rank = like.placement.holders[static_cast<std::size_t>(stage)].front();
-      forward.actions[rank.index()].push_back({ActionKind::Forward, {stage}, {microbatch}});
+      auto& actions = forward.actions[holders[static_cast<std::size_t>(stage)].index()];
+      for (std::int32_t microbatch = group; microbatch < end; ++microbatch)
+        actions.push_back({ActionKind::Forward, {stage}, {microbatch}});
     }
   }
   return lower(verify(std::move(forward)));
@@ -56,8 +55,7 @@ int default_threads(int ranks) { return std::max(1, static_cast<int>(std::thread
 
 PipelinePlan make_plan(Network network, const VerifiedSchedule& schedule, PipelineSettings settings) {
   const auto layers = static_cast<std::int64_t>(network.layers.size());
-  if (!network.loss)
-    throw bad_input("a network without a loss", "a function of outputs and target", "set Network::loss");
+  check_network(network);
   if (settings.cut.empty()) settings.cut = uniform_cut(layers, schedule->stages);
   const Cut& cut = settings.cut;
   const bool ascending = std::is_sorted(cut.begin(), cut.end(), std::less_equal<>());
@@ -69,12 +67,21 @@ PipelinePlan make_plan(Network network, const VerifiedSchedule& schedule, Pipeli
     throw bad_input(fmt::format("{} threads a rank", settings.threads_per_rank), "at least 1, or 0 to choose",
                     "raise --threads-per-rank");
   if (settings.threads_per_rank == 0) settings.threads_per_rank = default_threads(schedule->ranks());
-  return {std::move(network), std::move(settings), lower(schedule), without_backward(schedule)};
+  return {std::move(network), std::move(settings), lower(schedule)};
 }
 
-// Sizes that differ by at most one, the larger ones first; views, not copies.
-std::vector<at::Tensor> split(const at::Tensor& minibatch, int microbatches) {
-  return minibatch.tensor_split(microbatches, 0);
+Minibatch minibatch_of(const at::Tensor& input, const at::Tensor& target) {
+  if (input.dim() < 1)
+    throw bad_input("an input of no dimension", "the samples in its first dimension", "check the dataset");
+  Minibatch minibatch{{{input}}, {}};
+  if (target.defined()) minibatch.targets.push_back({target});
+  return minibatch;
+}
+
+// Each output comes from one rank; the others have nothing in its place.
+void take_outputs(std::vector<Tensors>& of_rank, std::vector<Tensors>& outputs) {
+  for (std::size_t microbatch = 0; microbatch < of_rank.size(); ++microbatch)
+    if (!of_rank[microbatch].empty()) outputs[microbatch] = std::move(of_rank[microbatch]);
 }
 
 }  // namespace
@@ -122,32 +129,23 @@ class Pipeline::State {
     }
   }
 
-  static StepInput cut_into_microbatches(const at::Tensor& input, const at::Tensor& target,
-                                         const VerifiedSchedule& schedule) {
-    const int microbatches = schedule->microbatches;
-    if (input.dim() < 1 || input.size(0) < microbatches)
-      throw bad_input(fmt::format("a minibatch of {} samples for {} microbatches", input.dim() < 1 ? 0 : input.size(0),
-                                  microbatches),
-                      "at least one sample a microbatch", "lower --microbatches or raise --batch");
-    if (target.defined() && target.size(0) != input.size(0))
-      throw bad_input(fmt::format("{} inputs and {} targets", input.size(0), target.size(0)), "as many of both",
-                      "check the dataset");
-    StepInput step;
-    for (at::Tensor& microbatch : split(input, microbatches)) step.inputs.push_back({std::move(microbatch)});
-    if (target.defined()) step.targets = split(target, microbatches);
-    return step;
+  std::vector<StepOutput> evaluate(StepInput input) {
+    if (input.microbatches.empty())
+      throw bad_input("no microbatches to evaluate", "at least one", "give a minibatch of at least one sample");
+    const VerifiedSchedule schedule =
+        forward_schedule(plan_.training.get(), static_cast<int>(input.microbatches.size()));
+    input.settings.training = false;
+    std::vector<StepOutput> outputs(workers_.size());
+    run([&](RankId rank) { outputs[rank.index()] = workers_[rank.index()]->evaluate(compile(schedule, rank), input); });
+    return outputs;
   }
 
-  // Evaluation takes any number of samples: where there are fewer than microbatches, one microbatch.
-  std::vector<StepOutput> evaluate(const at::Tensor& input, const at::Tensor& target, bool keep_outputs) {
-    const bool fits = input.dim() > 0 && input.size(0) >= plan_.evaluation->microbatches;
-    const VerifiedSchedule schedule = fits ? plan_.evaluation : forward_schedule(plan_.training.get(), 1);
-    StepInput step = cut_into_microbatches(input, target, schedule);
-    step.training = false;
-    step.keep_outputs = keep_outputs;
-    std::vector<StepOutput> outputs(workers_.size());
-    run([&](RankId rank) { outputs[rank.index()] = workers_[rank.index()]->evaluate(compile(schedule, rank), step); });
-    return outputs;
+  // As many microbatches as in training, or as there are samples.
+  std::vector<Microbatch> cut(const at::Tensor& input, const at::Tensor& target) const {
+    const Minibatch minibatch = minibatch_of(input, target);
+    const std::int64_t most =
+        std::max<std::int64_t>(1, std::min<std::int64_t>(plan_.training->microbatches, input.size(0)));
+    return split_minibatch(minibatch, static_cast<int>(most));
   }
 
   PipelinePlan plan_;
@@ -165,52 +163,84 @@ Pipeline& Pipeline::operator=(Pipeline&&) noexcept = default;
 Pipeline::~Pipeline() = default;
 
 StepResult Pipeline::step(const at::Tensor& input, const at::Tensor& target, std::int64_t step, double learning_rate) {
-  StepInput microbatches = state_->cut_into_microbatches(input, target, state_->plan_.training);
-  microbatches.step = step;
+  return this->step(split_minibatch(minibatch_of(input, target), state_->plan_.training->microbatches),
+                    {step, learning_rate, /*keep_outputs=*/false});
+}
+
+StepResult Pipeline::step(const std::vector<Microbatch>& microbatches, const UpdateSettings& settings) {
+  const auto wanted = static_cast<std::size_t>(state_->plan_.training->microbatches);
+  if (microbatches.size() != wanted)
+    throw bad_input(fmt::format("a minibatch in {} parts", microbatches.size()),
+                    fmt::format("{}, one for each microbatch of the schedule", wanted),
+                    "cut it with split_minibatch, or take a schedule for that many");
+  StepInput input;
+  input.settings.step = settings.step;
+  input.microbatches = microbatches;
+  input.keep_outputs = settings.keep_outputs;
   std::vector<WorkerStep> results(state_->workers_.size());
   const Milliseconds start = state_->clock_.now();
-  state_->run(
-      [&](RankId rank) { results[rank.index()] = state_->workers_[rank.index()]->train(microbatches, learning_rate); });
-  StepResult result{results.front().loss, results.front().weight, results.front().gradient_norm, {}};
+  state_->run([&](RankId rank) {
+    results[rank.index()] = state_->workers_[rank.index()]->train(input, settings.learning_rate);
+  });
+  StepResult result = std::move(results.front().result);
+  if (settings.keep_outputs) result.outputs.resize(wanted);
   for (WorkerStep& of_rank : results) {
-    for (Event& event : of_rank.events) {
+    std::vector<MemorySample> memory;
+    for (std::size_t index = 0; index < of_rank.events.size(); ++index) {
+      Event& event = of_rank.events[index];
       event.start = event.start - start;
       event.end = event.end - start;
+      memory.push_back({event.end, of_rank.activations[index]});
     }
     result.timeline.ranks.push_back(std::move(of_rank.events));
+    result.timeline.memory.push_back(std::move(memory));
+    take_outputs(of_rank.outputs, result.outputs);
   }
   return result;
 }
 
-Loss Pipeline::evaluate(const at::Tensor& input, const at::Tensor& target) {
-  double sum = 0;
-  double weight = 0;
-  for (const StepOutput& output : state_->evaluate(input, target, /*keep_outputs=*/false)) {
+std::vector<Loss> Pipeline::evaluate(const std::vector<std::vector<Microbatch>>& minibatches) {
+  StepInput input;
+  for (const auto& minibatch : minibatches)
+    input.microbatches.insert(input.microbatches.end(), minibatch.begin(), minibatch.end());
+  std::vector<double> sums(input.microbatches.size());
+  std::vector<double> weights = sums;
+  for (const StepOutput& output : state_->evaluate(std::move(input))) {
     for (std::size_t microbatch = 0; microbatch < output.loss_sums.size(); ++microbatch) {
-      sum += output.loss_sums[microbatch];
-      weight += output.loss_weights[microbatch];
+      sums[microbatch] += output.loss_sums[microbatch];
+      weights[microbatch] += output.loss_weights[microbatch];
     }
   }
-  return {at::scalar_tensor(sum, at::kDouble), weight};
+  std::vector<Loss> losses;
+  std::size_t next = 0;
+  for (const auto& minibatch : minibatches) {
+    double sum = 0;
+    double weight = 0;
+    for (std::size_t part = 0; part < minibatch.size(); ++part, ++next) {
+      sum += sums[next];
+      weight += weights[next];
+    }
+    losses.push_back({at::scalar_tensor(sum, at::kDouble), weight});
+  }
+  return losses;
 }
 
-Tensors Pipeline::forward(const at::Tensor& input) {
-  std::vector<Tensors> by_microbatch;
-  for (StepOutput& output : state_->evaluate(input, {}, /*keep_outputs=*/true)) {
-    by_microbatch.resize(std::max(by_microbatch.size(), output.outputs.size()));
-    for (std::size_t microbatch = 0; microbatch < output.outputs.size(); ++microbatch)
-      if (!output.outputs[microbatch].empty()) by_microbatch[microbatch] = std::move(output.outputs[microbatch]);
-  }
-  check_invariant(!by_microbatch.empty(), "no rank returned the last stage's outputs");
-  Tensors joined;
-  for (std::size_t index = 0; index < by_microbatch.front().size(); ++index) {
-    std::vector<at::Tensor> parts;
-    parts.reserve(by_microbatch.size());
-    for (const Tensors& microbatch : by_microbatch) parts.push_back(microbatch.at(index));
-    joined.push_back(at::cat(parts));
-  }
-  return joined;
+Loss Pipeline::evaluate(const at::Tensor& input, const at::Tensor& target) {
+  return evaluate({state_->cut(input, target)}).front();
 }
+
+std::vector<Tensors> Pipeline::forward(const std::vector<Microbatch>& microbatches, StepSettings::Sequences sequences) {
+  StepInput input;
+  input.settings.with_loss = false;
+  input.settings.sequences = sequences;
+  input.microbatches = microbatches;
+  input.keep_outputs = true;
+  std::vector<Tensors> outputs(microbatches.size());
+  for (StepOutput& of_rank : state_->evaluate(std::move(input))) take_outputs(of_rank.outputs, outputs);
+  return outputs;
+}
+
+Tensors Pipeline::forward(const at::Tensor& input) { return merge_outputs(forward(state_->cut(input, {}))); }
 
 void Pipeline::save(CheckpointWriter& writer) {
   state_->run([&](RankId rank) {
@@ -220,6 +250,8 @@ void Pipeline::save(CheckpointWriter& writer) {
       std::vector<NamedTensor> named;
       named.reserve(tensors.size());
       for (const auto& [name, tensor] : tensors) named.push_back({name, tensor.detach()});
+      if (stage == StageId{0} && worker.loss_scale_state().defined())
+        named.push_back({loss_scale_name, worker.loss_scale_state()});
       writer.write_stage(stage, named);
     }
   });
@@ -241,7 +273,8 @@ void Pipeline::load(const CheckpointReader& reader, std::int64_t updates, bool w
         tensor.detach().copy_(saved);
       }
     }
-    worker.resume(updates);
+    const bool scaled = with_optimizer && reader.contains(loss_scale_name);
+    worker.resume(updates, scaled ? reader.read(loss_scale_name) : at::Tensor());
   });
 }
 

@@ -37,26 +37,36 @@ void Worker::check_holders(const Tie& tie) const {
                   "both layers on the same ranks", "move the cut, or take a schedule with one copy of each stage");
 }
 
-// The two copies of a bidirectional schedule's stage have each seen some of the microbatches: both get the first
-// holder's + the second holder's gradient, and so stay equal for ever.
+namespace {
+
+// What the two copies of a stage have each gathered from their own microbatches: the gradients of the weights, and the
+// sums of batch norms. Undefined where there was nothing.
+std::vector<at::Tensor*> gathered_by(const Stage& stage) {
+  std::vector<at::Tensor*> gathered;
+  for (const Layer& layer : stage.layers()) {
+    for (const at::Tensor& parameter : layer.module().parameters()) gathered.push_back(&parameter.mutable_grad());
+    for (const auto& module : layer.module().modules())
+      if (auto* norm = module->as<DeferredBatchNorm>()) gathered.push_back(&norm->gathered());
+  }
+  return gathered;
+}
+
+}  // namespace
+
+// The two copies of a bidirectional schedule's stage have each seen some of the microbatches: both get what the first
+// holder + the second holder gathered, and so stay equal for ever.
 void Worker::add_copied_gradients() {
   const at::NoGradGuard no_graph;
   std::vector<const Stage*> copied;
   for (const Stage& stage : executor_.stages())
     if (plan_.training->placement.holders[stage.id().index()].size() == 2) copied.push_back(&stage);
-  const auto parameters_of = [](const Stage& stage) {
-    std::vector<at::Tensor> parameters;
-    for (const Layer& layer : stage.layers())
-      for (const at::Tensor& parameter : layer.module().parameters()) parameters.push_back(parameter);
-    return parameters;
-  };
   const auto tag = [](MessageKind kind, const Stage& stage) { return Tag{kind, stage.id().value, 0}; };
   for (const Stage* stage : copied) {
     if (speaks_for(stage->id())) continue;
-    std::vector<at::Tensor> gradients;
-    for (const at::Tensor& parameter : parameters_of(*stage)) gradients.push_back(parameter.grad());
+    std::vector<at::Tensor> gathered;
+    for (const at::Tensor* tensor : gathered_by(*stage)) gathered.push_back(*tensor);
     const RankId first = plan_.training->placement.holders[stage->id().index()].front();
-    transport_.send(first, tag(MessageKind::CopyGradient, *stage), std::move(gradients));
+    transport_.send(first, tag(MessageKind::CopyGradient, *stage), std::move(gathered));
   }
   for (const Stage* stage : copied) {
     const auto& holders = plan_.training->placement.holders[stage->id().index()];
@@ -66,15 +76,14 @@ void Worker::add_copied_gradients() {
               : transport_.receive(holders.front(), tag(MessageKind::CopySum, *stage));
     std::vector<at::Tensor> sums;
     auto next = arrived.begin();
-    for (const at::Tensor& parameter : parameters_of(*stage)) {
-      const at::Tensor other = next->defined() ? next->to(parameter.device()) : at::Tensor();
+    for (at::Tensor* own : gathered_by(*stage)) {
+      const at::Tensor other = next->defined() ? next->to(stage->device()) : at::Tensor();
       ++next;
-      at::Tensor& gradient = parameter.mutable_grad();
-      if (!first || !gradient.defined())
-        gradient = other.defined() ? other.clone() : at::Tensor();
+      if (!first || !own->defined())
+        *own = other.defined() ? other.clone() : at::Tensor();
       else if (other.defined())
-        gradient = gradient + other;
-      if (first) sums.push_back(gradient.defined() ? gradient.clone() : at::Tensor());
+        *own = *own + other;
+      if (first) sums.push_back(own->defined() ? own->clone() : at::Tensor());
     }
     if (first) transport_.send(holders.back(), tag(MessageKind::CopySum, *stage), std::move(sums));
   }

@@ -21,6 +21,15 @@ std::vector<Optimizer::Named> checkpoint_names(const auto& parameters) {
   return named;
 }
 
+std::vector<std::shared_ptr<DeferredBatchNorm>> find_batch_norms(const std::vector<Stage>& stages) {
+  std::vector<std::shared_ptr<DeferredBatchNorm>> found;
+  for (const Stage& stage : stages)
+    for (const Layer& layer : stage.layers())
+      for (const auto& module : layer.module().modules())
+        if (auto norm = std::dynamic_pointer_cast<DeferredBatchNorm>(module)) found.push_back(std::move(norm));
+  return found;
+}
+
 }  // namespace
 
 std::string tensor_name(std::int64_t layer, const std::string& name) {
@@ -37,9 +46,15 @@ Worker::Worker(const PipelinePlan& plan, Transport& transport, const Clock& cloc
     : plan_(plan),
       transport_(transport),
       training_(compile(plan.training, transport.rank())),
-      executor_(build_stages(plan, training_, transport.rank()), transport, clock),
+      memory_(plan.settings.memory_limit),
+      executor_(build_stages(plan, training_, transport.rank()), transport, clock, memory_),
       parameters_(find_parameters()),
+      batch_norms_(find_batch_norms(executor_.stages())),
       optimizer_(plan.settings.optimizer, checkpoint_names(parameters_)) {
+  if (plan.settings.precision == Precision::Float16)
+    loss_scale_state_ = at::tensor({loss_scale_.scale, 0.0, 0.0}, at::kDouble);
+  else
+    loss_scale_.scale = 1;
   share_initial_ties();
   begin_accounting();
 }
@@ -54,8 +69,17 @@ std::vector<Stage> Worker::build_stages(const PipelinePlan& plan, const Program&
     parts.first_layer = plan.settings.cut[stage.index()];
     parts.device = device;
     parts.seed = plan.settings.seed;
-    for (std::int64_t layer = parts.first_layer; layer < end_of_stage(plan, stage); ++layer)
+    parts.skips = plan.network.skips;
+    parts.offload = plan.settings.offload;
+    parts.precision = plan.settings.precision;
+    parts.check_finite = plan.settings.check_finite;
+    const std::vector<bool>& recompute = plan.settings.recompute;
+    for (std::int64_t layer = parts.first_layer; layer < end_of_stage(plan, stage); ++layer) {
       parts.layers.push_back(build_layer(plan.network, layer, plan.settings.seed, device));
+      const auto index = static_cast<std::size_t>(layer);
+      parts.recompute.push_back(index < recompute.size() && recompute[index]);
+      if (parts.recompute.back()) check_recomputable(parts.layers.back(), layer);
+    }
     if (stage.value + 1 == plan.training->stages) parts.loss = plan.network.loss;
     stages.emplace_back(std::move(parts));
   }
@@ -79,65 +103,14 @@ std::vector<Worker::Parameter> Worker::find_parameters() const {
   return parameters;
 }
 
-Worker::Totals Worker::gather_totals(const StepOutput& output) {
-  // First this rank's losses and weights, then one entry for each parameter: its layer and the square of its norm.
-  std::vector<double> values{static_cast<double>(output.loss_sums.size())};
-  values.insert(values.end(), output.loss_sums.begin(), output.loss_sums.end());
-  values.insert(values.end(), output.loss_weights.begin(), output.loss_weights.end());
-  for (const Parameter& parameter : parameters_) {
-    if (parameter.counted_elsewhere || !parameter.tensor.grad().defined()) continue;
-    const auto norm = parameter.tensor.grad().norm(2, at::kDouble).item<double>();
-    values.push_back(static_cast<double>(parameter.layer));
-    values.push_back(norm * norm);
-  }
-  // Losses by microbatch, so that they add up in one order whichever rank computed them.
-  std::vector<double> loss_sums(static_cast<std::size_t>(training_.microbatches), 0);
-  std::vector<double> weights = loss_sums;
-  std::vector<std::pair<double, double>> squares;  // layer and square, to be added in the order of the layers
-  for (const std::vector<double>& of_rank : all_gather(transport_, values)) {
-    const auto losses = static_cast<std::size_t>(of_rank.front());
-    for (std::size_t microbatch = 0; microbatch < losses; ++microbatch) {
-      loss_sums[microbatch] += of_rank[1 + microbatch];
-      weights[microbatch] += of_rank[1 + losses + microbatch];
-    }
-    for (std::size_t next = 1 + 2 * losses; next < of_rank.size(); next += 2)
-      squares.emplace_back(of_rank[next], of_rank[next + 1]);
-  }
-  std::stable_sort(squares.begin(), squares.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
-  double sum = 0;
-  for (const auto& [layer, square] : squares) sum += square;
-  Totals totals;
-  totals.loss_sum = std::accumulate(loss_sums.begin(), loss_sums.end(), 0.0);
-  totals.weight = std::accumulate(weights.begin(), weights.end(), 0.0);
-  totals.gradient_norm = std::sqrt(sum) / totals.weight;
-  return totals;
-}
-
-WorkerStep Worker::train(const StepInput& input, double learning_rate) {
+WorkerStep Worker::train(StepInput input, double learning_rate) {
+  input.settings.loss_scale = loss_scale_.scale;
   StepOutput output = executor_.run(training_, input);
   account(output);
   add_copied_gradients();
   add_tied_gradients();
-  const Totals totals = gather_totals(output);
-  WorkerStep result{totals.loss_sum / totals.weight, totals.weight, totals.gradient_norm, std::move(output.events)};
-  if (!(totals.weight > 0))
-    throw run_failed(fmt::format("the weight of step {}'s minibatch is {}", input.step, totals.weight), "more than 0",
-                     "check that the loss returns the number of samples or unmasked tokens");
-  if (!std::isfinite(result.loss) || !std::isfinite(result.gradient_norm))
-    throw run_failed(
-        fmt::format("step {} has loss {} and gradient norm {}", input.step, result.loss, result.gradient_norm),
-        "finite numbers", "lower the learning rate or clip the gradient");
-  // The one division of the gradients, with clipping in the same factor.
-  double factor = 1 / totals.weight;
-  const double clip = plan_.settings.clip_norm;
-  if (clip > 0 && totals.gradient_norm > clip) factor *= clip / (totals.gradient_norm + 1e-6);
-  std::vector<at::Tensor> gradients;
-  for (const Parameter& parameter : parameters_)
-    if (parameter.tensor.grad().defined()) gradients.push_back(parameter.tensor.grad());
-  if (!gradients.empty()) at::_foreach_mul_(gradients, factor);
-  optimizer_.update(learning_rate);
-  for (const Parameter& parameter : parameters_) parameter.tensor.mutable_grad().reset();
-  return result;
+  StepResult result = update(output, input.settings.step, learning_rate);
+  return {std::move(result), std::move(output.events), std::move(output.activations), std::move(output.outputs)};
 }
 
 std::vector<std::pair<StageId, std::vector<Worker::NamedTensorView>>> Worker::weights() const {
@@ -174,11 +147,21 @@ std::vector<std::pair<StageId, std::vector<Worker::NamedTensorView>>> Worker::st
   return by_stage;
 }
 
+void Worker::resume(std::int64_t updates, const at::Tensor& loss_scale_state) {
+  optimizer_.resume(updates);
+  if (!loss_scale_state_.defined() || !loss_scale_state.defined()) return;
+  loss_scale_state_.copy_(loss_scale_state);
+  const auto* state = loss_scale_state_.const_data_ptr<double>();
+  loss_scale_.scale = state[0];
+  loss_scale_.clean_steps = static_cast<int>(state[1]);
+  optimizer_.resume(static_cast<std::int64_t>(state[2]));
+}
+
 void Worker::begin_accounting() {
   busy_ms_.assign(executor_.stages().size(), 0);
   sent_.assign(executor_.stages().size(), Bytes{});
   active_ms_ = 0;
-  executor_.memory().reset_peak();
+  memory_.reset_peak();
 }
 
 void Worker::account(const StepOutput& output) {
@@ -204,7 +187,7 @@ std::vector<StageReport> Worker::report() {
     for (const Layer& layer : stage.layers())
       for (const at::Tensor& parameter : layer.module().parameters()) report.parameters += parameter.numel();
     report.busy_share = active_ms_ > 0 ? busy_ms_[local] / active_ms_ : 0;
-    report.peak_memory = executor_.memory().peak();
+    report.peak_memory = memory_.peak();
     report.sent = sent_[local];
     reports.push_back(report);
   }

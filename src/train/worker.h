@@ -8,6 +8,8 @@
 
 #include "penstock/base/clock.h"
 #include "penstock/exec/rank.h"
+#include "penstock/nn/batch_norm.h"
+#include "penstock/train/loss_scale.h"
 #include "penstock/train/pipeline.h"
 
 namespace penstock {
@@ -16,16 +18,15 @@ namespace penstock {
 struct PipelinePlan {
   Network network;
   PipelineSettings settings;
-  VerifiedSchedule training;    // lowered
-  VerifiedSchedule evaluation;  // the same without backward passes, lowered
+  VerifiedSchedule training;  // lowered
 };
 
-// What one rank knows after an update; loss, weight and norm are equal on all ranks.
+// What one rank knows after an update; `result`, without timeline and outputs, is equal on all ranks.
 struct WorkerStep {
-  double loss = 0;
-  double weight = 0;
-  double gradient_norm = 0;
+  StepResult result;
   std::vector<Event> events;
+  std::vector<Bytes> activations;  // after each event
+  std::vector<Tensors> outputs;    // of the microbatches whose last stage is here
 };
 
 class Worker {
@@ -35,8 +36,8 @@ class Worker {
   // Builds the rank's layers. On the rank's thread; `plan`, `transport` and `clock` must outlive it.
   Worker(const PipelinePlan& plan, Transport& transport, const Clock& clock);
 
-  // Schedule, sums over ties, norm, update.
-  WorkerStep train(const StepInput& input, double learning_rate);
+  // Schedule, sums over copies and ties, norm, update.
+  WorkerStep train(StepInput input, double learning_rate);
   [[nodiscard]] StepOutput evaluate(const Program& program, const StepInput& input) {
     return executor_.run(program, input);
   }
@@ -49,7 +50,10 @@ class Worker {
   // By stage: weights and buffers, then optimizer state, as checkpoints name them; shared tensors.
   [[nodiscard]] std::vector<std::pair<StageId, std::vector<NamedTensorView>>> state() const;
   [[nodiscard]] std::vector<std::pair<StageId, std::vector<NamedTensorView>>> weights() const;
-  void resume(std::int64_t updates) { optimizer_.resume(updates); }
+  // What all ranks know alike of the loss scale, to be kept in checkpoints: undefined where nothing is scaled.
+  [[nodiscard]] const at::Tensor& loss_scale_state() const { return loss_scale_state_; }
+  // Goes on from a checkpoint, after `state` has been filled. A `loss_scale_state` that is undefined is not taken.
+  void resume(std::int64_t updates, const at::Tensor& loss_scale_state);
 
   void begin_accounting();
   [[nodiscard]] std::vector<StageReport> report();
@@ -63,9 +67,10 @@ class Worker {
   };
   // Norms and losses that the ranks tell each other before an update.
   struct Totals {
+    std::vector<MicrobatchLoss> losses;
     double loss_sum = 0;
     double weight = 0;
-    double gradient_norm = 0;
+    double scaled_norm = 0;  // of the summed gradient: neither divided by the weight nor by the loss scale
   };
 
   static std::vector<Stage> build_stages(const PipelinePlan& plan, const Program& program, RankId rank);
@@ -74,7 +79,16 @@ class Worker {
   void share_initial_ties();
   void add_copied_gradients();
   void add_tied_gradients();
-  [[nodiscard]] Totals gather_totals(const StepOutput& output);
+  // Those of update.cpp: from gradients to weights.
+  StepResult update(const StepOutput& output, std::int64_t step, double learning_rate);
+  [[nodiscard]] std::vector<double> own_totals(const StepOutput& output) const;
+  [[nodiscard]] Totals sum_totals(const std::vector<std::vector<double>>& by_rank) const;
+  [[nodiscard]] double share_weight(const StepOutput& output);
+  [[nodiscard]] StepResult judge(const Totals& totals, std::int64_t step) const;
+  [[nodiscard]] double factor_of(const StepResult& result) const;
+  void apply(double factor, double learning_rate);
+  [[nodiscard]] std::vector<at::Tensor> gradients() const;
+  void finish_update(const StepResult& result);
   void check_holders(const Tie& tie) const;
   [[nodiscard]] const std::vector<RankId>& holders_of_layer(std::int64_t layer) const;
   [[nodiscard]] RankId rank_of_layer(std::int64_t layer) const;
@@ -84,14 +98,21 @@ class Worker {
   const PipelinePlan& plan_;
   Transport& transport_;
   Program training_;
+  MemoryMeter memory_;  // before all that allocates
   RankExecutor executor_;
   std::vector<Parameter> parameters_;  // in the order of the layers
+  std::vector<std::shared_ptr<DeferredBatchNorm>> batch_norms_;
   Optimizer optimizer_;
+  LossScale loss_scale_;
+  at::Tensor loss_scale_state_;  // as it is kept in checkpoints; undefined where nothing is scaled
 
   std::vector<double> busy_ms_;  // by local stage
   std::vector<Bytes> sent_;      // by local stage
   double active_ms_ = 0;         // from the first to the last action of each step
 };
+
+// The name of the loss scale's state in checkpoints.
+inline constexpr const char* loss_scale_name = "optimizer.loss_scale";
 
 // The name of a layer's tensor in checkpoints.
 [[nodiscard]] std::string tensor_name(std::int64_t layer, const std::string& name);

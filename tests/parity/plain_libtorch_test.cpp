@@ -16,6 +16,16 @@ struct PlainRun {
   std::vector<at::Tensor> weights;
 };
 
+Microbatch whole(const std::vector<Microbatch>& parts) {
+  std::vector<at::Tensor> inputs;
+  std::vector<at::Tensor> targets;
+  for (const Microbatch& part : parts) {
+    inputs.push_back(part.inputs.front());
+    targets.push_back(part.targets.front());
+  }
+  return {{at::cat(inputs)}, {at::cat(targets)}};
+}
+
 // No microbatches, no stages: the mean loss of the whole minibatch, backward, clip, step.
 PlainRun train_plain(const TraceSettings& settings) {
   const Network network = small_network(settings.network, 0);
@@ -48,13 +58,13 @@ PlainRun train_plain(const TraceSettings& settings) {
   }
   PlainRun run;
   for (int step = 0; step < settings.steps; ++step) {
-    const Minibatch minibatch = small_minibatch(settings.network, settings.samples, step);
+    const Microbatch minibatch = whole(small_minibatch(settings, step));
     optimizer->zero_grad();
-    Tensors flow{minibatch.input};
+    Tensors flow = minibatch.inputs;
     for (const Layer& layer : layers) flow = layer.forward(flow);
     const at::Tensor logits = flow.front();
-    const at::Tensor loss =
-        torch::nn::functional::cross_entropy(logits.reshape({-1, logits.size(-1)}), minibatch.target.reshape(-1));
+    const at::Tensor loss = torch::nn::functional::cross_entropy(logits.reshape({-1, logits.size(-1)}),
+                                                                 minibatch.targets.front().reshape(-1));
     loss.backward();
     torch::nn::utils::clip_grad_norm_(all, settings.clip);
     optimizer->step();

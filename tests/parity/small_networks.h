@@ -6,41 +6,45 @@
 #include <utility>
 #include <vector>
 
-#include <ATen/core/Tensor.h>
-
 #include "penstock/nn/networks.h"
 #include "penstock/train/pipeline.h"
 
 namespace penstock {
 
-struct Minibatch {
-  at::Tensor input;
-  at::Tensor target;
-};
-
-// "gpt", "tied gpt", "mlp" or "convnet", of at least 8 layers, with dropout on where `dropout` is above 0.
-[[nodiscard]] Network small_network(const std::string& name, double dropout);
-
-// Drawn from a fixed seed and the step.
-[[nodiscard]] Minibatch small_minibatch(const std::string& name, std::int64_t samples, std::int64_t step);
-
-// What a training run leaves: every loss, and every weight at its end.
-struct Trace {
-  std::vector<double> losses;
-  std::vector<double> norms;
-  std::vector<std::pair<std::string, at::Tensor>> weights;
-};
-
 struct TraceSettings {
+  // "gpt", "tied gpt", "mlp", "convnet", "batch norm", or "skips": tensors that need no gradient, that are absent or
+  // whole numbers, and skips over one layer and over many.
   std::string network = "gpt";
   int stages = 1;
   std::string schedule = "1f1b";
   int microbatches = 4;
-  std::int64_t samples = 8;
+  std::int64_t samples = 8;  // shared out among the microbatches
   int steps = 20;
   double dropout = 0.1;
   double clip = 0.5;
   std::string optimizer = "adamw";
+  bool masked = false;   // gpt: some targets do not count, in some microbatches most of them
+  bool lengths = false;  // gpt: sequences of other lengths in every microbatch and step
+  Cut cut;               // empty: uniform
+  std::vector<bool> recompute;
+  Precision precision = Precision::Float32;
+  bool post_validation = false;
+  double loss_factor = 1;
+};
+
+// Of at least 8 layers, with dropout on where `dropout` is above 0.
+[[nodiscard]] Network small_network(const std::string& name, double dropout);
+
+// Drawn from a fixed seed and the step.
+[[nodiscard]] std::vector<Microbatch> small_minibatch(const TraceSettings& settings, std::int64_t step);
+
+// What a training run leaves: every loss, norm and weight.
+struct Trace {
+  std::vector<double> losses;
+  std::vector<double> norms;  // not finite where a step was skipped
+  std::vector<std::vector<MicrobatchLoss>> by_microbatch;
+  int skipped = 0;
+  std::vector<std::pair<std::string, at::Tensor>> weights;
 };
 
 [[nodiscard]] Trace train_small(const TraceSettings& settings);
@@ -48,5 +52,7 @@ struct TraceSettings {
 [[nodiscard]] Trace train_small(const TraceSettings& settings, const Schedule& schedule);
 
 void expect_same_bits(const Trace& expected, const Trace& got);
+// Within one in a million: for what adds up the same numbers in another order.
+void expect_close(const Trace& expected, const Trace& got);
 
 }  // namespace penstock

@@ -12,7 +12,8 @@ namespace penstock {
 /// thread. What one rank allocates and another frees is handed over by `moved`, so that each byte counts on one rank.
 class MemoryMeter {
  public:
-  MemoryMeter();
+  /// \param limit as `set_limit`.
+  explicit MemoryMeter(Bytes limit = {});
   MemoryMeter(const MemoryMeter&) = delete;
   MemoryMeter& operator=(const MemoryMeter&) = delete;
   MemoryMeter(MemoryMeter&&) = delete;
@@ -23,7 +24,11 @@ class MemoryMeter {
   /// The most that was held since the meter was made or `reset_peak` was called.
   [[nodiscard]] Bytes peak() const;
   void reset_peak();
-  /// Takes over bytes from another rank (positive) or hands them over (negative).
+  /// From now on an allocation, or a message taken over, that would bring more than `limit` throws, as on a device that
+  /// is full. \param limit 0: none.
+  void set_limit(Bytes limit);
+  /// Takes over bytes from another rank (positive) or hands them over (negative). \throws Error (RunFailed) beyond the
+  /// limit.
   void moved(Bytes bytes);
 
  private:

@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "penstock/base/clock.h"
+#include "penstock/base/error.h"
 #include "penstock/exec/memory.h"
 #include "penstock/exec/stage.h"
 #include "penstock/schedule/verify.h"
@@ -32,13 +34,10 @@ struct Program {
 /// Looks up peers and neighbours. \param lowered a schedule with its sends and receives.
 [[nodiscard]] Program compile(const VerifiedSchedule& lowered, RankId rank);
 
-/// What a rank is given for one step. Tensors are shared, never written.
+/// What a rank is given for one step.
 struct StepInput {
-  std::int64_t step = 0;
-  bool training = true;
-  std::vector<Tensors> inputs;  ///< by microbatch; read by the rank of stage 0
-  std::vector<at::Tensor>
-      targets;                ///< by microbatch; read by the rank of the last stage; empty where no loss is wanted
+  StepSettings settings;  ///< `microbatches` is the program's
+  std::vector<Microbatch> microbatches;
   bool keep_outputs = false;  ///< whether the last stage's outputs are returned
 };
 
@@ -48,27 +47,37 @@ struct StepOutput {
   std::vector<double> loss_weights;  ///< by microbatch
   std::vector<Tensors> outputs;      ///< by microbatch, where they were asked for
   std::vector<Event> events;         ///< on the clock's own zero
-  std::vector<Bytes> sent;           ///< to other ranks, by the stages that the rank holds
+  /// What the rank holds after each event for the microbatches that are under way: neither what it held before the
+  /// step, nor the weights' gradients, nor messages that wait to be sent or used.
+  std::vector<Bytes> activations;
+  std::vector<Bytes> sent;  ///< to other ranks, by the stages that the rank holds
 };
 
 /// Interprets programs on the stages of one rank. Belongs to that rank's thread.
 class RankExecutor {
  public:
-  /// \param stages those that the rank holds, ascending. `transport` and `clock` must outlive the executor.
-  RankExecutor(std::vector<Stage> stages, Transport& transport, const Clock& clock);
+  /// \param stages those that the rank holds, ascending. `transport`, `clock` and `memory`, which counts this thread's,
+  /// must outlive the executor.
+  RankExecutor(std::vector<Stage> stages, Transport& transport, const Clock& clock, MemoryMeter& memory);
 
   [[nodiscard]] std::vector<Stage>& stages() { return stages_; }
   [[nodiscard]] const std::vector<Stage>& stages() const { return stages_; }
-  [[nodiscard]] MemoryMeter& memory() { return memory_; }
 
   /// Runs all instructions. \throws Error (RunFailed) that names stage, microbatch and action where a layer throws;
   /// Aborted where another rank did.
   [[nodiscard]] StepOutput run(const Program& program, const StepInput& input);
 
  private:
+  void begin(const Program& program, const StepInput& input);
+  void hold_nothing(const StepSettings& next);
+  [[nodiscard]] StepOutput interpret_all(const Program& program, const StepInput& input);
   void interpret(const Instruction& instruction, const StepInput& input, StepOutput& output);
+  [[nodiscard]] Error named(const Instruction& instruction, const std::string& message) const;
+  void collect_losses(const StepInput& input, StepOutput& output) const;
+  [[nodiscard]] Bytes held_for_microbatches() const;
   void forward(const Instruction& instruction, const StepInput& input, StepOutput& output);
   void backward(const Instruction& instruction);
+  void count_gradients(const Instruction& instruction);
   void send(const Instruction& instruction, StepOutput& output);
   void receive(const Instruction& instruction);
 
@@ -83,8 +92,11 @@ class RankExecutor {
   std::vector<Stage> stages_;
   Transport& transport_;
   const Clock& clock_;
-  MemoryMeter memory_;
+  MemoryMeter& memory_;
   std::vector<Boundaries> boundaries_;  // by local stage
+  Bytes standing_;                      // held before the step
+  Bytes in_transit_;                    // messages that wait to be sent or used
+  std::vector<Bytes> gradients_;        // of the weights, by local stage
 };
 
 }  // namespace penstock

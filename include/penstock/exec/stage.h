@@ -4,10 +4,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "penstock/base/ids.h"
+#include "penstock/exec/microbatch.h"
+#include "penstock/nn/cache.h"
 #include "penstock/nn/layer.h"
+#include "penstock/nn/precision.h"
 
 namespace penstock {
 
@@ -17,12 +21,28 @@ struct StageParts {
   std::int64_t first_layer = 0;  ///< index of `layers.front()` within the network
   std::vector<Layer> layers;     ///< already on `device`
   LossFunction loss;             ///< empty on every stage but the last
+  std::vector<Skip> skips;       ///< of the whole network
   at::Device device = at::kCPU;
   std::uint64_t seed = 0;  ///< of the random layers
+  /// By layer: whether its forward pass is run again for the backward, so that only its inputs are kept until then.
+  /// Empty: none. Between `I` and `W` the graph of what was run again stays.
+  std::vector<bool> recompute;
+  /// Whether the inputs that recomputation keeps wait in the host's memory. Without effect on a stage of the host.
+  bool offload = false;
+  Precision precision = Precision::Float32;
+  bool check_finite = false;  ///< whether every layer's outputs and the loss are searched for infinities and NaN
 };
 
-/// The gradients of a stage's weights that an input-gradient pass has put off.
-struct DeferredWeightGradients;
+/// What holds for all microbatches of a step.
+struct StepSettings {
+  std::int64_t step = 0;  ///< numbers the random layers' draws
+  int microbatches = 1;
+  bool training = true;
+  bool with_loss = true;  ///< whether the last stage computes it
+  double loss_scale = 1;  ///< the gradient that the loss starts with
+  /// Evaluation only: whether layers remember what they saw, by microbatch, and go on from it.
+  enum class Sequences : std::uint8_t { Whole, Begin, Continue } sequences = Sequences::Whole;
+};
 
 /// Runs one stage. Not thread-safe: it belongs to its rank's thread.
 class Stage {
@@ -40,12 +60,16 @@ class Stage {
   [[nodiscard]] at::Device device() const { return parts_.device; }
   [[nodiscard]] bool has_loss() const { return static_cast<bool>(parts_.loss); }
 
-  /// Starts a step (`training`) or an evaluation of `microbatches`, forgetting what an interrupted one left behind.
-  void begin(std::int64_t step, int microbatches, bool training);
+  /// Starts a step or an evaluation, forgetting what an interrupted one left behind.
+  void begin(const StepSettings& settings);
 
-  /// F: runs the layers. In training the graph is kept until the backward pass, and the inputs are cut off from where
-  /// they came from. \param target defined on the last stage where a loss is wanted. Returns the detached outputs.
-  [[nodiscard]] Tensors forward(MicrobatchId microbatch, Tensors inputs, const at::Tensor& target);
+  /// F: runs the layers on a boundary: the chain's tensors and then the skips that are carried. A tensor takes part in
+  /// the graph where it requires a gradient; any may be undefined. Returns the boundary behind the stage: detached
+  /// leaves that require a gradient where the stage's outputs do, and of which the stage keeps nothing. \param targets
+  /// of the loss, on the last stage. \throws Error (RunFailed) where the number or the
+  /// dtypes of the outputs are not those of earlier microbatches, or a number is not finite and `check_finite` is set;
+  /// whatever a layer throws.
+  [[nodiscard]] Tensors forward(MicrobatchId microbatch, Tensors inputs, const Tensors& targets);
 
   /// B: accumulates the weights' gradients and returns the inputs' (undefined for inputs that have none). \param
   /// gradients of the outputs; empty on the stage of the loss, which starts from the loss itself.
@@ -60,14 +84,36 @@ class Stage {
   /// The loss of a microbatch whose forward has run with a target; `sum` is detached.
   [[nodiscard]] const Loss& loss(MicrobatchId microbatch) const;
 
+  /// The layer that a pass is in, or was in when it threw; none outside of layers.
+  [[nodiscard]] std::optional<std::int64_t> current_layer() const { return current_layer_; }
+
  private:
+  // Layers whose graph is kept, or made again, as one.
+  struct Segment {
+    std::int64_t first = 0;  // within the network
+    std::int64_t end = 0;
+    bool recompute = false;
+  };
+  struct SegmentPass;
   struct Pass;
+
   Pass& pass(MicrobatchId microbatch);
+  [[nodiscard]] Tensors run(const Segment& segment, MicrobatchId microbatch, const Tensors& inputs);
+  [[nodiscard]] Tensors run_with_loss(const Segment& segment, MicrobatchId microbatch, const Tensors& inputs,
+                                      const Tensors& targets);
+  void run_again(const Segment& segment, MicrobatchId microbatch, SegmentPass& kept);
+  void check_dtypes(MicrobatchId microbatch, const Tensors& boundary);
+  void check_finite(const Tensors& outputs) const;
+  void take_loss(Pass& kept, const Loss& loss) const;
 
   StageParts parts_;
-  std::vector<Pass> passes_;  // by microbatch
-  std::int64_t step_ = 0;
-  bool training_ = true;
+  StepSettings settings_;
+  std::vector<Segment> segments_;
+  std::vector<Pass> passes_;                        // by microbatch
+  std::vector<std::vector<KeyValueCache>> caches_;  // by microbatch and layer
+  std::optional<std::int64_t> current_layer_;
+  // Of the first boundary that the stage returned; undefined tensors fit any.
+  std::vector<std::optional<at::ScalarType>> dtypes_;
 };
 
 }  // namespace penstock

@@ -86,15 +86,33 @@ struct Loss {
   double weight = 0;  ///< how many samples, or unmasked tokens, the sum runs over
 };
 
-/// Any function of the network's output and the target. Called on the rank of the last stage.
-using LossFunction = std::function<Loss(const Tensors& outputs, const at::Tensor& target)>;
+/// Any function of the network's outputs and the microbatch's targets: labels, and masks or weights where there are
+/// any. Called on the rank of the last stage, in full precision also under autocast.
+using LossFunction = std::function<Loss(const Tensors& outputs, const Tensors& targets)>;
+
+/// A tensor that a later layer reads past those between: output number `output` of layer `from` is appended to the
+/// inputs of layer `to`, after what the layer before it returned, in the order of `Network::skips`. Between stages it
+/// travels with the boundaries from the stage of `from` to that of `to`, and nowhere else; several readers on the way
+/// share it.
+struct Skip {
+  std::int64_t from = 0;  ///< −1: the network's own inputs
+  std::int64_t to = 0;
+  std::int64_t output = 0;
+
+  friend bool operator==(const Skip&, const Skip&) = default;
+};
 
 /// A network as it is described, before anything of it is built.
 struct Network {
   std::vector<LayerSpec> layers;
   LossFunction loss;
   std::vector<Tie> ties;
+  std::vector<Skip> skips;
 };
+
+/// \throws Error (BadInput) for a network without layers or loss, and for a skip that names a layer that there is not
+/// or is read before it is written.
+void check_network(const Network& network);
 
 /// A layer from a module type and the arguments of its constructor. Example:
 /// `layer_of<torch::nn::LinearImpl>("projection", torch::nn::LinearOptions(128, 10))`.
@@ -109,6 +127,10 @@ template <LayerModule Module, class... Arguments>
 /// threads.
 /// \throws Error (BadInput) for such a module; (RunFailed) for whatever its constructor throws.
 [[nodiscard]] Layer build_layer(const Network& network, std::int64_t layer, std::uint64_t seed, at::Device device);
+
+/// Refuses a layer whose forward pass cannot be run twice: one with a batch norm of libtorch's, whose running
+/// statistics would see each microbatch twice. \throws Error (BadInput)
+void check_recomputable(const Layer& built, std::int64_t layer);
 
 /// The number of parameters of each layer. Builds one layer of each kind, one at a time, and lets it go again.
 [[nodiscard]] std::vector<std::int64_t> parameter_counts(const Network& network);

@@ -52,12 +52,13 @@ struct ConvnetSettings {
 /// As make_gpt, of residual blocks of convolutions.
 [[nodiscard]] Network make_convnet(const ConvnetSettings& settings);
 
-/// Sum of the cross entropies in nats of logits [..., classes] against int64 targets [...]; targets of `ignored` count
-/// neither in the sum nor in the weight.
-[[nodiscard]] Loss cross_entropy(const Tensors& outputs, const at::Tensor& target, std::int64_t ignored = -100);
+/// Sum of the cross entropies in nats of logits [..., classes], the first output, against int64 classes [...], the
+/// first target; those of `ignored` count neither in the sum nor in the weight. Computed in float32 at least.
+[[nodiscard]] Loss cross_entropy(const Tensors& outputs, const Tensors& targets, std::int64_t ignored = -100);
 
-/// Sum over the samples (the first dimension) of the squared error, averaged over each sample's elements.
-[[nodiscard]] Loss squared_error(const Tensors& outputs, const at::Tensor& target);
+/// Sum over the samples (the first dimension) of the squared error of the first output against the first target,
+/// averaged over each sample's elements.
+[[nodiscard]] Loss squared_error(const Tensors& outputs, const Tensors& targets);
 
 /// How long a waiting layer waits, in milliseconds.
 struct WaitingTimes {

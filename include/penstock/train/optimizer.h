@@ -37,6 +37,13 @@ class Optimizer {
   /// One update with the gradients that the parameters hold; those without one stay as they are.
   void update(double learning_rate);
 
+  /// Copies the weights and the state, for one `take_back`.
+  void keep();
+  /// Undoes, to the bit, all updates since `keep`, and lets go of the copies.
+  void take_back();
+  /// Lets go of the copies.
+  void let_go() { kept_.clear(); }
+
   [[nodiscard]] std::int64_t updates() const { return updates_; }
 
   /// The state, by name ("momentum.layers.0.linear.weight"): shared tensors, to be written to a checkpoint or over from
@@ -54,10 +61,14 @@ class Optimizer {
   };
   void update_group(const std::vector<Entry>& group, double weight_decay, double learning_rate) const;
 
+  [[nodiscard]] std::vector<at::Tensor> everything() const;  // weights and state
+
   OptimizerSettings settings_;
   std::vector<Entry> decaying_;
   std::vector<Entry> others_;
   std::int64_t updates_ = 0;
+  std::vector<at::Tensor> kept_;  // as `everything`
+  std::int64_t kept_updates_ = 0;
 };
 
 /// A learning rate for each step: a linear warm-up to `peak`, then a cosine down to `peak` × `final_share` at `steps`.

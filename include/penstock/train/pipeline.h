@@ -10,7 +10,10 @@
 #include <vector>
 
 #include "penstock/base/units.h"
+#include "penstock/exec/microbatch.h"
+#include "penstock/exec/stage.h"
 #include "penstock/nn/layer.h"
+#include "penstock/nn/precision.h"
 #include "penstock/plan/cut.h"
 #include "penstock/schedule/verify.h"
 #include "penstock/timeline/timeline.h"
@@ -32,14 +35,47 @@ struct PipelineSettings {
   std::uint64_t seed = 0;  ///< of initial weights and random layers
   OptimizerSettings optimizer;
   double clip_norm = 0;  ///< of the gradient over all stages; 0: no clipping. Typical: 1
+  /// By layer of the network: whether its forward pass is run again for the backward. Shorter or empty: not.
+  std::vector<bool> recompute;
+  bool offload = false;  ///< keep what recomputation keeps in the host's memory, where the device is another
+  /// Of the layers; weights and updates stay in float32. With Float16 the loss is scaled (`LossScale`) and an update
+  /// whose gradient is not finite anywhere is skipped everywhere.
+  Precision precision = Precision::Float32;
+  /// Whether ranks update as soon as their own gradients are there and take the update back, to the bit, where the
+  /// others' say that it had to be clipped or skipped (arXiv 2401.10241, section 4). Keeps a copy of weights, gradients
+  /// and optimizer state from the update to the check.
+  bool post_validation = false;
+  bool check_finite = false;  ///< search every layer's outputs for infinities and NaN: slow, says where the first is
+  Bytes memory_limit;         ///< of each rank, in CPU tensors; an allocation beyond it throws. 0: none
+};
+
+/// What one update is told.
+struct UpdateSettings {
+  std::int64_t step = 0;  ///< numbers the random layers' draws
+  double learning_rate = 1e-3;
+  bool keep_outputs = false;  ///< return the outputs of the last stage
+};
+
+/// What the loss said of one microbatch.
+struct MicrobatchLoss {
+  double sum = 0;
+  double weight = 0;
+
+  friend bool operator==(const MicrobatchLoss&, const MicrobatchLoss&) = default;
 };
 
 /// What one training step was like.
 struct StepResult {
-  double loss = 0;           ///< mean over the minibatch's weight, before the update
-  double weight = 0;         ///< of the minibatch: samples or unmasked tokens
-  double gradient_norm = 0;  ///< over all stages, of the divided gradient, before clipping
-  Timeline timeline;         ///< measured; zero is the start of the step
+  double loss = 0;                     ///< mean over the minibatch's weight, before the update
+  double weight = 0;                   ///< of the minibatch: samples or unmasked tokens
+  double gradient_norm = 0;            ///< over all stages, of the divided gradient, before clipping
+  bool skipped = false;                ///< Float16: the gradient was not finite, and nothing was updated
+  double loss_scale = 1;               ///< that the step's gradients were scaled by
+  std::vector<MicrobatchLoss> losses;  ///< by microbatch
+  std::vector<Tensors> outputs;        ///< by microbatch, where they were asked for; `merge_outputs` joins them
+  /// Measured; zero is the start of the step. Its memory has a sample at the end of each event, of what the rank holds
+  /// for the microbatches under way: no weights, gradients of weights or messages.
+  Timeline timeline;
 };
 
 /// What a stage is and has done since the last `begin_accounting`.
@@ -67,16 +103,30 @@ class Pipeline {
   Pipeline& operator=(Pipeline&&) noexcept;
   ~Pipeline();
 
-  /// One minibatch, one update. `input` and `target` have the samples in their first dimension; they are split into the
-  /// schedule's M microbatches, of sizes that differ by at most one. \param step numbers the random layers' draws.
-  /// \throws Error (BadInput) for fewer samples than microbatches, or where input and target differ in number;
-  /// (RunFailed) that names rank, stage, microbatch and action where a layer throws, or a loss that is not finite.
+  /// One minibatch, one update. The minibatch comes in as many parts as the schedule has microbatches; they may differ
+  /// in shape from each other and from step to step. \throws Error (BadInput) for another number of parts;
+  /// (RunFailed) that names rank, stage, microbatch, action and layer where a layer throws, or a loss that is not
+  /// finite.
+  StepResult step(const std::vector<Microbatch>& microbatches, const UpdateSettings& settings);
+
+  /// The same for a minibatch of one input and one target that have the samples in their first dimension; they are cut
+  /// into parts of sizes that differ by at most one. \throws Error (BadInput) as `split_minibatch`.
   StepResult step(const at::Tensor& input, const at::Tensor& target, std::int64_t step, double learning_rate);
 
-  /// The loss without an update, in evaluation mode: sum and weight. Any number of samples from 1.
+  /// The losses of several minibatches without an update, in evaluation mode, all of them in flight together. No graph
+  /// is kept. Each may come in any number of parts.
+  [[nodiscard]] std::vector<Loss> evaluate(const std::vector<std::vector<Microbatch>>& minibatches);
+
+  /// The loss of one minibatch, cut into as many microbatches as in training where it has samples enough.
   [[nodiscard]] Loss evaluate(const at::Tensor& input, const at::Tensor& target);
 
-  /// The outputs of the last stage, in evaluation mode, joined along the first dimension.
+  /// The outputs of the last stage for any number of microbatches, in evaluation mode, by microbatch. \param sequences
+  /// whether layers remember what they saw of each microbatch, so that the next call, with as many, only brings what is
+  /// new (`KeyValueCache`); any other call forgets it.
+  [[nodiscard]] std::vector<Tensors> forward(const std::vector<Microbatch>& microbatches,
+                                             StepSettings::Sequences sequences = StepSettings::Sequences::Whole);
+
+  /// The outputs for one input that has the samples in its first dimension, joined along it.
   [[nodiscard]] Tensors forward(const at::Tensor& input);
 
   /// Writes weights and optimizer state, a file a stage, each from its rank. Does not commit.

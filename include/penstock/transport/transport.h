@@ -25,6 +25,7 @@ enum class MessageKind : std::uint8_t {
   CopyGradient,  ///< gradients of a stage with two holders, from its second; channel: the stage
   CopySum,       ///< the sum of both holders' gradients, back to the second; channel: the stage
   Values,        ///< a few numbers that all ranks share; channel: the rank that sends
+  LossWeights,   ///< of the microbatches, from a rank of the last stage to all; channel: the rank that sends
 };
 
 /// The address of a message within a pair of ranks.
@@ -81,5 +82,11 @@ struct InprocSettings {
 /// Every rank gives its `values` and gets those of all ranks, by rank: the same on every rank, in the same order.
 /// Must be called by all ranks. Two hops, over rank 0. \throws Aborted
 [[nodiscard]] std::vector<std::vector<double>> all_gather(Transport& transport, const std::vector<double>& values);
+
+/// The two halves of `all_gather`, for work to be done between them: the first does not wait, the second, given the
+/// same values, does.
+void offer_to_all(Transport& transport, const std::vector<double>& values);
+/// The second half: what all ranks have offered, by rank. \throws Aborted
+[[nodiscard]] std::vector<std::vector<double>> gather_from_all(Transport& transport, const std::vector<double>& values);
 
 }  // namespace penstock

@@ -19,10 +19,12 @@ Stage make_stage(bool with_loss) {
   parts.stage = {1};
   parts.first_layer = 1;
   for (const std::int64_t layer : {1, 2}) parts.layers.push_back(build_layer(network, layer, 3, at::kCPU));
-  if (with_loss)
-    parts.loss = [](const Tensors& outputs, const at::Tensor& target) { return squared_error(outputs, target); };
+  if (with_loss) parts.loss = squared_error;
   return Stage(std::move(parts));
 }
+
+// As it comes from the stage before.
+at::Tensor leaf(const at::Tensor& tensor) { return tensor.detach().requires_grad_(); }
 
 std::vector<at::Tensor> weight_gradients(Stage& stage) {
   std::vector<at::Tensor> gradients;
@@ -42,8 +44,8 @@ TEST_P(SplitBackward, IsTheWholeBackwardToTheBit) {
   Stage whole = make_stage(GetParam());
   Stage split = make_stage(GetParam());
   for (Stage* stage : {&whole, &split}) {
-    stage->begin(0, 1, true);
-    static_cast<void>(stage->forward(first, {input}, GetParam() ? target : at::Tensor()));
+    stage->begin({});
+    static_cast<void>(stage->forward(first, {leaf(input)}, {target}));
   }
   const Tensors from_whole = whole.backward(first, gradient);
   const Tensors from_split = split.input_backward(first, gradient);
@@ -61,7 +63,7 @@ INSTANTIATE_TEST_SUITE_P(WithAndWithoutLoss, SplitBackward, testing::Bool());
 
 TEST(Stage, EvaluationKeepsNoGraphAndChangesNoGradient) {
   Stage stage = make_stage(false);
-  stage.begin(0, 1, false);
+  stage.begin({.training = false});
   const Tensors outputs = stage.forward(first, {torch::randn({2, 8, 16})}, {});
   EXPECT_FALSE(outputs.at(0).requires_grad());
   for (const at::Tensor& gradient : weight_gradients(stage)) EXPECT_FALSE(gradient.defined());
@@ -70,10 +72,10 @@ TEST(Stage, EvaluationKeepsNoGraphAndChangesNoGradient) {
 TEST(Stage, ALossOfSeveralElementsIsRefused) {
   StageParts parts;
   parts.layers.emplace_back(std::make_shared<torch::nn::LinearImpl>(2, 2));
-  parts.loss = [](const Tensors& outputs, const at::Tensor&) { return Loss{outputs.front(), 1}; };
+  parts.loss = [](const Tensors& outputs, const Tensors&) { return Loss{outputs.front(), 1}; };
   Stage stage(std::move(parts));
-  stage.begin(0, 1, true);
-  EXPECT_THROW(static_cast<void>(stage.forward(first, {torch::zeros({1, 2})}, torch::zeros({1}))), Error);
+  stage.begin({});
+  EXPECT_THROW(static_cast<void>(stage.forward(first, {torch::zeros({1, 2})}, {torch::zeros({1})})), Error);
 }
 
 }  // namespace

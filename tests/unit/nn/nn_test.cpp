@@ -107,7 +107,7 @@ TEST(Loss, MaskedTargetsCountNeitherInSumNorInWeight) {
   const at::Tensor logits = torch::randn({2, 3, 5});
   const at::Tensor target = torch::randint(5, {2, 3}, at::kLong);
   target[1][2] = -100;
-  const Loss loss = cross_entropy({logits}, target);
+  const Loss loss = cross_entropy({logits}, {target});
   EXPECT_EQ(loss.weight, 5);
   const at::Tensor expected = torch::nn::functional::cross_entropy(logits.view({6, 5}), target.view(6));
   EXPECT_NEAR(loss.sum.item<double>() / loss.weight, expected.item<double>(), 1e-6);

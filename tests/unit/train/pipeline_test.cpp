@@ -1,5 +1,6 @@
 #include "penstock/train/pipeline.h"
 
+#include <cmath>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <thread>
@@ -106,8 +107,8 @@ TEST(Pipeline, EvaluatesAndForwardsAnyNumberOfSamples) {
 
 TEST(Pipeline, MasksGiveTheMinibatchsGradientWhereMicrobatchesAreMaskedUnequally) {
   Network network = linear_network(2);
-  network.loss = [](const Tensors& outputs, const at::Tensor& mask) {
-    return Loss{(outputs.front().square().sum(1) * mask).sum(), mask.sum().item<double>()};
+  network.loss = [](const Tensors& outputs, const Tensors& masks) {
+    return Loss{(outputs.front().square().sum(1) * masks.front()).sum(), masks.front().sum().item<double>()};
   };
   const at::Tensor input = torch::randn({4, 4});
   const at::Tensor mask = torch::tensor({1.0, 0.0, 0.0, 0.0});
@@ -118,6 +119,191 @@ TEST(Pipeline, MasksGiveTheMinibatchsGradientWhereMicrobatchesAreMaskedUnequally
   EXPECT_EQ(got.weight, 1);
   EXPECT_NEAR(got.loss / expected.loss, 1, 1e-5);
   EXPECT_NEAR(got.gradient_norm / expected.gradient_norm, 1, 1e-5);
+}
+
+// Returns what it is told to for each microbatch: another number of tensors, or another dtype.
+struct Moody : torch::nn::Module {
+  explicit Moody(std::function<Tensors(const at::Tensor&)> the_mood) : mood(std::move(the_mood)) {}
+  Tensors forward(const Tensors& inputs) const { return mood(inputs.front()); }
+  std::function<Tensors(const at::Tensor&)> mood;
+};
+
+Network moody_network(const std::function<Tensors(const at::Tensor&)>& mood) {
+  Network network = linear_network(3);
+  network.layers[1] = {"moody", "", [mood] { return Layer(std::make_shared<Moody>(mood)); }};
+  return network;
+}
+
+at::Tensor with_a_negative_third_sample() {
+  at::Tensor input = torch::ones({4, 4});
+  input[2] = -1;
+  return input;
+}
+
+TEST(Pipeline, ALayerThatReturnsMoreTensorsThanTheNextTakesIsNamed) {
+  Pipeline pipeline(moody_network([](const at::Tensor& input) { return Tensors{input, input}; }), schedule(3, 4), {});
+  EXPECT_THAT([&] { pipeline.step(torch::ones({4, 4}), torch::ones({4, 4}), 0, 0.1); },
+              ThrowsMessage<Error>(AllOf(HasSubstr("stage 2, microbatch 0, action 2F0, layer 2"),
+                                         HasSubstr("a layer of one tensor was given 2"))));
+}
+
+TEST(Pipeline, DtypesOrNumbersOfTensorsThatChangeBetweenMicrobatchesAreRefused) {
+  const auto third = [](const at::Tensor& input) { return input.numel() == 4 && (input < 0).all().item<bool>(); };
+  Network network = moody_network(
+      [third](const at::Tensor& input) { return third(input) ? Tensors{input.to(at::kDouble)} : Tensors{input}; });
+  network.layers[0] = layer_of<Fussy>("scale");
+  network.layers[0].build = [] {
+    return Layer(std::make_shared<Moody>([](const at::Tensor& input) { return Tensors{input}; }));
+  };
+  Pipeline pipeline(network, schedule(3, 4), {});
+  EXPECT_THAT([&] { pipeline.step(with_a_negative_third_sample(), torch::ones({4, 4}), 0, 0.1); },
+              ThrowsMessage<Error>(AllOf(HasSubstr("stage 1, microbatch 2"), HasSubstr("1 tensors (Double)"),
+                                         HasSubstr("1 tensors (Float) before"))));
+}
+
+TEST(Pipeline, SkipsThatCannotBeAreRefused) {
+  for (const auto& [skip, words] :
+       {std::pair{Skip{2, 1, 0}, "reads a skip that layer 2 writes later"}, std::pair{Skip{0, 7, 0}, "layers 0 to 2"},
+        std::pair{Skip{0, 2, -1}, "an output from 0"}}) {
+    Network network = linear_network(3);
+    network.skips.push_back(skip);
+    EXPECT_THAT([&] { Pipeline(network, schedule(3, 4), {}); }, ThrowsMessage<Error>(HasSubstr(words)));
+  }
+  Network network = linear_network(3);
+  network.skips.push_back({0, 2, 1});
+  Pipeline pipeline(network, schedule(3, 4), {});
+  EXPECT_THAT([&] { pipeline.step(torch::ones({4, 4}), torch::ones({4, 4}), 0, 0.1); },
+              ThrowsMessage<Error>(HasSubstr("layer 2 reads output 1 of layer 0, which returned 1 tensors")));
+}
+
+TEST(Pipeline, ALossWithoutSumOrWeightIsRefused) {
+  for (const auto& [loss, words] : {std::pair{Loss{{}, 1}, "the loss returned no tensor"},
+                                    std::pair{Loss{torch::ones({1}), 0}, "the weight of step 3's minibatch is 0"},
+                                    std::pair{Loss{torch::ones({1}), NAN}, "the loss returned the weight nan"}}) {
+    Network network = linear_network(2);
+    network.loss = [loss](const Tensors& outputs, const Tensors&) {
+      return Loss{loss.sum.defined() ? outputs.front().sum() : loss.sum, loss.weight};
+    };
+    Pipeline pipeline(network, schedule(2, 2), {});
+    EXPECT_THAT([&] { pipeline.step(torch::ones({2, 4}), torch::ones({2, 4}), 3, 0.1); },
+                ThrowsMessage<Error>(HasSubstr(words)));
+  }
+}
+
+TEST(Pipeline, WhatIsNotFiniteIsNamedWhereItIsSearchedFor) {
+  PipelineSettings settings;
+  settings.check_finite = true;
+  Network network = moody_network([](const at::Tensor& input) { return Tensors{input / input.relu()}; });
+  network.layers[0] = layer_of<Fussy>("scale");
+  network.layers[0].build = [] {
+    return Layer(std::make_shared<Moody>([](const at::Tensor& input) { return Tensors{input}; }));
+  };
+  Pipeline pipeline(network, schedule(3, 4), settings);
+  EXPECT_THAT([&] { pipeline.step(with_a_negative_third_sample(), torch::ones({4, 4}), 0, 0.1); },
+              ThrowsMessage<Error>(AllOf(HasSubstr("stage 1, microbatch 2, action 1F2, layer 1"),
+                                         HasSubstr("layer 1 returned a number that is not finite"))));
+  network = linear_network(2);
+  network.loss = [](const Tensors& outputs, const Tensors&) { return Loss{outputs.front().sum() * NAN, 1}; };
+  Pipeline unlucky(network, schedule(2, 2), settings);
+  EXPECT_THAT(
+      [&] { unlucky.step(torch::ones({2, 4}), torch::ones({2, 4}), 0, 0.1); },
+      ThrowsMessage<Error>(AllOf(HasSubstr("stage 1, microbatch 0"), HasSubstr("the loss after layer 1 is nan"))));
+}
+
+// The gradient of a sum over samples that are cut along another dimension, with an argument that all share.
+TEST(Pipeline, CutsAnyDimensionAndReplicatesWhatHoldsForAll) {
+  Network network = linear_network(2);
+  struct Scaled : torch::nn::Module {
+    Scaled() : weight(register_parameter("weight", torch::ones({4}))) {}
+    Tensors forward(const Tensors& inputs) const { return {(inputs[0].t() * weight) * inputs[1]}; }
+    at::Tensor weight;
+  };
+  network.layers = {layer_of<Scaled>("scaled"),
+                    layer_of<torch::nn::LinearImpl>("linear", torch::nn::LinearOptions(4, 4))};
+  const at::Tensor input = torch::randn({4, 6});  // [features, samples]
+  const at::Tensor scale = torch::tensor({1.0F, 2.0F, 3.0F, 4.0F});
+  const Minibatch minibatch{{{input, -1}, {scale, std::nullopt}}, {{torch::zeros({6, 4})}}};
+  Pipeline whole(network, schedule(1, 1), {});
+  Pipeline cut(network, schedule(2, 4), {});
+  const StepResult expected = whole.step(split_minibatch(minibatch, 1), {0, 0.1, true});
+  const StepResult got = cut.step(split_minibatch(minibatch, 4), {0, 0.1, true});
+  EXPECT_NEAR(got.loss / expected.loss, 1, 1e-5);
+  EXPECT_NEAR(got.gradient_norm / expected.gradient_norm, 1, 1e-5);
+  ASSERT_EQ(got.losses.size(), 4U);
+  EXPECT_EQ(got.losses[0].weight, 2);
+  EXPECT_EQ(got.losses[3].weight, 1);
+  EXPECT_TRUE(at::allclose(merge_outputs(got.outputs).front(), expected.outputs.front().front()));
+}
+
+TEST(Pipeline, RefusesMinibatchesThatCannotBeCut) {
+  const at::Tensor six = torch::ones({6, 4});
+  EXPECT_THAT([&] { return split_minibatch({{{six}}, {{torch::ones({5})}}}, 2); },
+              ThrowsMessage<Error>(HasSubstr("tensors of 6 and of 5 samples")));
+  EXPECT_THAT([&] { return split_minibatch({{{six, 2}}, {}}, 2); },
+              ThrowsMessage<Error>(HasSubstr("dimension 2 of a tensor of 2 dimensions")));
+  EXPECT_THAT([&] { return split_minibatch({{{six}}, {}}, 7); },
+              ThrowsMessage<Error>(HasSubstr("6 samples for 7 microbatches")));
+  Pipeline pipeline(linear_network(2), schedule(2, 4), {});
+  EXPECT_THAT([&] { pipeline.step(split_minibatch({{{six}}, {{six}}}, 3), {}); },
+              ThrowsMessage<Error>(HasSubstr("a minibatch in 3 parts")));
+}
+
+TEST(Pipeline, EvaluatesSeveralMinibatchesInFlight) {
+  for (const char* name : {"1f1b", "zb-v", "interleaved-1f1b", "dualpipe"}) {
+    SCOPED_TRACE(name);
+    const Schedule training = make_schedule(name, 2, 4);
+    Pipeline one(linear_network(4), schedule(1, 1), {});
+    Pipeline cut(linear_network(4), verify(training), {});
+    std::vector<std::vector<Microbatch>> minibatches;
+    for (const int samples : {5, 1, 8})
+      minibatches.push_back(
+          split_minibatch({{{torch::randn({samples, 4})}}, {{torch::randn({samples, 4})}}}, std::min(samples, 3)));
+    const std::vector<Loss> expected = one.evaluate(minibatches);
+    const std::vector<Loss> got = cut.evaluate(minibatches);
+    ASSERT_EQ(got.size(), 3U);
+    for (std::size_t index = 0; index < got.size(); ++index) {
+      EXPECT_EQ(got[index].weight, expected[index].weight);
+      EXPECT_EQ(got[index].sum.item<double>(), expected[index].sum.item<double>());
+    }
+  }
+}
+
+TEST(Pipeline, SequencesThatGoOnHaveTheOutputsOfWholeOnes) {
+  const Network network = make_gpt({32, 3, 16, 2, 8, 0, false});
+  Pipeline pipeline(network, schedule(2, 2), {});
+  const at::Tensor tokens = torch::randint(32, {2, 8}, at::kLong);
+  const std::vector<Tensors> whole = pipeline.forward({{{tokens[0].unsqueeze(0)}, {}}, {{tokens[1].unsqueeze(0)}, {}}});
+  using enum StepSettings::Sequences;
+  for (const std::vector<std::int64_t>& cuts : {std::vector<std::int64_t>{3, 1, 1, 3}, {1, 7}, {4, 4}}) {
+    std::int64_t first = 0;
+    for (const std::int64_t count : cuts) {
+      std::vector<Microbatch> parts;
+      for (const int sequence : {0, 1}) parts.push_back({{tokens[sequence].narrow(0, first, count).unsqueeze(0)}, {}});
+      const std::vector<Tensors> got = pipeline.forward(parts, first == 0 ? Begin : Continue);
+      for (const std::size_t sequence : {0U, 1U})
+        EXPECT_TRUE(at::allclose(got[sequence].front(), whole[sequence].front().narrow(1, first, count), 1e-4, 1e-5));
+      first += count;
+    }
+  }
+}
+
+// The reason to exist: what does not fit on one device is trained on four.
+TEST(Pipeline, UnderAMemoryLimitANetworkThatFailsOnOneRankTrainsOnFour) {
+  const Network network = make_gpt({64, 6, 64, 2, 32, 0, false});
+  const at::Tensor tokens = torch::randint(64, {8, 32}, at::kLong);
+  PipelineSettings settings;
+  settings.threads_per_rank = 1;
+  settings.memory_limit = {5'000'000};
+  EXPECT_THAT(
+      [&] {
+        Pipeline one(network, schedule(1, 8), settings);
+        one.step(tokens, tokens, 0, 1e-3);
+      },
+      ThrowsMessage<Error>(HasSubstr("the memory limit of")));
+  Pipeline four(network, schedule(4, 8), settings);
+  const double before = four.step(tokens, tokens, 0, 1e-3).loss;
+  EXPECT_LT(four.step(tokens, tokens, 1, 1e-3).loss, before);
+  for (const StageReport& stage : four.report()) EXPECT_LE(stage.peak_memory, settings.memory_limit);
 }
 
 TEST(Pipeline, ReportsAndTimelinesCoverEveryStageAndAction) {

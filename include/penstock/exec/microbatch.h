@@ -1,0 +1,44 @@
+/// \file
+/// How a minibatch becomes microbatches, and outputs become a minibatch's again.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "penstock/nn/layer.h"
+
+namespace penstock {
+
+/// What one pass through the stages works on. Tensors are shared, never written.
+struct Microbatch {
+  Tensors inputs;   ///< of the first layer
+  Tensors targets;  ///< of the loss, where it needs any
+};
+
+/// One tensor of a minibatch.
+struct Argument {
+  at::Tensor tensor;
+  /// The dimension that microbatches share out among themselves, counted from the back where it is negative; none:
+  /// every microbatch gets the whole tensor, as a mask or a scale that holds for all samples.
+  std::optional<std::int64_t> split_dimension = 0;
+};
+
+/// A minibatch before it is cut.
+struct Minibatch {
+  std::vector<Argument> inputs;
+  std::vector<Argument> targets;
+};
+
+/// Cuts a minibatch into views of its tensors, of sizes that differ by at most one, the larger ones first. Where a
+/// minibatch arrives in parts already, or its parts differ in shape, make the vector of microbatches by hand instead.
+/// \throws Error (BadInput) for fewer samples than microbatches, tensors that differ in the number of samples, or a
+/// dimension that there is not.
+[[nodiscard]] std::vector<Microbatch> split_minibatch(const Minibatch& minibatch, int microbatches);
+
+/// Joins the outputs of microbatches along `dimension`: output by output, in the order of the microbatches. An output
+/// that is optional and absent in all of them stays absent. \throws Error (BadInput) where they differ in number, or
+/// in another dimension.
+[[nodiscard]] Tensors merge_outputs(const std::vector<Tensors>& by_microbatch, std::int64_t dimension = 0);
+
+}  // namespace penstock
