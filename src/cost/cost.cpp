@@ -52,9 +52,9 @@ void validate(const Cost& cost) {
     for (const SizeField& field : size_fields)
       require_size(fmt::format("stages[{}].{}", stage, field.key), (cost.stages[stage].*field.member).count);
     const double share = cost.stages[stage].weight_activation_share;
-    if (!(share >= 0 && share <= 1))
-      throw bad_input(fmt::format("stages[{}].weight_activation_share is {}", stage, share), "a share from 0 to 1",
-                      "correct the cost");
+    if (!is_share(share))
+      throw bad_input(fmt::format("stages[{}].weight_activation_share is {}", stage, share),
+                      fmt::format("a share from 0 to {}", largest_weight_activation_share), "correct the cost");
   }
   validate("link", cost.default_link);
   for (const auto& [pair, link] : cost.links)

@@ -8,6 +8,8 @@
 
 namespace penstock {
 
+[[nodiscard]] inline bool is_share(double value) { return value >= 0 && value <= largest_weight_activation_share; }
+
 struct DurationField {
   const char* key;
   Milliseconds StageCost::* member;

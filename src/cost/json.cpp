@@ -90,9 +90,9 @@ StageCost read_stage(const Place& place, const Json& object) {
   StageCost stage;
   if (object.contains("weight_activation_share")) {
     const Json& value = object["weight_activation_share"];
-    const std::string expected = "a share from 0 to 1";
+    const std::string expected = fmt::format("a share from 0 to {}", largest_weight_activation_share);
     stage.weight_activation_share = read_number(place.at("weight_activation_share"), value, expected, true);
-    if (stage.weight_activation_share > 1) throw refuse(place.at("weight_activation_share"), value, expected);
+    if (!is_share(stage.weight_activation_share)) throw refuse(place.at("weight_activation_share"), value, expected);
   }
   for (const DurationField& field : duration_fields)
     (stage.*field.member).count = read_number(place.at(field.key), require(place, object, field.key),

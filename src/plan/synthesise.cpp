@@ -73,6 +73,16 @@ void check(const SynthesisSettings& settings, const Cost& cost) {
                     "correct memory_cap_bytes");
 }
 
+// The search asks for room where a forward begins: that no I takes more is what makes its schedules keep the caps.
+void check_shares(const SynthesisSettings& settings, const Cost& cost) {
+  if (settings.memory_caps.empty() && cost.memory_caps.empty()) return;
+  for (std::size_t stage = 0; stage < cost.stages.size(); ++stage)
+    if (const double share = cost.stages[stage].weight_activation_share; share > 1)
+      throw bad_input(
+          fmt::format("stages[{}].weight_activation_share is {}, above 1, together with memory caps", stage, share),
+          "at most 1 where memory is capped", "leave the caps out, or count the larger size as the activation");
+}
+
 // A microbatch alone holds an activation on each of a rank's stages; every schedule holds as many at some time.
 void check_caps(const PipelineProblem& problem, const Cost& cost) {
   for (std::size_t rank = 0; rank < problem.stages_of.size(); ++rank) {
@@ -269,6 +279,7 @@ bool find_excess(const Timeline& timeline, const Cost& cost, std::vector<Bytes>&
 
 Synthesis synthesise(const SynthesisSettings& settings, const Cost& cost, const Clock& clock) {
   check(settings, cost);
+  check_shares(settings, cost);
   // How many bytes of messages wait at the peak is known only when a schedule has been played: where they do not fit
   // beside the activations, these get so much less room.
   constexpr int most_tries = 5;

@@ -81,7 +81,7 @@ Json kinds_to_json(const std::vector<NamedTimeline>& timelines, std::size_t most
   return kinds;
 }
 
-Json to_data(const std::vector<NamedTimeline>& timelines, const HtmlOptions& options) {
+Json to_data(const std::vector<NamedTimeline>& timelines, const HtmlOptions& options, const PageExtras& extras) {
   double first = std::numeric_limits<double>::infinity();
   double last = 0;
   std::size_t most = 1;
@@ -98,6 +98,8 @@ Json to_data(const std::vector<NamedTimeline>& timelines, const HtmlOptions& opt
           {"first", timelines.empty() ? 0 : first},
           {"last", last},
           {"kinds", kinds_to_json(timelines, most)},
+          {"rank_by_rank", extras.rank_by_rank},
+          {"figures", extras.figures},
           {"timelines", drawn}};
 }
 
@@ -116,9 +118,14 @@ std::string to_script(const Json& data) {
 }  // namespace
 
 std::string to_html(const std::vector<NamedTimeline>& timelines, const HtmlOptions& options) {
+  return make_page(timelines, options, {});
+}
+
+std::string make_page(const std::vector<NamedTimeline>& timelines, const HtmlOptions& options,
+                      const PageExtras& extras) {
   const std::array<std::pair<std::string_view, std::string>, 2> fillings = {{
       {"%TITLE%", escape_markup(options.title)},
-      {"%DATA%", to_script(to_data(timelines, options))},
+      {"%DATA%", to_script(to_data(timelines, options, extras))},
   }};
   std::string out;
   std::string_view rest = page_template;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <unordered_set>
+#include <vector>
 
 namespace penstock {
 namespace {
@@ -31,6 +32,30 @@ std::uint64_t place_of(const Action& action) {
 }
 
 }  // namespace
+
+Timeline compute_actions(const Timeline& timeline) {
+  Timeline computed{timeline.ranks, timeline.memory};
+  for (auto& events : computed.ranks)
+    std::erase_if(events, [](const Event& event) { return !is_compute(event.action.kind); });
+  return computed;
+}
+
+Timeline from_first_start(const Timeline& timeline) {
+  double first = std::numeric_limits<double>::infinity();
+  for (const auto& events : timeline.ranks)
+    for (const Event& event : events) first = std::min(first, event.start.count);
+  Timeline moved = timeline;
+  if (first == std::numeric_limits<double>::infinity()) return moved;
+  for (auto& events : moved.ranks) {
+    for (Event& event : events) {
+      event.start.count -= first;
+      event.end.count -= first;
+    }
+  }
+  for (auto& samples : moved.memory)
+    for (MemorySample& sample : samples) sample.time.count -= first;
+  return moved;
+}
 
 Milliseconds makespan(const Timeline& timeline) {
   double first = std::numeric_limits<double>::infinity();

@@ -30,6 +30,9 @@
 
 namespace penstock {
 
+/// The limit of `StageCost::weight_activation_share`, far above what any network keeps.
+inline constexpr double largest_weight_activation_share = 1000;
+
 /// One stage, for one microbatch. All are at least 0 and finite.
 struct StageCost {
   Milliseconds forward;
@@ -42,7 +45,8 @@ struct StageCost {
   Bytes optimizer;  ///< the optimizer's state
   /// The share of the activation that is still kept between an `I` and its `W`; what the input gradient alone needed is
   /// let go of. 1 where nothing is, as autograd does by itself; 32/(34 + 5as/h) for the transformer of arXiv
-  /// 2401.10241.
+  /// 2401.10241. Up to `largest_weight_activation_share`: above 1 where more is held after `I` than before it, as when
+  /// autograd keeps for `W` the gradients that arrived at each layer besides what `W` needs of the activation.
   double weight_activation_share = 1;
 
   friend bool operator==(const StageCost&, const StageCost&) = default;
@@ -76,8 +80,8 @@ struct Cost {
 /// All stages and all links alike. \param stages at least 1. \throws Error (BadInput) for what `validate` refuses.
 [[nodiscard]] Cost uniform_cost(int stages, const StageCost& stage, const LinkCost& link = {});
 
-/// \throws Error (BadInput) naming the first value that is negative, infinite or not a number by its JSON path, and
-/// where there is no stage.
+/// \throws Error (BadInput) naming the first value that is negative, infinite, not a number or above its limit by its
+/// JSON path, and where there is no stage.
 void validate(const Cost& cost);
 
 /// Reads the JSON form. \param source how messages call the text: a file's name. \throws Error (BadInput), one line

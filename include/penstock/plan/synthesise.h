@@ -45,7 +45,7 @@ struct Synthesis {
 
 /// Never worse than the best generator of the same placement under the same caps. Thread-safe.
 /// \throws Error (BadInput) where settings and cost do not fit each other, and where no schedule meets the caps: the
-/// message says the smallest that one does.
+/// message says the smallest that one does. With caps, a `weight_activation_share` above 1 is refused too.
 [[nodiscard]] Synthesis synthesise(const SynthesisSettings& settings, const Cost& cost, const Clock& clock);
 
 }  // namespace penstock

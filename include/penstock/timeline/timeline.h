@@ -37,6 +37,13 @@ struct Timeline {
   friend bool operator==(const Timeline&, const Timeline&) = default;
 };
 
+/// The same without sends, receives and whatever else is no compute action. Memory stays as it was counted.
+[[nodiscard]] Timeline compute_actions(const Timeline& timeline);
+
+/// The same with its zero where the first action of any rank starts; memory that was counted before has times below 0.
+/// A timeline without actions stays as it is.
+[[nodiscard]] Timeline from_first_start(const Timeline& timeline);
+
 /// From the first start of any rank to the last end of any; 0 for an empty timeline.
 [[nodiscard]] Milliseconds makespan(const Timeline& timeline);
 

@@ -46,6 +46,13 @@ TEST(Cost, TextAndValueGoBothWays) {
   EXPECT_EQ(parse_cost(to_json(plain)), plain);
 }
 
+TEST(Cost, MoreMayBeHeldAfterIThanBefore) {
+  const Cost cost = parse_cost(with_stage(R"(, "activation_bytes": 100, "weight_activation_share": 1.75)"));
+  EXPECT_EQ(cost.stages.at(0).weight_activation_share, 1.75);
+  EXPECT_EQ(parse_cost(to_json(cost)), cost);
+  EXPECT_NO_THROW(validate(cost));
+}
+
 TEST(Cost, FilesGoBothWays) {
   const auto path = std::filesystem::path(testing::TempDir()) / "cost_test.json";
   save_cost(uneven_cost(), path);
@@ -82,6 +89,8 @@ TEST(Cost, RefusalsNameTheJsonPathInOneLine) {
       {with_stage(R"(, "forward_ms": 2)"), "the key forward_ms twice"},
       {with_stage(R"(, "activation_bytes": 1.5)"), "stages[0].activation_bytes is 1.5"},
       {with_stage(R"(, "activation_bytes": 1e300)"), "stages[0].activation_bytes is 1e+300"},
+      {with_stage(R"(, "weight_activation_share": -0.5)"), "weight_activation_share is -0.5; expected a share from 0"},
+      {with_stage(R"(, "weight_activation_share": 1001)"), "weight_activation_share is 1001"},
       {with_stage(R"(, "activations": 1)"), "stages[0].activations is not known; expected one of forward_ms"},
       {R"({"stages": [{"forward_ms": 1e999, "input_backward_ms": 2, "weight_backward_ms": 3}]})",
        "number that is too large"},
@@ -121,6 +130,11 @@ TEST(Cost, ValidationNamesTheValueOfACostThatWasMadeInCode) {
     FAIL() << "accepted a time that is no number";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), HasSubstr("stages[1].weight_backward_ms is nan"));
+  }
+  cost = uneven_cost();
+  for (const double share : {-0.1, 1001.0, std::nan("")}) {
+    cost.stages[1].weight_activation_share = share;
+    EXPECT_THROW(validate(cost), Error) << share;
   }
 }
 

@@ -247,6 +247,20 @@ std::string refusal(const SynthesisSettings& settings, const Cost& cost) {
   return "";
 }
 
+TEST(Synthesise, RefusesCapsWhereAnInputGradientTakesMemory) {
+  StageCost stage;
+  stage.forward = stage.input_backward = stage.weight_backward = {1};
+  stage.weight_activation_share = 1.5;
+  SynthesisSettings settings;
+  settings.ranks = 2;
+  settings.microbatches = 4;
+  settings.placement = loop_placement(2, 2);
+  settings.most_evaluations = 100;
+  EXPECT_EQ(refusal(settings, uniform_cost(2, stage)), "");
+  settings.memory_caps = {2};
+  EXPECT_THAT(refusal(settings, uniform_cost(2, stage)), testing::HasSubstr("weight_activation_share is 1.5"));
+}
+
 TEST(Synthesise, SaysTheSmallestCapThatAScheduleMeets) {
   StageCost stage;
   stage.forward = stage.input_backward = stage.weight_backward = {1};

@@ -4,12 +4,15 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "penstock/base/file.h"
+#include "penstock/report/comparison.h"
 
 #include "unit/report/timelines.h"
 
@@ -116,19 +119,26 @@ seen.rows = document.querySelectorAll("td").length;
 document.body.append(Object.assign(document.createElement("pre"), {id: "seen", textContent: "SEEN" + JSON.stringify(seen) + "SEEN"}));
 </script>)";
 
-TEST(Html, ABrowserDrawsHoversZoomsAndDrags) {
-  const std::string browser = chromium();
-  if (browser.empty()) GTEST_SKIP() << "no chromium on the path";
-  const auto folder = std::filesystem::path(testing::TempDir()) / "penstock_html_test";
+/// What a script leaves between two SEEN in a page that a browser has drawn.
+Json seen_by(const std::string& browser, const std::string& page) {
+  const auto folder = std::filesystem::path(testing::TempDir()) / fmt::format("penstock_html_test_{}", getpid());
   std::filesystem::create_directories(folder);
-  write_file_atomically(folder / "page.html", to_html({{"step", drawn_timeline()}}) + reader);
+  write_file_atomically(folder / "page.html", page);
   const Finished finished =
       run("timeout 90 " + browser + " --headless --no-sandbox --disable-gpu --window-size=1200,800 --user-data-dir='" +
           (folder / "profile").string() + "' --dump-dom 'file://" + (folder / "page.html").string() + "' 2>/dev/null");
+  std::filesystem::remove_all(folder);
   const std::size_t from = finished.output.find(">SEEN");
-  ASSERT_NE(from, std::string::npos) << "the page's script stopped; status " << finished.status << "\n"
+  EXPECT_NE(from, std::string::npos) << "the page's script stopped; status " << finished.status << "\n"
                                      << finished.output.substr(0, 400);
-  const Json seen = Json::parse(finished.output.substr(from + 5, finished.output.find("SEEN<", from) - from - 5));
+  if (from == std::string::npos) return {};
+  return Json::parse(finished.output.substr(from + 5, finished.output.find("SEEN<", from) - from - 5));
+}
+
+TEST(Html, ABrowserDrawsHoversZoomsAndDrags) {
+  const std::string browser = chromium();
+  if (browser.empty()) GTEST_SKIP() << "no chromium on the path";
+  const Json seen = seen_by(browser, to_html({{"step", drawn_timeline()}}) + reader);
   EXPECT_EQ(seen["hover"], "3B0\nbackward, stage 3, microbatch 0\n4 to 6 ms, takes 2");
   EXPECT_EQ(seen["waiting"], "rank 1\nwaits at 4.5 ms");
   EXPECT_THAT(seen["memory"].get<std::string>(), HasSubstr("holds 128 B"));
@@ -139,7 +149,20 @@ TEST(Html, ABrowserDrawsHoversZoomsAndDrags) {
   EXPECT_EQ(seen["dragged"], true);
   EXPECT_EQ(seen["all"], true);
   EXPECT_EQ(seen["rows"], 10);
-  std::filesystem::remove_all(folder);
+}
+
+TEST(Html, ABrowserDrawsAComparisonRankByRank) {
+  const std::string browser = chromium();
+  if (browser.empty()) GTEST_SKIP() << "no chromium on the path";
+  Timeline shorter = drawn_timeline();
+  shorter.ranks.pop_back();
+  const Json seen = seen_by(browser, comparison_html(drawn_timeline(), shorter) + R"(<script>
+const seen = {rows: rows.map(row => row.label), figures: document.getElementById("summary").innerText.split(/\s+/)};
+document.body.append(Object.assign(document.createElement("pre"), {textContent: "SEEN" + JSON.stringify(seen) + "SEEN"}));
+</script>)");
+  EXPECT_EQ(seen["rows"],
+            (Json{"rank 0 predicted", "memory", "rank 0 measured", "memory", "rank 1 predicted", "rank 1 measured"}));
+  EXPECT_THAT(seen["figures"].dump(), HasSubstr(R"("difference","−25.0","%")"));
 }
 
 }  // namespace

@@ -74,6 +74,14 @@ TEST(Simulate, TwoUnequalStagesByHand) {
   EXPECT_DOUBLE_EQ(makespan(timeline).count, 16);
 }
 
+TEST(Simulate, AShareAboveOneTakesMemoryAtTheEndOfI) {
+  StageCost stage = stage_of(1, 1, 1);
+  stage.activation = {100};
+  stage.weight_activation_share = 1.5;
+  const Timeline timeline = simulate(verify(parse_schedule("0F0,0I0,0W0\n")), uniform_cost(1, stage));
+  EXPECT_EQ(timeline.memory.at(0), (std::vector<MemorySample>{{{0}, {100}}, {{2}, {150}}, {{3}, {0}}}));
+}
+
 TEST(Simulate, ALinkCarriesOneMessageAtATimeAndLatencyOverlaps) {
   // Forwards end at 1, 2, 3 and each takes the link for 4: messages leave at 1, 5, 9 and are there 4 + 2 later.
   const VerifiedSchedule schedule = verify(make_schedule("gpipe", 2, 3));

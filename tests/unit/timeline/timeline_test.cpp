@@ -18,6 +18,25 @@ Timeline gpipe_on_two() {
             event(Backward, 1, 0, 3, 5), event(Backward, 1, 1, 5, 7)}}};
 }
 
+TEST(Timeline, WithoutCommunicationOnlyComputeActionsAndMemoryAreLeft) {
+  Timeline timeline = gpipe_on_two();
+  timeline.memory = {{}, {{{1}, {64}}}};
+  const Timeline computed = compute_actions(timeline);
+  EXPECT_EQ(computed.ranks[0], timeline.ranks[0]);
+  ASSERT_EQ(computed.ranks[1].size(), 4);
+  EXPECT_EQ(computed.ranks[1][0], timeline.ranks[1][1]);
+  EXPECT_EQ(computed.memory, timeline.memory);
+}
+
+TEST(Timeline, MovesItsZeroToTheFirstStartOfAnyRank) {
+  using enum ActionKind;
+  const Timeline timeline{{{event(Forward, 0, 0, 7, 8)}, {event(Forward, 1, 0, 5, 7)}}, {{{{4}, {64}}}}};
+  EXPECT_EQ(from_first_start(timeline),
+            (Timeline{{{event(Forward, 0, 0, 2, 3)}, {event(Forward, 1, 0, 0, 2)}}, {{{{-1}, {64}}}}}));
+  EXPECT_EQ(from_first_start(from_first_start(timeline)), from_first_start(timeline));
+  EXPECT_EQ(from_first_start(Timeline{{{}, {}}}), (Timeline{{{}, {}}}));
+}
+
 TEST(Timeline, BothBubblesOfAHandDrawnStep) {
   const Timeline timeline = gpipe_on_two();
   EXPECT_DOUBLE_EQ(makespan(timeline).count, 9);
