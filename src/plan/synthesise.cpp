@@ -48,14 +48,14 @@ std::vector<double> byte_caps(const SynthesisSettings& settings, const Cost& cos
 
 void check_positive(int ranks, int microbatches) {
   if (ranks < 1 || microbatches < 1)
-    throw bad_input(fmt::format("{} ranks and {} microbatches", ranks, microbatches), "at least 1 of each",
+    throw bad_input(counted(ranks, "rank") + " and " + counted(microbatches, "microbatch"), "at least 1 of each",
                     "raise the smaller number");
 }
 
 // The time of an order grows with the passes, that of some with the stages of a rank or the square of the stages too.
 void check_sizes(std::int64_t stages, int stages_per_rank, int microbatches) {
-  const std::string got = fmt::format("{} stages, {} on a rank, and {} microbatches to synthesise for", stages,
-                                      stages_per_rank, microbatches);
+  const std::string got = fmt::format("{}, {} on a rank, and {} to synthesise for", counted(stages, "stage"),
+                                      stages_per_rank, counted(microbatches, "microbatch"));
   if (stages > most_synthesised_stages || stages_per_rank > most_synthesised_stages_per_rank)
     throw bad_input(
         got, fmt::format("at most {} stages, {} on a rank", most_synthesised_stages, most_synthesised_stages_per_rank),
@@ -69,8 +69,8 @@ void check(const SynthesisSettings& settings, const Cost& cost) {
   validate(cost);
   check_positive(settings.ranks, settings.microbatches);
   if (settings.placement.holders.size() != cost.stages.size())
-    throw bad_input(fmt::format("a cost of {} stages", cost.stages.size()),
-                    fmt::format("the {} stages of the placement", settings.placement.holders.size()),
+    throw bad_input("a cost of " + counted(std::ssize(cost.stages), "stage"),
+                    fmt::format("the {} of the placement", counted(std::ssize(settings.placement.holders), "stage")),
                     "give one entry for each stage, or another placement");
   for (const auto& holders : settings.placement.holders)
     if (holders.size() != 1 || holders.front().value < 0 || holders.front().value >= settings.ranks)
@@ -87,11 +87,10 @@ void check(const SynthesisSettings& settings, const Cost& cost) {
   check_sizes(stages, *std::max_element(stages_of.begin(), stages_of.end()), settings.microbatches);
   for (const std::size_t caps : {settings.memory_caps.size(), cost.memory_caps.size()})
     if (caps > 1 && caps != static_cast<std::size_t>(settings.ranks))
-      throw bad_input(fmt::format("memory caps for {} ranks", caps),
-                      fmt::format("one for each of {} ranks", settings.ranks),
-                      "give one for each rank, or one for all");
+      throw bad_input("memory caps for " + counted(static_cast<std::int64_t>(caps), "rank"),
+                      "one for each of " + counted(settings.ranks, "rank"), "give one for each rank, or one for all");
   if (cost.memory_caps.size() == 1 && settings.ranks != 1)
-    throw bad_input("memory caps for 1 rank", fmt::format("one for each of {} ranks", settings.ranks),
+    throw bad_input("memory caps for 1 rank", "one for each of " + counted(settings.ranks, "rank"),
                     "correct memory_cap_bytes");
 }
 
@@ -102,7 +101,8 @@ void check_caps(const PipelineProblem& problem, const Cost& cost) {
     for (const std::int32_t stage : problem.stages_of[rank]) one.begin(problem, code_of(stage, Pass::Forward));
     if (one.fits(problem, rank)) continue;
     if (one.count > problem.count_cap[rank])
-      throw bad_input(fmt::format("a memory cap of {} activations on rank {}", problem.count_cap[rank], rank),
+      throw bad_input(fmt::format("a memory cap of {} on rank {}",
+                                  counted(static_cast<std::int64_t>(problem.count_cap[rank]), "activation"), rank),
                       fmt::format("at least {}, the smallest that a schedule meets", one.count), "raise --memory-cap");
     throw bad_input(fmt::format("a memory cap of {} on rank {}", to_string(cost.memory_caps[rank]), rank),
                     fmt::format("at least {}, the smallest that a schedule meets",
@@ -308,7 +308,7 @@ bool find_excess(const Timeline& timeline, const Cost& cost, std::vector<Bytes>&
 void check_synthesis_sizes(int ranks, int stages_per_rank, int microbatches) {
   check_positive(ranks, microbatches);
   if (stages_per_rank < 1)
-    throw bad_input(fmt::format("{} stages a rank", stages_per_rank), "at least 1", "raise the number");
+    throw bad_input(counted(stages_per_rank, "stage") + " a rank", "at least 1", "raise the number");
   check_sizes(std::int64_t{ranks} * stages_per_rank, stages_per_rank, microbatches);
 }
 

@@ -335,7 +335,7 @@ TEST(Synthesise, RefusesSizesThatNoBudgetHoldsFor) {
   settings.microbatches = 1;
   settings.placement = loop_placement(1, most_synthesised_stages_per_rank + 1);
   EXPECT_THAT(refusal(settings, uniform_cost(most_synthesised_stages_per_rank + 1, {})),
-              testing::HasSubstr("101 stages, 101 on a rank, and 1 microbatches to synthesise for"));
+              testing::HasSubstr("101 stages, 101 on a rank, and 1 microbatch to synthesise for"));
 }
 
 }  // namespace
