@@ -189,10 +189,11 @@ Command add_show(CLI::App& parent) {
   command->add_option("--colour,--color", options->colour, "auto, always or never, for text")
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->capture_default_str();
-  command->add_flag("--lower", options->lowered, "Add the sends and receives (for csv)");
+  CLI::Option* lower = command->add_flag("--lower", options->lowered, "Add the sends and receives (for csv)");
   command
       ->add_option("--posted-receives", options->posted_receives,
                    "With --lower: so many receives are posted ahead; 0: each right before its action")
+      ->needs(lower)
       ->capture_default_str();
   command->add_option("-o,--output", options->output, "File to write, in place of the terminal");
   return [options] { return show(*options); };

@@ -74,10 +74,9 @@ Command add_synth(CLI::App& parent) {
   command->add_option("--placement", options->placement, "loop: stage s on rank s mod P; v: to and fro over the ranks")
       ->check(CLI::IsMember({"loop", "v"}))
       ->capture_default_str();
-  command
-      ->add_option("--stages-per-rank", options->stages_per_rank,
-                   fmt::format("Stages of each device (loop: 1, v: 2), at most {}", most_synthesised_stages_per_rank))
-      ->check(CLI::PositiveNumber);
+  command->add_option(
+      "--stages-per-rank", options->stages_per_rank,
+      fmt::format("Stages of each device (loop: 1, v: 2), at most {}", most_synthesised_stages_per_rank));
   command->add_option("--memory-cap", options->memory_cap,
                       "Most activations of a rank, of one microbatch on one stage");
   add_cost_options(*command, options->cost);

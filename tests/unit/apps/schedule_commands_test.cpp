@@ -197,6 +197,8 @@ TEST(ScheduleCommands, BadInputIsOneLineAndExitCodeTwo) {
       {"schedule synth --ranks 4 --microbatches 2 --placement v --memory-cap 1", "at least 2, the smallest"},
       {"schedule synth --ranks 0 --microbatches 2", "0 ranks"},
       {"schedule synth --ranks 2 --microbatches 2 --budget 0", "--budget 0"},
+      {"schedule synth --ranks 2 --microbatches 2 --stages-per-rank 0", "0 stages a rank; expected at least 1"},
+      {"schedule show gpipe --ranks 2 --microbatches 2 --posted-receives 2", "--posted-receives requires --lower"},
       {"schedule synth --ranks 800 --microbatches 30000", "stages and microbatches of at most 500000"},
       {"schedule synth --ranks 2000000000 --microbatches 2000000000", "at most 10000 stages"},
       {"schedule synth --ranks 2000000000 --microbatches 1 --stages-per-rank 2000000000", "at most 10000 stages"},
