@@ -81,8 +81,9 @@ int show(const ShowOptions& options) {
     write_out(to_csv(schedule.get()), options.output);
     return 0;
   }
-  const std::string title = fmt::format("{} on {} ranks, {} microbatches", title_of(options.schedule.source),
-                                        schedule->ranks(), schedule->microbatches);
+  const std::string title =
+      fmt::format("{} on {}, {}", title_of(options.schedule.source), counted(schedule->ranks(), "rank"),
+                  counted(schedule->microbatches, "microbatch"));
   const std::string unit = is_unit_cost(options.cost) ? "units" : "ms";
   const Timeline timeline = simulate(schedule, read_cost(options.cost, schedule->stages));
   if (options.format == "svg")
@@ -104,16 +105,18 @@ std::string note_on_holders(const Schedule& schedule) {
 }
 
 int check(const VerifyCommandOptions& options) {
+  const std::string text = read_file(options.file);
   try {
     VerifyOptions wanted;
     wanted.sends = options.blocking_sends ? SendMode::Blocking : SendMode::NonBlocking;
     wanted.accumulation = options.any_order ? Accumulation::AnyOrder : Accumulation::InOrder;
     wanted.memory_cap = options.memory_cap;
-    const VerifiedSchedule schedule = verify(parse_schedule(read_file(options.file)), wanted);
+    const VerifiedSchedule schedule = verify(parse_schedule(text), wanted);
     // Only sends and receives can block: a schedule without them is held against those that it would get.
     static_cast<void>(verify(lower(schedule).get(), wanted));
-    fmt::print("{}: correct: {} ranks, {} stages{}, {} microbatches\n", options.file, schedule->ranks(),
-               schedule->stages, note_on_holders(schedule.get()), schedule->microbatches);
+    fmt::print("{}: correct: {}, {}{}, {}\n", options.file, counted(schedule->ranks(), "rank"),
+               counted(schedule->stages, "stage"), note_on_holders(schedule.get()),
+               counted(schedule->microbatches, "microbatch"));
     return 0;
   } catch (const Error& error) {
     // Here the neighbourhood in the grid, which follows the first line, is what was asked for.
@@ -152,8 +155,9 @@ Error nothing_to_compare(const CompareOptions& options, const ComparisonAnswer& 
 
 int compare(const CompareOptions& options) {
   if (options.ranks < 1 || options.microbatches < 1)
-    throw bad_input(fmt::format("{} ranks and {} microbatches", options.ranks, options.microbatches),
-                    "at least 1 of each", "raise the smaller number");
+    throw bad_input(
+        fmt::format("{} and {}", counted(options.ranks, "rank"), counted(options.microbatches, "microbatch")),
+        "at least 1 of each", "raise the smaller number");
   // What is wrong with the costs themselves is wrong for all schedules, and is said at once.
   validate(read_cost(options.cost, 1));
   ComparisonAnswer comparison;
@@ -185,10 +189,11 @@ Command add_show(CLI::App& parent) {
   command->add_option("--colour,--color", options->colour, "auto, always or never, for text")
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->capture_default_str();
-  command->add_flag("--lower", options->lowered, "Add the sends and receives (for csv)");
+  CLI::Option* lower = command->add_flag("--lower", options->lowered, "Add the sends and receives (for csv)");
   command
       ->add_option("--posted-receives", options->posted_receives,
                    "With --lower: so many receives are posted ahead; 0: each right before its action")
+      ->needs(lower)
       ->capture_default_str();
   command->add_option("-o,--output", options->output, "File to write, in place of the terminal");
   return [options] { return show(*options); };
@@ -224,11 +229,15 @@ Command add_compare(CLI::App& parent) {
 
 void check_output(const std::string& output) {
   if (output.empty()) return;
-  std::error_code ignored;
-  if (std::filesystem::is_directory(output, ignored))
+  std::error_code problem;
+  const auto status = std::filesystem::status(output, problem);
+  if (problem == std::errc::filename_too_long)
+    throw bad_input(fmt::format("--output {}: {}", shortened(output), problem.message()), "a file to write",
+                    "shorten the name");
+  if (std::filesystem::is_directory(status))
     throw bad_input(fmt::format("--output {} is a folder", output), "a file to write", "name a file in it");
   const auto folder = std::filesystem::path(output).parent_path();
-  if (!folder.empty() && !std::filesystem::is_directory(folder, ignored))
+  if (!folder.empty() && !std::filesystem::is_directory(folder, problem))
     throw bad_input(fmt::format("--output {}, but there is no folder {}", output, folder.string()),
                     "a file in a folder that exists", "make the folder or correct the path");
 }

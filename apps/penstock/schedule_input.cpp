@@ -42,17 +42,18 @@ void add_cost_options(CLI::App& command, CostInput& input) {
 }
 
 Schedule read_schedule(const ScheduleInput& input) {
-  if (std::filesystem::is_regular_file(input.source)) {
+  std::error_code ignored;  // of a name that is too long, too: there is no such file
+  if (std::filesystem::is_regular_file(input.source, ignored)) {
     Schedule schedule = parse_schedule(read_file(input.source));
     require_size("ranks", input.ranks, schedule.ranks(), input.source);
     require_size("microbatches", input.microbatches, schedule.microbatches, input.source);
     return schedule;
   }
   if (input.source.find_first_of("/.") != std::string::npos)
-    throw bad_input(fmt::format("{} is no file", input.source), "a CSV file of a schedule, or a schedule's name",
+    throw bad_input(shortened(input.source) + " is no file", "a CSV file of a schedule, or a schedule's name",
                     "correct the path");
   if (!input.ranks || !input.microbatches)
-    throw bad_input(fmt::format("{} without --ranks and --microbatches", input.source),
+    throw bad_input(shortened(input.source) + " without --ranks and --microbatches",
                     "both sizes with a schedule's name", "add the options");
   return make_schedule(input.source, *input.ranks, *input.microbatches, input.stages_per_rank);
 }

@@ -32,14 +32,12 @@ Placement placement_of(const SynthOptions& options, int stages_per_rank) {
 }
 
 int run(const SynthOptions& options) {
-  if (options.ranks < 1 || options.microbatches < 1)
-    throw bad_input(fmt::format("{} ranks and {} microbatches", options.ranks, options.microbatches),
-                    "at least 1 of each", "raise the smaller number");
   if (!(options.budget_s > 0 && options.budget_s <= 3600))
     throw bad_input(fmt::format("--budget {}", options.budget_s), "seconds, above 0 and up to an hour",
                     "correct the number");
   check_output(options.output);
   const int stages_per_rank = options.stages_per_rank.value_or(options.placement == "v" ? 2 : 1);
+  check_synthesis_sizes(options.ranks, stages_per_rank, options.microbatches);
   SynthesisSettings settings;
   settings.ranks = options.ranks;
   settings.microbatches = options.microbatches;
@@ -69,16 +67,21 @@ Command add_synth(CLI::App& parent) {
   CLI::App* command =
       parent.add_subcommand("synth", "Finds a schedule for these costs and caps that beats the published ones");
   command->add_option("--ranks", options->ranks, "Devices")->required();
-  command->add_option("--microbatches", options->microbatches, "Microbatches of a step")->required();
+  command
+      ->add_option("--microbatches", options->microbatches,
+                   fmt::format("Microbatches of a step; times the stages at most {}", most_synthesised_passes))
+      ->required();
   command->add_option("--placement", options->placement, "loop: stage s on rank s mod P; v: to and fro over the ranks")
       ->check(CLI::IsMember({"loop", "v"}))
       ->capture_default_str();
-  command->add_option("--stages-per-rank", options->stages_per_rank, "Stages of each device (loop: 1, v: 2)")
-      ->check(CLI::PositiveNumber);
+  command->add_option(
+      "--stages-per-rank", options->stages_per_rank,
+      fmt::format("Stages of each device (loop: 1, v: 2), at most {}", most_synthesised_stages_per_rank));
   command->add_option("--memory-cap", options->memory_cap,
                       "Most activations of a rank, of one microbatch on one stage");
   add_cost_options(*command, options->cost);
-  command->add_option("--budget", options->budget_s, "Seconds to search")->capture_default_str();
+  command->add_option("--budget", options->budget_s, "Seconds to search; then the best so far is taken")
+      ->capture_default_str();
   command->add_option("--seed", options->seed, "Of the search")
       ->check(whole_number<std::uint64_t>, "")
       ->capture_default_str();

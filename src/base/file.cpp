@@ -14,12 +14,15 @@
 namespace penstock {
 namespace {
 
+constexpr std::size_t longest_shown = 300;
+
 [[noreturn]] void throw_errno(const std::string& what, const std::filesystem::path& path) {
   const int code = errno;
   const bool full = code == ENOSPC || code == EFBIG || code == EDQUOT;
-  throw run_failed(fmt::format("{} {}: {}", what, path.string(), std::generic_category().message(code)),
-                   "a place that can be written",
-                   full ? "free some space and resume the run" : "check the path and its permissions");
+  throw run_failed(
+      fmt::format("{} {}: {}", what, shortened(path.string(), longest_shown), std::generic_category().message(code)),
+      "a place that can be written",
+      full ? "free some space and resume the run" : "check the path and its permissions");
 }
 
 }  // namespace
@@ -28,7 +31,8 @@ std::string read_file(const std::filesystem::path& path) {
   std::error_code ignored;
   std::ifstream in(path, std::ios::binary);
   if (!in || std::filesystem::is_directory(path, ignored))
-    throw bad_input("cannot read " + path.string(), "a readable file", "check the path and its permissions");
+    throw bad_input("cannot read " + shortened(path.string(), longest_shown), "a readable file",
+                    "check the path and its permissions");
   std::string content{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
   return content;
 }

@@ -47,7 +47,7 @@ struct IdxFile {
 std::uint32_t read_number(const ReadOnlyFile& file, std::uint64_t offset) {
   std::array<std::byte, 4> bytes{};
   if (file.size() < offset + bytes.size())
-    throw bad_input(fmt::format("{} is {} bytes", file.name(), file.size()),
+    throw bad_input(fmt::format("{} is {}", file.name(), counted(static_cast<std::int64_t>(file.size()), "byte")),
                     fmt::format("an IDX header of at least {} bytes", offset + bytes.size()),
                     "use a whole IDX file of images or labels");
   file.read(offset, bytes);
@@ -74,7 +74,7 @@ IdxFile read_idx(const std::filesystem::path& path) {
     idx.sizes.push_back(size);
   }
   if (file.size() - idx.data_begin != values)
-    throw bad_input(fmt::format("{} is {} bytes", path.string(), file.size()),
+    throw bad_input(fmt::format("{} is {}", path.string(), counted(static_cast<std::int64_t>(file.size()), "byte")),
                     fmt::format("{} bytes for [{}]", idx.data_begin + values, fmt::join(idx.sizes, ", ")),
                     "the file is damaged or was not copied whole: get it again");
   if (values == 0)
@@ -150,7 +150,7 @@ bool looks_like_idx(const std::filesystem::path& path) {
 
 Data open_images(std::span<const std::filesystem::path> files, double held_out) {
   if (files.size() != 2)
-    throw bad_input(fmt::format("{} files for images", files.size()), "two: an IDX file of images and one of labels",
+    throw bad_input(counted(std::ssize(files), "file") + " for images", "two: an IDX file of images and one of labels",
                     "name both");
   IdxFile images = read_idx(files[0]);
   IdxFile labels = read_idx(files[1]);
@@ -160,8 +160,8 @@ Data open_images(std::span<const std::filesystem::path> files, double held_out) 
                                 images.labels ? "labels" : "images"),
                     "one file of images and one of labels", "name the other file");
   if (images.sizes[0] != labels.sizes[0])
-    throw bad_input(fmt::format("{} images in {} and {} labels in {}", images.sizes[0], images.path.string(),
-                                labels.sizes[0], labels.path.string()),
+    throw bad_input(fmt::format("{} in {} and {} in {}", counted(images.sizes[0], "image"), images.path.string(),
+                                counted(labels.sizes[0], "label"), labels.path.string()),
                     "as many labels as images", "use two files that belong together");
   const std::int64_t samples = images.sizes[0];
   if (held_out > 0 && samples < 2)

@@ -34,7 +34,8 @@ DataKind guess_kind(const std::vector<fs::path>& files) {
   const auto binaries = static_cast<std::size_t>(std::ranges::count_if(files, is_binary));
   if (binaries == files.size()) return DataKind::Tokens16;
   if (binaries > 0)
-    throw bad_input(fmt::format("{} files of tokens (.bin) among {} files", binaries, files.size()),
+    throw bad_input(fmt::format("{} of tokens (.bin) among {}", counted(static_cast<std::int64_t>(binaries), "file"),
+                                counted(std::ssize(files), "file")),
                     "files of one kind", "name them apart, or give the kind: text, tokens16, tokens32 or images");
   // Of many files only a few are opened for a look: IDX files come in twos.
   if (files.size() <= 2 && std::ranges::any_of(files, looks_like_idx)) return DataKind::Images;
@@ -61,7 +62,7 @@ void check_token_files(const std::vector<fs::path>& files, std::int64_t token_by
     std::error_code unknown;  // opening the file gives the error
     const std::uintmax_t bytes = fs::file_size(file, unknown);
     if (!unknown && bytes % static_cast<std::uintmax_t>(token_bytes) != 0)
-      throw bad_input(fmt::format("{} is {} bytes", file.string(), bytes),
+      throw bad_input(fmt::format("{} is {}", file.string(), counted(static_cast<std::int64_t>(bytes), "byte")),
                       fmt::format("a multiple of {}, the bytes of a token", token_bytes),
                       "give the kind that the file has, or write it again");
   }
@@ -70,13 +71,13 @@ void check_token_files(const std::vector<fs::path>& files, std::int64_t token_by
 void check_size(std::int64_t size, const DataSettings& settings, const char* unit) {
   const std::int64_t window = settings.context + 1;
   const std::string first = settings.paths.front().string() + (settings.paths.size() > 1 ? " and the other paths" : "");
-  if (size == 0) throw bad_input(first + " is empty", fmt::format("at least {} {}", window, unit), "use other data");
+  if (size == 0) throw bad_input(first + " is empty", "at least " + counted(window, unit), "use other data");
   if (size < window)
-    throw bad_input(fmt::format("{} holds {} {}", first, size, unit),
+    throw bad_input(fmt::format("{} holds {}", first, counted(size, unit)),
                     fmt::format("at least {}, the context of {} and one more", window, settings.context),
                     fmt::format("use more data, or a --context of at most {}", size - 1));
   if (settings.held_out > 0 && size < 2 * window)
-    throw bad_input(fmt::format("{} holds {} {}", first, size, unit),
+    throw bad_input(fmt::format("{} holds {}", first, counted(size, unit)),
                     fmt::format("at least {}, a context of {} and one more for each of the two splits", 2 * window,
                                 settings.context),
                     fmt::format("use more data, a --context of at most {}, or no held-out split", size / 2 - 1));
@@ -87,7 +88,7 @@ Data open_tokens(const std::vector<fs::path>& files, DataKind kind, const DataSe
   check_token_files(files, token_bytes);
   const auto tokens = std::make_shared<const ByteSequence>(files);
   const std::int64_t size = static_cast<std::int64_t>(tokens->size()) / token_bytes;
-  check_size(size, settings, kind == DataKind::Text ? "bytes" : "tokens");
+  check_size(size, settings, kind == DataKind::Text ? "byte" : "token");
 
   Data data;
   data.description.kind = kind;

@@ -11,10 +11,10 @@ namespace penstock {
 namespace {
 
 void check_counts(std::int64_t layers, int stages) {
-  if (stages < 1) throw bad_input(fmt::format("{} stages", stages), "at least 1", "raise --stages");
+  if (stages < 1) throw bad_input(counted(stages, "stage"), "at least 1", "raise --stages");
   if (stages > layers)
-    throw bad_input(fmt::format("{} stages for {} layers", stages, layers), "at most one stage a layer",
-                    "lower --stages or raise --layers");
+    throw bad_input(fmt::format("{} for {}", counted(stages, "stage"), counted(layers, "layer")),
+                    "at most one stage a layer", "lower --stages or raise --layers");
 }
 
 }  // namespace
@@ -75,7 +75,7 @@ Cut parse_cut(const std::string& text, std::int64_t layers, int stages) {
     if (after != end && after + 1 == end) throw refuse("ends with a comma");
     next = after == end ? end : after + 1;
   }
-  if (cut.size() != static_cast<std::size_t>(stages)) throw refuse(fmt::format("makes {} stages", cut.size()));
+  if (cut.size() != static_cast<std::size_t>(stages)) throw refuse("makes " + counted(std::ssize(cut), "stage"));
   return cut;
 }
 

@@ -34,9 +34,10 @@ class Improver {
     SpanScore score = evaluator_.evaluate(order);
     evaluator_.critical_path(path_);
     const double mean_pass = mean_duration();
+    const std::int64_t rounds_asked = rounds_between_questions(problem_);
     double spent = options_.spent();
     for (std::int64_t round = 0; spent < 1 && best_score.longest > options_.bound; ++round) {
-      if (round % rounds_between_questions == 0) spent = options_.spent();
+      if (round % rounds_asked == 0) spent = options_.spent();
       // Cools from a twentieth of a pass. Hotter, and what the start was good at is lost before it is cold again.
       const double temperature = 0.05 * mean_pass * std::pow(0.01, std::min(spent, 1.0));
       Move move;

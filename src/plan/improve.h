@@ -8,8 +8,11 @@
 
 namespace penstock {
 
-// How many orders are tried between two questions of what is spent.
-constexpr std::int64_t rounds_between_questions = 16;
+// How many orders are tried between two questions of what is spent: a question costs about as much as playing a small
+// pipeline.
+constexpr std::int64_t rounds_between_questions(const PipelineProblem& problem) {
+  return std::int64_t{problem.stages} * problem.microbatches > 1000 ? 1 : 16;
+}
 
 struct ImproveOptions {
   std::uint64_t seed = 1;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "penstock/base/error.h"
 
@@ -10,6 +11,53 @@ namespace penstock {
 namespace {
 
 constexpr double never = -1;
+
+struct Choice {
+  PassCode code = -1;
+  double start = 0;
+  double urgency = 0;
+  int preference = 0;
+};
+
+// Which rank's choice is the most urgent, and of equals the first rank's: a tournament, in which a new choice costs the
+// logarithm of the number of ranks.
+class Choices {
+ public:
+  explicit Choices(std::size_t ranks) : choices_(ranks), winners_(2 * ranks) {
+    for (std::size_t rank = 0; rank < ranks; ++rank) winners_[ranks + rank] = rank;
+    for (std::size_t node = ranks; node-- > 1;) play(node);
+  }
+
+  [[nodiscard]] const Choice& of(std::size_t rank) const { return choices_[rank]; }
+
+  void set(std::size_t rank, const Choice& choice) {
+    choices_[rank] = choice;
+    for (std::size_t node = (choices_.size() + rank) / 2; node > 0; node /= 2) play(node);
+  }
+
+  // The rank whose turn it is; none where no rank can go on.
+  [[nodiscard]] std::optional<std::int32_t> next() const {
+    const std::size_t rank = winners_[1];
+    return choices_[rank].code < 0 ? std::nullopt : std::optional(static_cast<std::int32_t>(rank));
+  }
+
+ private:
+  // Node n is between nodes 2n and 2n + 1; the ranks are the leaves.
+  void play(std::size_t node) {
+    const std::size_t a = winners_[2 * node];
+    const std::size_t b = winners_[2 * node + 1];
+    winners_[node] = is_before(a, b) ? a : b;
+  }
+
+  [[nodiscard]] bool is_before(std::size_t a, std::size_t b) const {
+    if ((choices_[a].code < 0) != (choices_[b].code < 0)) return choices_[b].code < 0;
+    if (choices_[a].urgency != choices_[b].urgency) return choices_[a].urgency < choices_[b].urgency;
+    return a < b;
+  }
+
+  std::vector<Choice> choices_;
+  std::vector<std::size_t> winners_;  // by node; with one rank it is the leaf and the root
+};
 
 class ListPlayer {
  public:
@@ -34,27 +82,11 @@ class ListPlayer {
     if (fixed_ != nullptr)
       for (std::size_t rank = 0; rank < next_fixed_.size(); ++rank) skip_fixed_weights(rank);
     for (std::int32_t rank = 0; rank < problem_.ranks; ++rank) choose(rank);
-    for (;;) {
-      std::int32_t best = -1;
-      for (std::int32_t rank = 0; rank < problem_.ranks; ++rank) {
-        const Choice& choice = choices_[static_cast<std::size_t>(rank)];
-        if (choice.code >= 0 && (best < 0 || choice.urgency < choices_[static_cast<std::size_t>(best)].urgency))
-          best = rank;
-      }
-      if (best < 0) break;
-      commit(best);
-    }
+    while (const auto rank = choices_.next()) commit(*rank);
     return std::move(order_);
   }
 
  private:
-  struct Choice {
-    PassCode code = -1;
-    double start = 0;
-    double urgency = 0;
-    int preference = 0;
-  };
-
   // A forward leaves room for one microbatch on each later stage of its rank: else forwards of the first stage alone
   // could fill the caps, and nothing would ever go on.
   void find_reserves() {
@@ -156,12 +188,12 @@ class ListPlayer {
       if (blocked_forward != never) urgency = std::min(urgency, std::max(clock, blocked_forward - time));
       if (best.code < 0 || urgency < best.urgency) best = {code_of(weight_stage, Pass::Weight), clock, urgency, -1};
     }
-    choices_[index] = best;
+    choices_.set(index, best);
   }
 
   void commit(std::int32_t rank) {
     const auto index = static_cast<std::size_t>(rank);
-    const Choice choice = choices_[index];
+    const Choice choice = choices_.of(index);
     const std::int32_t stage = stage_of(choice.code);
     const Pass pass = pass_of(choice.code);
     order_[index].push_back(choice.code);
@@ -201,7 +233,7 @@ class ListPlayer {
   PassOrder order_;
   std::vector<double> clock_;
   std::vector<HeldActivations> held_;
-  std::vector<Choice> choices_;
+  Choices choices_;
   const PassOrder* fixed_;
   std::vector<std::size_t> next_fixed_;    // by rank, the position in its fixed order
   std::vector<HeldActivations> reserved_;  // by stage

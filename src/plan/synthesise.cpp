@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <optional>
+#include <ranges>
 #include <utility>
 
 #include "penstock/base/error.h"
@@ -45,14 +46,31 @@ std::vector<double> byte_caps(const SynthesisSettings& settings, const Cost& cos
   return caps;
 }
 
+void check_positive(int ranks, int microbatches) {
+  if (ranks < 1 || microbatches < 1)
+    throw bad_input(counted(ranks, "rank") + " and " + counted(microbatches, "microbatch"), "at least 1 of each",
+                    "raise the smaller number");
+}
+
+// The time of an order grows with the passes, that of some with the stages of a rank or the square of the stages too.
+void check_sizes(std::int64_t stages, int stages_per_rank, int microbatches) {
+  const std::string got = fmt::format("{}, {} on a rank, and {} to synthesise for", counted(stages, "stage"),
+                                      stages_per_rank, counted(microbatches, "microbatch"));
+  if (stages > most_synthesised_stages || stages_per_rank > most_synthesised_stages_per_rank)
+    throw bad_input(
+        got, fmt::format("at most {} stages, {} on a rank", most_synthesised_stages, most_synthesised_stages_per_rank),
+        "lower --ranks or --stages-per-rank, or take a published schedule");
+  if (stages > most_synthesised_passes / microbatches)
+    throw bad_input(got, fmt::format("a product of stages and microbatches of at most {}", most_synthesised_passes),
+                    "lower --ranks or --microbatches, or take a published schedule");
+}
+
 void check(const SynthesisSettings& settings, const Cost& cost) {
   validate(cost);
-  if (settings.ranks < 1 || settings.microbatches < 1)
-    throw bad_input(fmt::format("{} ranks and {} microbatches", settings.ranks, settings.microbatches),
-                    "at least 1 of each", "raise the smaller number");
+  check_positive(settings.ranks, settings.microbatches);
   if (settings.placement.holders.size() != cost.stages.size())
-    throw bad_input(fmt::format("a cost of {} stages", cost.stages.size()),
-                    fmt::format("the {} stages of the placement", settings.placement.holders.size()),
+    throw bad_input("a cost of " + counted(std::ssize(cost.stages), "stage"),
+                    fmt::format("the {} of the placement", counted(std::ssize(settings.placement.holders), "stage")),
                     "give one entry for each stage, or another placement");
   for (const auto& holders : settings.placement.holders)
     if (holders.size() != 1 || holders.front().value < 0 || holders.front().value >= settings.ranks)
@@ -63,13 +81,16 @@ void check(const SynthesisSettings& settings, const Cost& cost) {
   if (const auto idle = std::find(holds.begin(), holds.end(), false); idle != holds.end())
     throw bad_input(fmt::format("rank {} without a stage", idle - holds.begin()), "at least one stage on every rank",
                     "give more stages or fewer ranks");
+  std::vector<int> stages_of(static_cast<std::size_t>(settings.ranks), 0);
+  for (const auto& holders : settings.placement.holders) ++stages_of[holders.front().index()];
+  const auto stages = static_cast<int>(cost.stages.size());
+  check_sizes(stages, *std::max_element(stages_of.begin(), stages_of.end()), settings.microbatches);
   for (const std::size_t caps : {settings.memory_caps.size(), cost.memory_caps.size()})
     if (caps > 1 && caps != static_cast<std::size_t>(settings.ranks))
-      throw bad_input(fmt::format("memory caps for {} ranks", caps),
-                      fmt::format("one for each of {} ranks", settings.ranks),
-                      "give one for each rank, or one for all");
+      throw bad_input("memory caps for " + counted(static_cast<std::int64_t>(caps), "rank"),
+                      "one for each of " + counted(settings.ranks, "rank"), "give one for each rank, or one for all");
   if (cost.memory_caps.size() == 1 && settings.ranks != 1)
-    throw bad_input("memory caps for 1 rank", fmt::format("one for each of {} ranks", settings.ranks),
+    throw bad_input("memory caps for 1 rank", "one for each of " + counted(settings.ranks, "rank"),
                     "correct memory_cap_bytes");
 }
 
@@ -90,7 +111,8 @@ void check_caps(const PipelineProblem& problem, const Cost& cost) {
     for (const std::int32_t stage : problem.stages_of[rank]) one.begin(problem, code_of(stage, Pass::Forward));
     if (one.fits(problem, rank)) continue;
     if (one.count > problem.count_cap[rank])
-      throw bad_input(fmt::format("a memory cap of {} activations on rank {}", problem.count_cap[rank], rank),
+      throw bad_input(fmt::format("a memory cap of {} on rank {}",
+                                  counted(static_cast<std::int64_t>(problem.count_cap[rank]), "activation"), rank),
                       fmt::format("at least {}, the smallest that a schedule meets", one.count), "raise --memory-cap");
     throw bad_input(fmt::format("a memory cap of {} on rank {}", to_string(cost.memory_caps[rank]), rank),
                     fmt::format("at least {}, the smallest that a schedule meets",
@@ -102,17 +124,20 @@ void check_caps(const PipelineProblem& problem, const Cost& cost) {
 
 class Synthesiser {
  public:
-  Synthesiser(const SynthesisSettings& settings, const Cost& cost, const Clock& clock, PipelineProblem problem)
+  // `budget` is of the time from `begun` on.
+  Synthesiser(const SynthesisSettings& settings, const Cost& cost, const Clock& clock, Milliseconds begun,
+              Milliseconds budget, PipelineProblem problem)
       : settings_(settings),
         cost_(cost),
         clock_(clock),
-        begun_(clock.now()),
+        begun_(begun),
+        budget_(budget),
         problem_(std::move(problem)),
         evaluator_(problem_),
         bound_(span_lower_bound(problem_)) {}
 
   Synthesis run() {
-    for (const ScheduleFamily& family : schedule_families()) try_generator(family);
+    try_generators();
     try_policies();
     const bool proved = at_bound() || prove();
     if (!proved) anneal();
@@ -139,19 +164,20 @@ class Synthesiser {
   [[nodiscard]] double spent() const {
     if (settings_.most_evaluations > 0)
       return static_cast<double>(evaluations_) / static_cast<double>(settings_.most_evaluations);
-    return (clock_.now() - begun_).count / std::max(settings_.budget.count, 1e-3);
+    return (clock_.now() - begun_).count / std::max(budget_.count, 1e-3);
   }
 
   [[nodiscard]] bool at_bound() const { return score_.longest <= bound_ * (1 + tolerance); }
 
-  bool consider(PassOrder order) {
+  SpanScore consider(PassOrder order) {
     ++evaluations_;
     const SpanScore score = evaluator_.evaluate(order);
     remember({score, order});
-    if (!(score < score_)) return false;
-    score_ = score;
-    order_ = std::move(order);
-    return true;
+    if (score < score_) {
+      score_ = score;
+      order_ = std::move(order);
+    }
+    return score;
   }
 
   // The best orders that differ in their score.
@@ -170,6 +196,15 @@ class Synthesiser {
     return true;
   }
 
+  // From the last one on, the families being about in the order of their years: where the time is enough for one only,
+  // it is not the naive one. Without any that keeps within the caps all have been tried.
+  void try_generators() {
+    for (const ScheduleFamily& family : std::ranges::reverse_view(schedule_families())) {
+      try_generator(family);
+      if (spent() >= 1 && !best_generator_.empty()) return;
+    }
+  }
+
   // The published shape, and with its weight gradients moved to where these costs want them.
   void try_generator(const ScheduleFamily& family) {
     if (family.bidirectional || family.name == "forward-only" || problem_.stages % problem_.ranks != 0) return;
@@ -183,14 +218,14 @@ class Synthesiser {
     if (schedule.placement != settings_.placement) return;
     const PassOrder order = order_of(schedule);
     if (is_legal(order)) {
-      const double span = evaluator_.evaluate(order).longest;
-      if (best_generator_.empty() || span < generator_span_) {
+      const double span = consider(order).longest;
+      if (best_generator_.empty() || span <= generator_span_) {
         best_generator_ = family.name;
         generator_span_ = span;
       }
-      consider(order);
     }
     for (const double patience : {1.0, 0.75, 0.5, 0.25, 0.0}) {
+      if (at_bound() || spent() > 1.0 / 3) return;
       ListPolicy policy;
       policy.patience = patience;
       PassOrder placed = place_weights(problem_, order, policy);
@@ -200,9 +235,10 @@ class Synthesiser {
 
   void try_policies() {
     // One after the other until a third of the budget is gone: on large pipelines the first few must do.
+    // One policy keeps within any caps, and is played even where no time is left for it.
     for (const ListPolicy& policy : list_policies()) {
+      if (!order_.empty() && (at_bound() || spent() > 1.0 / 3)) return;
       consider(play_list(problem_, policy));
-      if (at_bound() || spent() > 1.0 / 3) return;
     }
   }
 
@@ -216,7 +252,7 @@ class Synthesiser {
       Start start = starts[static_cast<std::size_t>(leg) % starts.size()];
       improve(problem_, evaluator_, start.order, start.score,
               {settings_.seed + static_cast<std::uint64_t>(leg), bound_ * (1 + tolerance), [&] {
-                 evaluations_ += rounds_between_questions;
+                 evaluations_ += rounds_between_questions(problem_);
                  return (spent() - from) / length;
                }});
       if (start.score < score_) {
@@ -236,9 +272,10 @@ class Synthesiser {
     const auto out_of_time = [this, counted] { return !counted && spent() > 2.0 / 3; };
     for (;;) {
       PassOrder order;
+      const SpanScore before = score_;
       switch (find_shorter(problem_, score_.longest * (1 - 1e-9), most_nodes, out_of_time, order)) {
         case ExactAnswer::Found:
-          check_invariant(consider(std::move(order)), "branch and bound found an order that is not shorter");
+          check_invariant(consider(std::move(order)) < before, "branch and bound found an order that is not shorter");
           break;
         case ExactAnswer::ThereIsNone:
           return true;
@@ -252,6 +289,7 @@ class Synthesiser {
   const Cost& cost_;
   const Clock& clock_;
   Milliseconds begun_;
+  Milliseconds budget_;
   PipelineProblem problem_;
   Evaluator evaluator_;
   double bound_;
@@ -277,7 +315,15 @@ bool find_excess(const Timeline& timeline, const Cost& cost, std::vector<Bytes>&
 
 }  // namespace
 
+void check_synthesis_sizes(int ranks, int stages_per_rank, int microbatches) {
+  check_positive(ranks, microbatches);
+  if (stages_per_rank < 1)
+    throw bad_input(counted(stages_per_rank, "stage") + " a rank", "at least 1", "raise the number");
+  check_sizes(std::int64_t{ranks} * stages_per_rank, stages_per_rank, microbatches);
+}
+
 Synthesis synthesise(const SynthesisSettings& settings, const Cost& cost, const Clock& clock) {
+  const Milliseconds begun = clock.now();
   check(settings, cost);
   check_shares(settings, cost);
   // How many bytes of messages wait at the peak is known only when a schedule has been played: where they do not fit
@@ -288,7 +334,11 @@ Synthesis synthesise(const SynthesisSettings& settings, const Cost& cost, const 
     PipelineProblem problem = make_problem(settings.placement, settings.ranks, settings.microbatches, cost,
                                            count_caps(settings), byte_caps(settings, cost, for_messages));
     check_caps(problem, cost);
-    Synthesis synthesis = Synthesiser(settings, cost, clock, std::move(problem)).run();
+    const Milliseconds now = attempt == 0 ? begun : clock.now();
+    const Milliseconds left = settings.budget - (now - begun);
+    // Where another attempt may follow it gets half of what is left.
+    const Milliseconds budget = cost.memory_caps.empty() ? left : Milliseconds{left.count / 2};
+    Synthesis synthesis = Synthesiser(settings, cost, clock, now, budget, std::move(problem)).run();
     if (!find_excess(synthesis.timeline, cost, for_messages)) return synthesis;
     if (attempt == most_tries)
       throw bad_input("memory_cap_bytes that leave no room for messages beside the activations",

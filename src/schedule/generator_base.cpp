@@ -14,19 +14,15 @@ void check_sizes(int ranks, int stages_per_rank, int microbatches) {
   constexpr int most_microbatches = 100'000'000;
   // Some GB of actions. Where memory runs out the system kills, which says nothing: refuse what is far from any use.
   constexpr std::int64_t most_passes = 25'000'000;
+  const std::string got = fmt::format("a schedule of {}, {} a rank and {}", counted(ranks, "rank"),
+                                      counted(stages_per_rank, "stage"), counted(microbatches, "microbatch"));
   if (ranks < 1 || microbatches < 1 || stages_per_rank < 1)
-    throw bad_input(fmt::format("a schedule of {} ranks, {} stages a rank and {} microbatches", ranks, stages_per_rank,
-                                microbatches),
-                    "at least 1 of each", "raise the smallest number");
+    throw bad_input(got, "at least 1 of each", "raise the smallest number");
   if (ranks > most_ranks || stages_per_rank > most_ranks || microbatches > most_microbatches)
-    throw bad_input(fmt::format("a schedule of {} ranks, {} stages a rank and {} microbatches", ranks, stages_per_rank,
-                                microbatches),
-                    fmt::format("at most {}, {} and {}", most_ranks, most_ranks, most_microbatches),
+    throw bad_input(got, fmt::format("at most {}, {} and {}", most_ranks, most_ranks, most_microbatches),
                     "lower the largest number");
   if (std::int64_t{ranks} * stages_per_rank > most_passes / microbatches)
-    throw bad_input(fmt::format("a schedule of {} ranks, {} stages a rank and {} microbatches", ranks, stages_per_rank,
-                                microbatches),
-                    fmt::format("a product of at most {}", most_passes), "lower one of the numbers");
+    throw bad_input(got, fmt::format("a product of at most {}", most_passes), "lower one of the numbers");
 }
 
 Schedule empty_schedule(int ranks, int microbatches, Placement placement) {
@@ -50,7 +46,7 @@ Schedule empty_v_schedule(int ranks, int microbatches) {
 
 Placement bidirectional_placement(std::string_view name, int ranks) {
   if (ranks % 2 != 0)
-    throw bad_input(fmt::format("{} on {} ranks", name, ranks),
+    throw bad_input(fmt::format("{} on {}", name, counted(ranks, "rank")),
                     "an even number of ranks, half of them for each direction",
                     "change the number of ranks, or take dualpipev, which has one direction");
   Placement placement;

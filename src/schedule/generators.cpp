@@ -140,12 +140,12 @@ Schedule make_schedule(std::string_view name, int ranks, int microbatches, std::
     std::vector<std::string_view> names;
     names.reserve(families.size());
     for (const ScheduleFamily& family : families) names.push_back(family.name);
-    throw bad_input(fmt::format("there is no schedule '{}'", name), fmt::format("one of {}", fmt::join(names, ", ")),
-                    "correct the name");
+    throw bad_input(fmt::format("there is no schedule '{}'", shortened(name)),
+                    fmt::format("one of {}", fmt::join(names, ", ")), "correct the name");
   }
   const int stages = stages_per_rank.value_or(found->stages_per_rank);
   if (!found->stages_per_rank_varies && stages != found->stages_per_rank)
-    throw bad_input(fmt::format("{} with {} stages a rank", name, stages),
+    throw bad_input(fmt::format("{} with {} a rank", name, counted(stages, "stage")),
                     fmt::format("{}, the only number it has", found->stages_per_rank),
                     "leave the number out, or take interleaved-1f1b");
   return makers.at(static_cast<std::size_t>(found - families.begin()))(ranks, stages, microbatches);

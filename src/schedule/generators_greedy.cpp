@@ -28,8 +28,8 @@ Schedule chimera_schedule(int ranks, int microbatches) {
 Schedule hanayo_schedule(int ranks, int stages_per_rank, int microbatches) {
   check_sizes(ranks, stages_per_rank, microbatches);
   if (stages_per_rank % 2 != 0)
-    throw bad_input(fmt::format("hanayo with {} stages a rank", stages_per_rank), "an even number, two for each wave",
-                    "raise it by one");
+    throw bad_input(fmt::format("hanayo with {} a rank", counted(stages_per_rank, "stage")),
+                    "an even number, two for each wave", "raise it by one");
   Schedule schedule = empty_schedule(ranks, microbatches, wave_placement(ranks, stages_per_rank));
   const auto rank_of = [&schedule](int stage, int) {
     return schedule.placement.holders[static_cast<std::size_t>(stage)].front().value;

@@ -38,6 +38,12 @@ class Lowering {
         }
   }
 
+  // From which other rank the action needs a message.
+  [[nodiscard]] std::optional<RankId> source_of(RankId rank, const Action& action) const {
+    if (action.kind == ActionKind::Forward) return peer(rank, action, -1);
+    return is_input_backward(action) ? peer(rank, action, 1) : std::nullopt;
+  }
+
   // `count` actions from `actions` on: one, or a pair that overlaps. What they need comes before both.
   void add(std::vector<Action>& row, RankId rank, const Action* actions, std::size_t count) {
     for (std::size_t i = 0; i < count; ++i) add_receives(row, rank, actions[i]);
@@ -82,12 +88,10 @@ class Lowering {
   // What the action needs, and before it what the same rank sent earlier: it is there no later, and an engine that
   // knows messages only by their order would otherwise take the one for the other.
   void add_receives(std::vector<Action>& row, RankId rank, const Action& action) {
-    const bool forward = action.kind == ActionKind::Forward;
-    if (!forward && !is_input_backward(action)) return;
-    const auto from = peer(rank, action, forward ? -1 : 1);
+    const auto from = source_of(rank, action);
     if (!from) return;
-    const Action needed{forward ? ActionKind::ReceiveForward : ActionKind::ReceiveBackward, action.stage,
-                        action.microbatch};
+    const Action needed{action.kind == ActionKind::Forward ? ActionKind::ReceiveForward : ActionKind::ReceiveBackward,
+                        action.stage, action.microbatch};
     Channel& messages = channel(from->value, rank.value);
     while (!received(needed)) {
       const Action& receive = messages.receives.at(messages.next++);
@@ -107,28 +111,20 @@ bool runs(const Action& action) { return is_compute(action.kind) || is_communica
 
 bool is_receive(const Action& action) { return is_communication(action.kind) && !is_send(action.kind); }
 
-bool uses(const Action& action, const Action& receive) {
-  const bool forward = receive.kind == ActionKind::ReceiveForward;
-  return action.stage == receive.stage && action.microbatch == receive.microbatch &&
-         (forward ? action.kind == ActionKind::Forward : is_input_backward(action));
-}
-
 // Moves receives ahead, in their order, until `most` of them are posted and unused.
-std::vector<Action> posted_early(const std::vector<Action>& row, std::size_t most) {
+std::vector<Action> posted_early(const Lowering& lowering, RankId rank, const std::vector<Action>& row,
+                                 std::size_t most) {
   std::vector<Action> receives;
   std::copy_if(row.begin(), row.end(), std::back_inserter(receives), is_receive);
   std::vector<Action> result;
   result.reserve(row.size());
-  std::vector<Action> unused;
   std::size_t posted = 0;
+  std::size_t used = 0;
   const auto post_up_to = [&](std::size_t wanted) {
-    while (posted < wanted) {
-      unused.push_back(receives[posted]);
-      result.push_back(receives[posted++]);
-    }
+    while (posted < wanted) result.push_back(receives[posted++]);
   };
   const auto post = [&] {
-    while (posted < receives.size() && unused.size() < most) post_up_to(posted + 1);
+    while (posted < receives.size() && posted - used < most) post_up_to(posted + 1);
   };
   post();
   std::size_t needed = 0;  // so many receives stand before this place in `row`
@@ -140,7 +136,7 @@ std::vector<Action> posted_early(const std::vector<Action>& row, std::size_t mos
     }
     post_up_to(needed);
     result.push_back(action);
-    std::erase_if(unused, [&](const Action& receive) { return uses(action, receive); });
+    if (lowering.source_of(rank, action)) ++used;
     // Not between a pair's halves, and behind the sends that follow an action at once.
     const bool group_ends = !action.overlaps_next && (position + 1 == row.size() || !is_send(row[position + 1].kind));
     if (group_ends) post();
@@ -172,7 +168,8 @@ VerifiedSchedule lower(const VerifiedSchedule& compute, const LowerOptions& opti
       lowering.add(after, {rank}, before.data() + position, count);
       position += count;
     }
-    if (options.posted_receives > 0) after = posted_early(after, static_cast<std::size_t>(options.posted_receives));
+    if (options.posted_receives > 0)
+      after = posted_early(lowering, {rank}, after, static_cast<std::size_t>(options.posted_receives));
     lowered.actions[static_cast<std::size_t>(rank)] = std::move(after);
   }
   return verify(std::move(lowered), proof);

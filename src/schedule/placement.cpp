@@ -8,8 +8,8 @@ namespace penstock {
 
 Placement loop_placement(int ranks, int stages) {
   if (ranks < 1 || stages < 1)
-    throw bad_input(fmt::format("a placement of {} stages on {} ranks", stages, ranks), "at least 1 of each",
-                    "raise the smaller number");
+    throw bad_input(fmt::format("a placement of {} on {}", counted(stages, "stage"), counted(ranks, "rank")),
+                    "at least 1 of each", "raise the smaller number");
   Placement placement;
   placement.holders.reserve(static_cast<std::size_t>(stages));
   for (int stage = 0; stage < stages; ++stage) placement.holders.push_back({RankId{stage % ranks}});
@@ -20,8 +20,9 @@ Placement v_placement(int ranks) { return wave_placement(ranks, 2); }
 
 Placement wave_placement(int ranks, int stages_per_rank) {
   if (ranks < 1 || stages_per_rank < 1)
-    throw bad_input(fmt::format("a placement of {} stages on each of {} ranks", stages_per_rank, ranks),
-                    "at least 1 of each", "raise the smaller number");
+    throw bad_input(
+        fmt::format("a placement of {} on each of {}", counted(stages_per_rank, "stage"), counted(ranks, "rank")),
+        "at least 1 of each", "raise the smaller number");
   Placement placement;
   placement.holders.reserve(static_cast<std::size_t>(ranks) * static_cast<std::size_t>(stages_per_rank));
   for (int pass = 0; pass < stages_per_rank; ++pass)

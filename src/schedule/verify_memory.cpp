@@ -37,7 +37,7 @@ void check_memory(const Schedule& schedule, int cap) {
     count_activations(schedule, rank, [&](std::int32_t position, int held) {
       if (held <= cap) return;
       const auto peaks = peak_activations(schedule);
-      throw refusal(schedule, {rank, position}, fmt::format("makes its rank hold {} activations", held),
+      throw refusal(schedule, {rank, position}, "makes its rank hold " + counted(held, "activation"),
                     fmt::format("at most {}, the memory cap", cap),
                     fmt::format("do a backward first, or raise the cap to {}, the schedule's peak",
                                 *std::max_element(peaks.begin(), peaks.end())));

@@ -105,7 +105,7 @@ Error deadlock(const Schedule& schedule, const Player& player) {
   constexpr std::size_t most = 8;
   for (std::size_t i = 0; i < circle.size(); ++i) {
     if (i >= most) {
-      text += fmt::format(", and so on over {} more ranks", circle.size() - most);
+      text += fmt::format(", and so on over {}", counted(static_cast<std::int64_t>(circle.size() - most), "more rank"));
       break;
     }
     const auto [waiting, need] = player.wait_of(circle[i]);
@@ -116,9 +116,9 @@ Error deadlock(const Schedule& schedule, const Player& player) {
                         behind == need.place ? "" : fmt::format(", behind {}", to_string(at(schedule, behind))));
   }
   const Place first = player.wait_of(circle.front()).waiting;
-  return refusal(schedule, first, fmt::format("waits for itself in a circle of {} ranks: {}", circle.size(), text),
-                 "an order in which some rank can always go on",
-                 "move one of these actions ahead of what it waits for");
+  return refusal(
+      schedule, first, fmt::format("waits for itself in a circle of {}: {}", counted(std::ssize(circle), "rank"), text),
+      "an order in which some rank can always go on", "move one of these actions ahead of what it waits for");
 }
 
 // What stands on the action's own rank and is needed by it must come before it, and outside of its pair.

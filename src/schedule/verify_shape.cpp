@@ -9,13 +9,14 @@ namespace {
 
 void check_sizes(const Schedule& schedule) {
   if (schedule.stages < 1 || schedule.microbatches < 1 || schedule.ranks() < 1)
-    throw bad_input(fmt::format("a schedule of {} stages, {} microbatches and {} ranks", schedule.stages,
-                                schedule.microbatches, schedule.ranks()),
+    throw bad_input(fmt::format("a schedule of {}, {} and {}", counted(schedule.stages, "stage"),
+                                counted(schedule.microbatches, "microbatch"), counted(schedule.ranks(), "rank")),
                     "at least 1 of each", "raise what is 0");
   const auto& holders = schedule.placement.holders;
   if (holders.size() != static_cast<std::size_t>(schedule.stages))
-    throw bad_input(fmt::format("a placement of {} stages for a schedule of {}", holders.size(), schedule.stages),
-                    "one entry for each stage", "build the placement for this schedule");
+    throw bad_input(
+        fmt::format("a placement of {} for a schedule of {}", counted(std::ssize(holders), "stage"), schedule.stages),
+        "one entry for each stage", "build the placement for this schedule");
   for (std::size_t stage = 0; stage < holders.size(); ++stage) {
     const auto& ranks = holders[stage];
     if (ranks.empty())

@@ -1,6 +1,9 @@
 // Any text to the reader of schedules; what it accepts to the verifier, with and without blocking sends and a cap; and
-// what that accepts on to lowering and back to text. Nothing may crash, hang or contradict itself.
+// what that accepts on to lowering, with receives posted late and early, and back to text. Nothing may crash, hang or
+// contradict itself.
 #include <cstdlib>
+#include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -11,14 +14,23 @@ namespace {
 
 using namespace penstock;
 
-void prove(const Schedule& schedule, const VerifyOptions& options) {
+std::optional<VerifiedSchedule> proved(const Schedule& schedule, const VerifyOptions& options) {
   try {
-    const VerifiedSchedule verified = verify(schedule, options);
-    // What was proved once stays proved with its sends and receives; blocking sends are another matter.
-    static_cast<void>(verify(lower(verified).get(), {.accumulation = options.accumulation}));
+    return verify(schedule, options);
   } catch (const Error& error) {
     if (std::string_view(error.what()).empty()) std::abort();
+    return std::nullopt;
   }
+}
+
+// What was proved once stays proved with its sends and receives, and an error here ends the program; blocking sends are
+// another matter.
+void prove(const Schedule& schedule, const VerifyOptions& options) {
+  const std::optional<VerifiedSchedule> verified = proved(schedule, options);
+  if (!verified) return;
+  for (const int posted : {0, 1, 2, std::numeric_limits<int>::max()})
+    static_cast<void>(
+        verify(lower(*verified, {.posted_receives = posted}).get(), {.accumulation = options.accumulation}));
 }
 
 }  // namespace

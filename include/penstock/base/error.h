@@ -3,8 +3,10 @@
 /// caller or the world can get wrong and `InvariantViolation` for what only a defect of penstock itself can cause.
 #pragma once
 
+#include <cstdint>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace penstock {
 
@@ -40,6 +42,13 @@ class InvariantViolation : public std::logic_error {
 
 /// The same three parts for a run that failed on good input.
 [[nodiscard]] Error run_failed(const std::string& got, const std::string& expected, const std::string& remedy);
+
+/// A number of things in a message: "1 rank", "3 ranks", "2 microbatches". `thing` is one of them.
+[[nodiscard]] std::string counted(std::int64_t count, std::string_view thing);
+
+/// What a message shows of a name or path that may be of any length: `most` bytes of it, or less so that no character
+/// of UTF-8 is cut, and "…"; all of it where it is no longer.
+[[nodiscard]] std::string shortened(std::string_view text, std::size_t most = 100);
 
 /// Throws `InvariantViolation` with `what` where `holds` is false.
 inline void check_invariant(bool holds, const char* what) {

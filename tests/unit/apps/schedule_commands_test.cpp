@@ -163,6 +163,7 @@ TEST(ScheduleCommands, CompareListsSchedulesBestFirst) {
 
 TEST(ScheduleCommands, BadInputIsOneLineAndExitCodeTwo) {
   const auto noise = file_of("schedule_commands_noise.csv", "no schedule\nat all\n");
+  const std::string endless(5000, 'a');
   const auto negative = file_of("schedule_commands_negative.json",
                                 R"({"stages": [{"forward_ms": -1, "input_backward_ms": 2, "weight_backward_ms": 1}]})");
   std::string bytes;
@@ -179,6 +180,15 @@ TEST(ScheduleCommands, BadInputIsOneLineAndExitCodeTwo) {
   const std::vector<std::pair<std::string, std::string>> cases = {
       {"schedule show nosuch --ranks 2 --microbatches 2", "1f1b"},
       {"schedule show ./no.csv", "./no.csv is no file"},
+      {"schedule show " + endless + " --ranks 2 --microbatches 2", "there is no schedule 'aaa"},
+      {"schedule show " + endless, "… without --ranks and --microbatches"},
+      {"simulate ./" + endless, "… is no file"},
+      {"schedule verify " + endless, "cannot read aaa"},
+      {"schedule show 1f1b --ranks 2 --microbatches 2 -o " + endless, "--output aaa"},
+      {"schedule synth --ranks 1 --microbatches 1 -o " + endless, "File name too long"},
+      {"simulate 1f1b --ranks 1 --microbatches 1 --cost " + endless, "cannot read aaa"},
+      {"schedule show chimera --ranks 1 --microbatches 2", "chimera on 1 rank; expected"},
+      {"schedule show zb-v --ranks 4 --microbatches 2 --stages-per-rank 1", "zb-v with 1 stage a rank"},
       {"schedule show 1f1b --ranks 2", "--ranks and --microbatches"},
       {"schedule show 1f1b --ranks 0 --microbatches 2", "expected"},
       {"schedule compare --ranks 0 --microbatches 2", "0 ranks"},
@@ -187,6 +197,11 @@ TEST(ScheduleCommands, BadInputIsOneLineAndExitCodeTwo) {
       {"schedule synth --ranks 4 --microbatches 2 --placement v --memory-cap 1", "at least 2, the smallest"},
       {"schedule synth --ranks 0 --microbatches 2", "0 ranks"},
       {"schedule synth --ranks 2 --microbatches 2 --budget 0", "--budget 0"},
+      {"schedule synth --ranks 2 --microbatches 2 --stages-per-rank 0", "0 stages a rank; expected at least 1"},
+      {"schedule show gpipe --ranks 2 --microbatches 2 --posted-receives 2", "--posted-receives requires --lower"},
+      {"schedule synth --ranks 800 --microbatches 30000", "stages and microbatches of at most 500000"},
+      {"schedule synth --ranks 2000000000 --microbatches 2000000000", "at most 10000 stages"},
+      {"schedule synth --ranks 2000000000 --microbatches 1 --stages-per-rank 2000000000", "at most 10000 stages"},
       {"schedule compare --ranks 8 --microbatches 2 --cost " + three.string(), "a cost of 3 stages; expected the 8"},
       {"schedule compare --ranks 8 --microbatches 2 --memory-cap 9 --cost " + three.string(), "a cost of 3 stages"},
       {"schedule show " + noises.string(), "row 1, column 1 holds"},
@@ -205,7 +220,19 @@ TEST(ScheduleCommands, BadInputIsOneLineAndExitCodeTwo) {
     EXPECT_EQ(outcome.code, 2) << line;
     EXPECT_THAT(outcome.err, AllOf(HasSubstr(expected), Not(HasSubstr("\n")))) << line;
     EXPECT_EQ(outcome.out, "") << line;
+    EXPECT_LT(outcome.err.size(), 500) << line;
   }
+}
+
+TEST(ScheduleCommands, VerifySaysTheFileOnce) {
+  EXPECT_THAT(penstock("schedule verify none.csv").err, StartsWith("cannot read none.csv; expected"));
+}
+
+TEST(ScheduleCommands, AnswersCountOneThingAsOne) {
+  const auto path = file_of("schedule_commands_one.csv", "0F0,0B0\n");
+  EXPECT_THAT(penstock("schedule verify " + path.string()).out, EndsWith("correct: 1 rank, 1 stage, 1 microbatch\n"));
+  EXPECT_THAT(penstock("schedule show gpipe --ranks 1 --microbatches 1 --format svg").out,
+              HasSubstr("GPipe on 1 rank, 1 microbatch"));
 }
 
 TEST(ScheduleCommands, SynthWritesAScheduleThatKeepsWithinTheCapAndAnswersInJson) {

@@ -81,7 +81,7 @@ TEST_F(Images, OfAWrongSizeOrKindAreRefused) {
   EXPECT_THAT(refusal(idx(0x804, {0xffffffff, 0xffff, 0xffff, 0xffff}, ""), labels), HasSubstr("in dimension 3"));
   EXPECT_THAT(refusal(idx(0x803, {4, 0xffffffff, 1}, ""), labels), HasSubstr("the size 4294967295 in dimension 1"));
   EXPECT_THAT(refusal(idx(0x803, {0, 2, 2}, ""), idx(0x801, {0}, "")), HasSubstr("is empty"));
-  EXPECT_THAT(refusal_of({{write("images", images)}}), HasSubstr("1 files for images"));
+  EXPECT_THAT(refusal_of({{write("images", images)}}), HasSubstr("1 file for images"));
 }
 
 class Bigram : public DataTest {};

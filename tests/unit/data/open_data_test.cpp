@@ -143,7 +143,7 @@ TEST_F(Tokens, OfAWrongSizeOrKindAreRefused) {
   const auto text = write("a.txt", "text");
   EXPECT_THAT(refusal_of({{odd}}), HasSubstr("odd.bin is 601 bytes; expected a multiple of 2"));
   EXPECT_THAT(refusal_of({{even}, "tokens32"}), HasSubstr("even.bin is 602 bytes; expected a multiple of 4"));
-  EXPECT_THAT(refusal_of({{even, text}}), HasSubstr("1 files of tokens (.bin) among 2 files"));
+  EXPECT_THAT(refusal_of({{even, text}}), HasSubstr("1 file of tokens (.bin) among 2 files"));
   EXPECT_THAT(refusal_of({{even}, "auto", 300}), HasSubstr("holds 301 tokens"));
   const auto large = write("large.bin", std::string(800, '\x80'));
   EXPECT_THAT(refusal_of({{large}, "tokens32", 1}), HasSubstr("the token 2155905152"));

@@ -237,6 +237,60 @@ TEST(Synthesise, IsDeterministicWhereEvaluationsAreCounted) {
             synthesise(settings, cost, steady_clock).schedule.get());
 }
 
+// Runs on by a millisecond whenever it is read: what is done between two readings is the work that a budget bounds.
+class CountingClock final : public Clock {
+ public:
+  [[nodiscard]] Milliseconds now() const override { return {static_cast<double>(++readings)}; }
+  mutable int readings = 0;
+};
+
+TEST(Synthesise, PlaysOnePublishedScheduleWhereTheBudgetIsGoneAtOnce) {
+  StageCost stage;
+  stage.forward = stage.input_backward = stage.weight_backward = {1};
+  const Cost cost = uniform_cost(4, stage, {{0.5}});
+  SynthesisSettings settings;
+  settings.ranks = 4;
+  settings.microbatches = 12;
+  settings.placement = loop_placement(4, 4);
+  settings.budget = {0.5};
+  const CountingClock clock;
+  const Synthesis synthesis = synthesise(settings, cost, clock);
+  EXPECT_LE(clock.readings, 10);
+  // It is one of the better ones, but others, which were not played, are shorter.
+  EXPECT_EQ(synthesis.best_generator, "interleaved-zb");
+  EXPECT_EQ(synthesis.longest_span, synthesis.generator_span);
+  EXPECT_LT(longest_span(simulate(verify(zb_h2_schedule(4, 12)), cost)), synthesis.longest_span.count);
+  // No published schedule keeps within the cap of one activation but the naive one, which all others stand before.
+  settings.memory_caps = {1};
+  EXPECT_EQ(synthesise(settings, cost, clock).best_generator, "naive");
+  // In a V none does.
+  settings.placement = v_placement(4);
+  settings.memory_caps = {2};
+  const Synthesis narrow = synthesise(settings, uniform_cost(8, stage), clock);
+  EXPECT_EQ(narrow.best_generator, "");
+  EXPECT_NO_THROW(static_cast<void>(verify(narrow.schedule.get(), {.memory_cap = 2})));
+}
+
+// Messages that do not fit beside the activations make the search begin again; it is one budget all the same.
+TEST(Synthesise, KeepsTheBudgetWithCapsInBytes) {
+  StageCost stage;
+  stage.forward = stage.input_backward = stage.weight_backward = {1};
+  stage.activation = {100};
+  stage.boundary = {60};
+  Cost cost = uniform_cost(4, stage, {{0.1}, 1000});
+  cost.memory_caps = {{500}, {500}, {500}, {500}};
+  SynthesisSettings settings;
+  settings.ranks = 4;
+  settings.microbatches = 40;
+  settings.placement = loop_placement(4, 4);
+  settings.budget = {1000};
+  const CountingClock clock;
+  const Synthesis synthesis = synthesise(settings, cost, clock);
+  EXPECT_LE(clock.readings, 1100);
+  for (std::int32_t rank = 0; rank < 4; ++rank)
+    EXPECT_LE(peak_bytes(synthesis.timeline, RankId{rank}), cost.memory_caps.front());
+}
+
 std::string refusal(const SynthesisSettings& settings, const Cost& cost) {
   try {
     static_cast<void>(synthesise(settings, cost, steady_clock));
@@ -282,6 +336,20 @@ TEST(Synthesise, SaysTheSmallestCapThatAScheduleMeets) {
   settings.memory_caps = {4};
   settings.placement = loop_placement(2, 2);
   EXPECT_THAT(refusal(settings, cost), testing::HasSubstr("a cost of 4 stages"));
+}
+
+TEST(Synthesise, RefusesSizesThatNoBudgetHoldsFor) {
+  SynthesisSettings settings;
+  settings.ranks = 2;
+  settings.microbatches = most_synthesised_passes / 2 + 1;
+  settings.placement = loop_placement(2, 2);
+  EXPECT_THAT(refusal(settings, uniform_cost(2, {})),
+              testing::HasSubstr("a product of stages and microbatches of at most 500000"));
+  settings.ranks = 1;
+  settings.microbatches = 1;
+  settings.placement = loop_placement(1, most_synthesised_stages_per_rank + 1);
+  EXPECT_THAT(refusal(settings, uniform_cost(most_synthesised_stages_per_rank + 1, {})),
+              testing::HasSubstr("101 stages, 101 on a rank, and 1 microbatch to synthesise for"));
 }
 
 }  // namespace

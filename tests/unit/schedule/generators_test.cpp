@@ -212,10 +212,9 @@ TEST(Generators, Hanayo) {
 }
 
 TEST(Generators, RefuseWhatDoesNotExist) {
-  EXPECT_EQ(
-      refused([] { return gpipe_schedule(0, 4); }),
-      "a schedule of 0 ranks, 1 stages a rank and 4 microbatches; expected at least 1 of each; raise the smallest "
-      "number");
+  EXPECT_EQ(refused([] { return gpipe_schedule(0, 4); }),
+            "a schedule of 0 ranks, 1 stage a rank and 4 microbatches; expected at least 1 of each; raise the smallest "
+            "number");
   EXPECT_NE(refused([] { return make_schedule("2f2b", 2, 4); }).find("no schedule '2f2b'; expected one of naive, "),
             std::string::npos);
   EXPECT_EQ(refused([] { return make_schedule("dualpipe", 3, 4); }).rfind("dualpipe on 3 ranks; expected an even", 0),

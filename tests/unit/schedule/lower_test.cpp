@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <gtest/gtest.h>
+#include <limits>
 #include <map>
 #include <tuple>
 #include <utility>
@@ -62,6 +63,19 @@ TEST(Lower, PostedReceivesNeverExceedTheirNumberByMoreThanAPairNeeds) {
         EXPECT_TRUE(outstanding.empty());
       }
     }
+  }
+}
+
+// So many that work for each pair of them would never end.
+TEST(Lower, AllReceivesArePostedFirstWhereTheirNumberPermits) {
+  constexpr int microbatches = 300'000;
+  const VerifiedSchedule lowered =
+      lower(verify(one_f_one_b_schedule(2, microbatches)), {.posted_receives = std::numeric_limits<int>::max()});
+  for (const auto& row : lowered->actions) {
+    const auto is_receive = [](const Action& action) { return is_communication(action.kind) && !is_send(action.kind); };
+    ASSERT_EQ(std::count_if(row.begin(), row.end(), is_receive), microbatches);
+    for (std::size_t microbatch = 0; microbatch < microbatches; ++microbatch)
+      ASSERT_TRUE(is_receive(row[microbatch]) && row[microbatch].microbatch.index() == microbatch) << microbatch;
   }
 }
 

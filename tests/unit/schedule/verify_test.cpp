@@ -53,7 +53,7 @@ TEST(Verify, AMemoryCapNamesThePeak) {
 TEST(Verify, ValuesThatNoTextCanHold) {
   Schedule schedule = one_f_one_b_schedule(2, 2);
   schedule.placement.holders.pop_back();
-  EXPECT_NE(refused([&] { return verify(schedule); }).find("a placement of 1 stages"), std::string::npos);
+  EXPECT_NE(refused([&] { return verify(schedule); }).find("a placement of 1 stage for"), std::string::npos);
   schedule = one_f_one_b_schedule(2, 2);
   schedule.placement.holders[1] = {RankId{7}};
   EXPECT_NE(refused([&] { return verify(schedule); }).find("stage 1 is held by ranks 7"), std::string::npos);

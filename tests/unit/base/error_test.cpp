@@ -1,0 +1,23 @@
+#include "penstock/base/error.h"
+
+#include <gtest/gtest.h>
+
+namespace penstock {
+namespace {
+
+TEST(Error, CountsThingsAsMessagesSayThem) {
+  EXPECT_EQ(counted(0, "rank"), "0 ranks");
+  EXPECT_EQ(counted(1, "microbatch"), "1 microbatch");
+  EXPECT_EQ(counted(2, "microbatch"), "2 microbatches");
+  EXPECT_EQ(counted(-1, "stage"), "-1 stages");
+}
+
+TEST(Error, ShortensWithoutCuttingACharacter) {
+  EXPECT_EQ(shortened("zb-v", 4), "zb-v");
+  EXPECT_EQ(shortened("zb-v-half", 4), "zb-v…");
+  EXPECT_EQ(shortened("größer", 3), "gr…");
+  EXPECT_EQ(shortened("größer", 4), "grö…");
+}
+
+}  // namespace
+}  // namespace penstock
