@@ -28,6 +28,7 @@ int run(const BubbleSettings& settings) {
     fmt::print("{:<16}  {:>12}  {:>7.1f}%  {:>7.1f}%  {:>6.0f} ms  {}\n", "", row.microbatches, row.theory * 100,
                row.measured * 100, row.step_ms, bar(row.measured));
   }
+  if (settings.relative_times.size() > 1) return 0;
   fmt::print("\nnaive: 1/P of the time, however many microbatches. GPipe and 1F1B: M/(M + P - 1) of it.\n");
   return 0;
 }
@@ -50,6 +51,11 @@ Command add_bubbles_command(CLI::App& app) {
   command->add_option("--forward-ms", settings->forward_ms, "That a stage waits in place of computing")
       ->capture_default_str();
   command->add_option("--backward-ms", settings->backward_ms, "The same, backward; half of it for the weights")
+      ->capture_default_str();
+  command
+      ->add_option("--relative-times", settings->relative_times,
+                   "Of the stages, beside each other; repeated where there are more stages")
+      ->delimiter(',')
       ->capture_default_str();
   command->add_option("--steps", settings->steps, "Measured steps of each row")->capture_default_str();
   return [settings] { return run(*settings); };

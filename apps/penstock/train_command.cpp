@@ -85,6 +85,9 @@ void print_result(const TrainSettings& settings, const TrainResult& result) {
     fmt::print("a step took {} (median), {:.0f} tokens/s\n", to_string(result.median_step_time), result.tokens_per_s);
   else
     fmt::print("nothing was left to do: the run has made its {} steps; raise --steps to train further\n", result.step);
+  if (!result.prediction.empty())
+    fmt::print("\nthe last step beside its prediction from the steps before (drawn in {}/timeline.html):\n{}\n",
+               settings.out, result.prediction);
   if (!std::isnan(result.held_out_loss)) fmt::print("held-out loss {:.4f} nats", result.held_out_loss);
   if (result.bigram_loss) fmt::print(" a byte; a byte bigram model reaches {:.4f}", *result.bigram_loss);
   if (!std::isnan(result.held_out_loss)) fmt::print("\n");

@@ -12,6 +12,8 @@
 #include "penstock/nn/networks.h"
 #include "penstock/schedule/generators.h"
 
+#include "train/setting_words.h"
+
 namespace penstock {
 namespace {
 
@@ -152,6 +154,14 @@ PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Net
   pipeline.optimizer = {settings.optimizer, settings.weight_decay, settings.momentum,
                         settings.beta1,     settings.beta2,        settings.epsilon};
   pipeline.clip_norm = settings.clip;
+  pipeline.recompute = recomputed_layers(settings.recompute, layers);
+  pipeline.offload = settings.offload;
+  pipeline.precision = settings.precision == "bf16"   ? Precision::BFloat16
+                       : settings.precision == "fp16" ? Precision::Float16
+                                                      : Precision::Float32;
+  pipeline.post_validation = settings.post_validation;
+  pipeline.check_finite = settings.check_finite;
+  pipeline.memory_limit = parse_memory_limit(settings.memory_limit);
   return pipeline;
 }
 

@@ -140,14 +140,6 @@ class Pipeline::State {
     return outputs;
   }
 
-  // As many microbatches as in training, or as there are samples.
-  std::vector<Microbatch> cut(const at::Tensor& input, const at::Tensor& target) const {
-    const Minibatch minibatch = minibatch_of(input, target);
-    const std::int64_t most =
-        std::max<std::int64_t>(1, std::min<std::int64_t>(plan_.training->microbatches, input.size(0)));
-    return split_minibatch(minibatch, static_cast<int>(most));
-  }
-
   PipelinePlan plan_;
   SteadyClock clock_;
   std::vector<std::unique_ptr<Worker>> workers_;  // by rank
@@ -226,7 +218,13 @@ std::vector<Loss> Pipeline::evaluate(const std::vector<std::vector<Microbatch>>&
 }
 
 Loss Pipeline::evaluate(const at::Tensor& input, const at::Tensor& target) {
-  return evaluate({state_->cut(input, target)}).front();
+  return evaluate({cut(input, target)}).front();
+}
+
+std::vector<Microbatch> Pipeline::cut(const at::Tensor& input, const at::Tensor& target) const {
+  const Minibatch minibatch = minibatch_of(input, target);
+  const std::int64_t most = std::min<std::int64_t>(state_->plan_.training->microbatches, input.size(0));
+  return split_minibatch(minibatch, static_cast<int>(std::max<std::int64_t>(most, 1)));
 }
 
 std::vector<Tensors> Pipeline::forward(const std::vector<Microbatch>& microbatches, StepSettings::Sequences sequences) {
@@ -240,7 +238,7 @@ std::vector<Tensors> Pipeline::forward(const std::vector<Microbatch>& microbatch
   return outputs;
 }
 
-Tensors Pipeline::forward(const at::Tensor& input) { return merge_outputs(forward(state_->cut(input, {}))); }
+Tensors Pipeline::forward(const at::Tensor& input) { return merge_outputs(forward(cut(input, {}))); }
 
 void Pipeline::save(CheckpointWriter& writer) {
   state_->run([&](RankId rank) {

@@ -37,6 +37,11 @@ std::string line_of(const StepMetrics& metrics) {
                               {"utilisation", metrics.utilisation},
                               {"learning_rate", metrics.learning_rate},
                               {"grad_norm", metrics.gradient_norm}};
+  if (metrics.skipped) {
+    // JSON has no word for what is not finite.
+    line["grad_norm"] = nullptr;
+    line["skipped"] = true;
+  }
   if (metrics.held_out_loss) line["held_out_loss"] = *metrics.held_out_loss;
   return line.dump() + '\n';
 }

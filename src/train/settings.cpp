@@ -14,6 +14,8 @@
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
 
+#include "train/setting_words.h"
+
 namespace penstock {
 namespace {
 
@@ -199,6 +201,7 @@ void check_settings(const TrainSettings& settings) {
   check_one_of("model", settings.model, {"gpt", "mlp", "convnet"});
   check_one_of("data-kind", settings.data_kind, {"auto", "text", "tokens16", "tokens32", "images"});
   check_one_of("optimizer", settings.optimizer, {"adamw", "sgd"});
+  check_one_of("precision", settings.precision, {"fp32", "bf16", "fp16"});
   check_share("held-out", settings.held_out);
   check_share("dropout", settings.dropout);
   check_share("momentum", settings.momentum);
@@ -228,6 +231,8 @@ void check_settings(const TrainSettings& settings) {
                                     {"clip", settings.clip},
                                     {"epsilon", settings.epsilon}})
     check_at_least(name, value, 0);
+  static_cast<void>(recomputed_layers(settings.recompute, settings.layers + 2));
+  static_cast<void>(parse_memory_limit(settings.memory_limit));
   if (settings.epsilon == 0) throw bad_input("--epsilon is 0", "more than 0", "raise it");
   // A TOML file, such as the run's own config.toml, holds no larger number.
   if (!std::in_range<std::int64_t>(settings.seed))

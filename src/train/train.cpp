@@ -17,7 +17,10 @@
 #include "penstock/data/bigram.h"
 #include "penstock/data/dataset.h"
 #include "penstock/data/order.h"
+#include "penstock/report/comparison.h"
 #include "penstock/report/trace.h"
+#include "penstock/sim/measured_cost.h"
+#include "penstock/sim/simulate.h"
 
 #include "train/model.h"
 #include "train/run_folder.h"
@@ -51,10 +54,12 @@ class Run {
   [[nodiscard]] std::optional<CheckpointReader> find_checkpoint() const;
   void announce(const Network& network);
   void train_step(std::int64_t step);
+  void keep_timeline(Timeline timeline);
+  void write_timelines(TrainResult& result) const;
   void save(std::int64_t step);
   [[nodiscard]] double held_out_loss();
   [[nodiscard]] bool due(std::int64_t done, std::int64_t every) const { return every > 0 && done % every == 0; }
-  [[nodiscard]] TrainResult finish(std::int64_t step, bool interrupted);
+  [[nodiscard]] TrainResult finish(bool interrupted);
 
   TrainSettings settings_;
   const TrainObserver& observer_;
@@ -67,7 +72,8 @@ class Run {
   std::int64_t saved_step_ = -1;
   std::vector<double> step_ms_;
   double last_loss_ = std::numeric_limits<double>::quiet_NaN();
-  Timeline last_timeline_;
+  std::vector<Timeline> timelines_;  // of the last steps, the last one at the end
+  std::optional<VerifiedSchedule> schedule_;
 };
 
 TrainResult Run::operator()() {
@@ -75,7 +81,7 @@ TrainResult Run::operator()() {
   data_ = open_data(data_settings(settings_));
   Network network = make_network(settings_, data_.description);
   PipelineSettings pipeline_settings = make_pipeline_settings(settings_, network);
-  const VerifiedSchedule schedule = make_run_schedule(settings_);
+  schedule_ = make_run_schedule(settings_);
   const std::optional<CheckpointReader> checkpoint = find_checkpoint();
   std::int64_t updates = 0;
   if (checkpoint) {
@@ -85,7 +91,7 @@ TrainResult Run::operator()() {
     updates = notes.updates;
   }
   const Network described = network;
-  pipeline_.emplace(std::move(network), schedule, std::move(pipeline_settings));
+  pipeline_.emplace(std::move(network), *schedule_, std::move(pipeline_settings));
   if (checkpoint) pipeline_->load(*checkpoint, updates);
   settings_.threads_per_rank = pipeline_->threads_per_rank();
   learning_rate_ = {settings_.learning_rate, settings_.warmup, settings_.steps, settings_.final_learning_rate};
@@ -99,7 +105,7 @@ TrainResult Run::operator()() {
     interrupted = observer_.should_stop && observer_.should_stop();
     if (due(step, settings_.checkpoint_every) || step == settings_.steps || interrupted) save(step);
   }
-  return finish(step, interrupted);
+  return finish(interrupted);
 }
 
 std::optional<CheckpointReader> Run::find_checkpoint() const {
@@ -143,13 +149,37 @@ void Run::train_step(std::int64_t step) {
   metrics.utilisation = utilisation(result.timeline);
   metrics.learning_rate = rate;
   metrics.gradient_norm = result.gradient_norm;
+  metrics.skipped = result.skipped;
   if (due(metrics.step, settings_.eval_every) && metrics.step != settings_.steps && data_.held_out)
     metrics.held_out_loss = held_out_loss();
   last_loss_ = result.loss;
-  last_timeline_ = std::move(result.timeline);
+  keep_timeline(std::move(result.timeline));
   step_ms_.push_back(metrics.step_time.count);
   folder_.append(metrics);
   if (observer_.on_step) observer_.on_step(metrics);
+}
+
+// Enough of them for medians where a prediction is wanted.
+void Run::keep_timeline(Timeline timeline) {
+  const std::size_t most = settings_.timeline ? 9 : 1;
+  if (timelines_.size() == most) timelines_.erase(timelines_.begin());
+  timelines_.push_back(std::move(timeline));
+}
+
+void Run::write_timelines(TrainResult& result) const {
+  const Timeline& last = timelines_.back();
+  write_file_atomically(folder_.timeline(), to_chrome_trace(last));
+  if (!settings_.timeline) return;
+  // What is predicted must not have seen what it is compared with; a run of one step has nothing else.
+  std::vector<Timeline> before(timelines_.begin(), timelines_.end() - (timelines_.size() > 1 ? 1 : 0));
+  const Timeline predicted = simulate(*schedule_, measured_cost(before, schedule_->get()));
+  const std::string title =
+      fmt::format("{}, {} microbatches: predicted over measured", settings_.schedule, settings_.microbatches);
+  write_file_atomically(std::filesystem::path(folder_.timeline()).replace_extension("svg"),
+                        comparison_svg(predicted, last, {.title = title}));
+  write_file_atomically(std::filesystem::path(folder_.timeline()).replace_extension("html"),
+                        comparison_html(predicted, last, {.title = title}));
+  result.prediction = comparison_text(predicted, last);
 }
 
 void Run::save(std::int64_t step) {
@@ -167,7 +197,7 @@ double Run::held_out_loss() {
                    settings_.batch);
 }
 
-TrainResult Run::finish(std::int64_t step, bool interrupted) {
+TrainResult Run::finish(bool interrupted) {
   TrainResult result;
   result.step = saved_step_;
   result.interrupted = interrupted;
@@ -184,7 +214,7 @@ TrainResult Run::finish(std::int64_t step, bool interrupted) {
     result.stages.push_back({stage.stage, stage.rank, device, stage.first_layer, stage.first_layer + stage.layers - 1,
                              stage.parameters, stage.busy_share, stage.peak_memory, stage.sent});
   }
-  if (step > first_step_) write_file_atomically(folder_.timeline(), to_chrome_trace(last_timeline_));
+  if (!timelines_.empty()) write_timelines(result);
   result.held_out_loss = std::numeric_limits<double>::quiet_NaN();
   if (interrupted || !data_.held_out) return result;
   result.held_out_loss = held_out_loss();
@@ -196,15 +226,24 @@ TrainResult Run::finish(std::int64_t step, bool interrupted) {
 
 double mean_loss(Pipeline& pipeline, const Dataset& dataset, const std::vector<std::int64_t>& samples,
                  std::int64_t batch) {
+  // Several minibatches are in flight at once; only their inputs and targets are held together.
+  constexpr std::size_t in_flight = 8;
   double sum = 0;
   double weight = 0;
+  std::vector<std::vector<Microbatch>> minibatches;
+  const auto evaluate = [&] {
+    for (const Loss& loss : pipeline.evaluate(std::exchange(minibatches, {}))) {
+      sum += loss.sum.item<double>();
+      weight += loss.weight;
+    }
+  };
   for (std::size_t first = 0; first < samples.size(); first += static_cast<std::size_t>(batch)) {
     const std::size_t count = std::min(static_cast<std::size_t>(batch), samples.size() - first);
     const Batch part = dataset.batch(std::span(samples).subspan(first, count));
-    const Loss loss = pipeline.evaluate(part.input, part.target);
-    sum += loss.sum.item<double>();
-    weight += loss.weight;
+    minibatches.push_back(pipeline.cut(part.input, part.target));
+    if (minibatches.size() == in_flight) evaluate();
   }
+  if (!minibatches.empty()) evaluate();
   return sum / weight;
 }
 

@@ -39,6 +39,7 @@ Loaded load_run(const std::filesystem::path& out) {
   const CheckpointReader reader(*latest);
   const CheckpointNotes notes = parse_notes(reader.metadata());
   settings.dropout = 0;
+  settings.memory_limit.clear();
   Network network = make_network(settings, notes.data);
   PipelineSettings pipeline_settings = make_pipeline_settings(settings, network);
   Loaded loaded{settings, notes, latest->step,
@@ -88,12 +89,19 @@ void sample_run(const std::filesystem::path& out, const SampleSettings& settings
   std::vector<std::int64_t> text;
   for (const char letter : settings.prompt) text.push_back(static_cast<unsigned char>(letter));
   at::Generator generator = at::detail::createCPUGenerator(settings.seed);
+  const auto context = static_cast<std::size_t>(run.settings.context);
+  std::size_t remembered = 0;  // of the text's end, by the layers
+  using enum StepSettings::Sequences;
   for (std::int64_t drawn = 0; drawn < settings.bytes; ++drawn) {
-    const auto seen = std::min<std::size_t>(text.size(), static_cast<std::size_t>(run.settings.context));
+    // Positions are learned up to the context: when they are used up, the last half of it is read again.
+    const bool goes_on = remembered > 0 && remembered < context;
+    const std::size_t again = remembered > 0 ? std::max<std::size_t>(context / 2, 1) : context;
+    const std::size_t seen = goes_on ? 1 : std::min(text.size(), again);
     const at::Tensor input =
         at::tensor(at::ArrayRef<std::int64_t>(text).slice(text.size() - seen), at::kLong).unsqueeze(0);
-    const at::Tensor logits = run.pipeline.forward(input).front()[0][-1];
-    text.push_back(draw(logits.to(at::kCPU), settings.temperature, generator));
+    const std::vector<Tensors> outputs = run.pipeline.forward({{{input}, {}}}, goes_on ? Continue : Begin);
+    remembered = goes_on ? remembered + 1 : seen;
+    text.push_back(draw(outputs.front().front()[0][-1].to(at::kCPU), settings.temperature, generator));
     on_byte(static_cast<char>(text.back()));
   }
 }

@@ -14,6 +14,9 @@ struct BubbleSettings {
   std::vector<std::string> schedules{"naive", "gpipe", "1f1b"};
   double forward_ms = 10;   ///< that a stage waits for a microbatch in place of computing
   double backward_ms = 10;  ///< half of it for the input's gradient, half for the weights'
+  /// How long each stage takes beside the others, repeated where a schedule has more stages; their mean takes the times
+  /// above. Example: {1, 2} makes every second stage twice as slow.
+  std::vector<double> relative_times{1};
   int steps = 3;            ///< measured for each row, after one that is not; the median counts
 };
 

@@ -117,8 +117,11 @@ class Pipeline {
   /// is kept. Each may come in any number of parts.
   [[nodiscard]] std::vector<Loss> evaluate(const std::vector<std::vector<Microbatch>>& minibatches);
 
-  /// The loss of one minibatch, cut into as many microbatches as in training where it has samples enough.
+  /// The loss of one minibatch, as `cut` cuts it.
   [[nodiscard]] Loss evaluate(const at::Tensor& input, const at::Tensor& target);
+
+  /// A minibatch of one input and one target, cut into as many microbatches as in training, or as it has samples.
+  [[nodiscard]] std::vector<Microbatch> cut(const at::Tensor& input, const at::Tensor& target) const;
 
   /// The outputs of the last stage for any number of microbatches, in evaluation mode, by microbatch. \param sequences
   /// whether layers remember what they saw of each microbatch, so that the next call, with as many, only brings what is

@@ -32,6 +32,9 @@ struct TrainSettings {
   int microbatches = 4;
   std::vector<std::string> devices;
   int threads_per_rank = 0;
+  std::string recompute = "none";
+  bool offload = false;
+  std::string memory_limit;
 
   // How it is trained.
   std::int64_t batch = 32;
@@ -46,6 +49,8 @@ struct TrainSettings {
   double beta2 = 0.95;
   double epsilon = 1e-8;
   double clip = 1;
+  bool post_validation = false;
+  std::string precision = "fp32";
   std::uint64_t seed = 1;
 
   // What is kept and told.
@@ -55,6 +60,8 @@ struct TrainSettings {
   std::int64_t eval_samples = 256;
   std::int64_t checkpoint_every = 100;
   int keep = 3;
+  bool timeline = false;
+  bool check_finite = false;
 
   friend bool operator==(const TrainSettings&, const TrainSettings&) = default;
 };
@@ -83,6 +90,9 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Pipeline, "microbatches", settings.microbatches, "slices of the minibatch that flow through the stages");
   visit(Pipeline, "devices", settings.devices, "of the ranks, with commas between: cpu,cpu or cuda:0,cuda:1");
   visit(Pipeline, "threads-per-rank", settings.threads_per_rank, "0: cores / ranks, at least 1; part of the numbers");
+  visit(Pipeline, "recompute", settings.recompute, "layers run again in the backward: none, full, or some: 1-4,7");
+  visit(Pipeline, "offload", settings.offload, "what recomputation keeps waits in the host's memory");
+  visit(Pipeline, "memory-limit", settings.memory_limit, "of each rank, such as 12GiB; more than that fails the run");
   visit(Training, "batch", settings.batch, "samples of a minibatch");
   visit(Training, "steps", settings.steps, "updates");
   visit(Training, "optimizer", settings.optimizer, "adamw or sgd");
@@ -95,6 +105,8 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Training, "beta2", settings.beta2, "of adamw");
   visit(Training, "epsilon", settings.epsilon, "of adamw");
   visit(Training, "clip", settings.clip, "largest norm of the gradient over all stages; 0: none");
+  visit(Training, "post-validation", settings.post_validation, "update before the norm is known; take back if it clips");
+  visit(Training, "precision", settings.precision, "of the layers: fp32, bf16 or fp16; weights stay in fp32");
   visit(Training, "seed", settings.seed, "of weights, order of the data and dropout");
   visit(Run, "out", settings.out, "folder of the run: settings, metrics, checkpoints");
   visit(Run, "resume", settings.resume, "go on from the folder's last whole checkpoint");
@@ -102,6 +114,8 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Run, "eval-samples", settings.eval_samples, "held-out samples of an evaluation");
   visit(Run, "checkpoint-every", settings.checkpoint_every, "steps between checkpoints; 0: only at the end");
   visit(Run, "keep", settings.keep, "newest checkpoints that are kept");
+  visit(Run, "timeline", settings.timeline, "draw the last step below its prediction: timeline.svg and .html");
+  visit(Run, "check-finite", settings.check_finite, "name the layer that first returns infinity or NaN (slow)");
 }
 
 /// Overwrites the settings that a TOML file names. \throws Error (BadInput) that names file and line where it is not

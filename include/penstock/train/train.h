@@ -24,6 +24,7 @@ struct StepMetrics {
   double utilisation = 0;   ///< of the ranks during the step's schedule
   double learning_rate = 0;
   double gradient_norm = 0;
+  bool skipped = false;                 ///< fp16: the gradient was not finite, and nothing was updated
   std::optional<double> held_out_loss;  ///< on the steps that evaluate
 };
 
@@ -62,6 +63,7 @@ struct TrainResult {
   Milliseconds median_step_time;
   double tokens_per_s = 0;  ///< median
   std::vector<StageSummary> stages;
+  std::string prediction;  ///< where `timeline` is set: figures of the last step beside those predicted from the others
 };
 
 /// Where a training run tells what it does. All are called on the caller's thread; empty ones are skipped.
@@ -73,7 +75,8 @@ struct TrainObserver {
 };
 
 /// Trains, or goes on training. Writes into `settings.out`: config.toml (the resolved settings), metrics.jsonl (a line
-/// a step), checkpoints/, and at the end timeline.json (the last step, for Perfetto).
+/// a step), checkpoints/, and at the end timeline.json (the last step, for Perfetto); with `timeline` also timeline.svg and
+/// timeline.html, in which the simulator's prediction, with the costs measured in the steps before, stands over it.
 /// \throws Error (BadInput) before anything is written; (RunFailed) with the last checkpoint whole.
 TrainResult train(const TrainSettings& settings, const TrainObserver& observer);
 

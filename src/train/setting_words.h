@@ -1,0 +1,19 @@
+// Settings that are written in words and mean something else.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "penstock/base/units.h"
+
+namespace penstock {
+
+// "none", "full", or layers and ranges of them: "1-4,7". Throws Error (BadInput) for anything else and for a layer
+// beyond `layers`.
+[[nodiscard]] std::vector<bool> recomputed_layers(const std::string& text, std::int64_t layers);
+
+// A number of bytes with its unit: B, KB, MB, GB, KiB, MiB or GiB; 0 for an empty text. Throws Error (BadInput).
+[[nodiscard]] Bytes parse_memory_limit(const std::string& text);
+
+}  // namespace penstock
