@@ -50,15 +50,16 @@ class Wait : public torch::autograd::Function<Wait> {
     if (for_input) milliseconds += context->saved_data["input_backward_ms"].toDouble();
     if (for_weight) milliseconds += context->saved_data["weight_backward_ms"].toDouble();
     wait(milliseconds);
-    return {for_input ? gradients.front() : Variable(), for_weight ? at::zeros({1}) : Variable(), Variable()};
+    return {for_input ? gradients.front() : Variable(), for_weight ? at::zeros({1, 1}) : Variable(), Variable()};
   }
 };
 
 class WaitingLayer : public torch::nn::Module {
  public:
-  // The parameter has no use but that a network without parameters has no backward pass.
+  // The parameter has no use but that a network without parameters has no backward pass. A matrix: the gradients of
+  // vectors are not worth putting off.
   explicit WaitingLayer(const WaitingTimes& times)
-      : times_(times), weight_(register_parameter("weight", torch::zeros({1}))) {}
+      : times_(times), weight_(register_parameter("weight", torch::zeros({1, 1}))) {}
 
   at::Tensor forward(const at::Tensor& input) { return Wait::apply(input, weight_, times_); }
 

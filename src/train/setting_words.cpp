@@ -45,12 +45,12 @@ std::vector<bool> recomputed_layers(const std::string& text, std::int64_t layers
 Bytes parse_memory_limit(const std::string& text) {
   if (text.empty()) return {};
   constexpr std::array<std::pair<std::string_view, double>, 7> units{{{"KiB", 1024.0},
-                                                                       {"MiB", 1024.0 * 1024},
-                                                                       {"GiB", 1024.0 * 1024 * 1024},
-                                                                       {"KB", 1e3},
-                                                                       {"MB", 1e6},
-                                                                       {"GB", 1e9},
-                                                                       {"B", 1}}};
+                                                                      {"MiB", 1024.0 * 1024},
+                                                                      {"GiB", 1024.0 * 1024 * 1024},
+                                                                      {"KB", 1e3},
+                                                                      {"MB", 1e6},
+                                                                      {"GB", 1e9},
+                                                                      {"B", 1}}};
   double number = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   std::string_view unit = std::string_view(text).substr(static_cast<std::size_t>(end - text.data()));

@@ -17,7 +17,7 @@ struct BubbleSettings {
   /// How long each stage takes beside the others, repeated where a schedule has more stages; their mean takes the times
   /// above. Example: {1, 2} makes every second stage twice as slow.
   std::vector<double> relative_times{1};
-  int steps = 3;            ///< measured for each row, after one that is not; the median counts
+  int steps = 3;  ///< measured for each row, after one that is not; the median counts
 };
 
 /// One schedule with one number of microbatches.

@@ -105,7 +105,8 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Training, "beta2", settings.beta2, "of adamw");
   visit(Training, "epsilon", settings.epsilon, "of adamw");
   visit(Training, "clip", settings.clip, "largest norm of the gradient over all stages; 0: none");
-  visit(Training, "post-validation", settings.post_validation, "update before the norm is known; take back if it clips");
+  visit(Training, "post-validation", settings.post_validation,
+        "update before the norm is known; take back if it clips");
   visit(Training, "precision", settings.precision, "of the layers: fp32, bf16 or fp16; weights stay in fp32");
   visit(Training, "seed", settings.seed, "of weights, order of the data and dropout");
   visit(Run, "out", settings.out, "folder of the run: settings, metrics, checkpoints");

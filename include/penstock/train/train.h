@@ -75,8 +75,8 @@ struct TrainObserver {
 };
 
 /// Trains, or goes on training. Writes into `settings.out`: config.toml (the resolved settings), metrics.jsonl (a line
-/// a step), checkpoints/, and at the end timeline.json (the last step, for Perfetto); with `timeline` also timeline.svg and
-/// timeline.html, in which the simulator's prediction, with the costs measured in the steps before, stands over it.
+/// a step), checkpoints/, and at the end timeline.json (the last step, for Perfetto); with `timeline` also timeline.svg
+/// and timeline.html, in which the simulator's prediction, with the costs measured in the steps before, stands over it.
 /// \throws Error (BadInput) before anything is written; (RunFailed) with the last checkpoint whole.
 TrainResult train(const TrainSettings& settings, const TrainObserver& observer);
 
