@@ -17,8 +17,8 @@ int main() {
   network.layers.push_back(penstock::layer_of<Hidden>("first", 2, 64));
   for (int layer = 0; layer < 4; ++layer) network.layers.push_back(penstock::layer_of<Hidden>("hidden", 64, 64));
   network.layers.push_back(penstock::layer_of<torch::nn::LinearImpl>("head", torch::nn::LinearOptions(64, 1)));
-  network.loss = [](const penstock::Tensors& outputs, const torch::Tensor& target) {
-    return penstock::Loss{(outputs[0] - target).square().sum(), static_cast<double>(target.size(0))};
+  network.loss = [](const penstock::Tensors& outputs, const penstock::Tensors& targets) {
+    return penstock::Loss{(outputs[0] - targets[0]).square().sum(), static_cast<double>(outputs[0].size(0))};
   };
 
   const auto schedule = penstock::verify(penstock::one_f_one_b_schedule(/*ranks=*/3, /*microbatches=*/8));

@@ -306,6 +306,17 @@ TEST(Pipeline, UnderAMemoryLimitANetworkThatFailsOnOneRankTrainsOnFour) {
   for (const StageReport& stage : four.report()) EXPECT_LE(stage.peak_memory, settings.memory_limit);
 }
 
+TEST(Pipeline, TheShortestScheduleOnSixtyFourRanksEndsTwoHundredTimes) {
+  PipelineSettings settings;
+  settings.threads_per_rank = 1;
+  settings.optimizer.kind = "sgd";
+  Pipeline pipeline(linear_network(64), schedule(64, 1), settings);
+  const at::Tensor sample = torch::ones({1, 4});
+  double loss = 0;
+  for (int step = 0; step < 200; ++step) loss = pipeline.step(sample, sample, step, 1e-3).loss;
+  EXPECT_TRUE(std::isfinite(loss));
+}
+
 TEST(Pipeline, ReportsAndTimelinesCoverEveryStageAndAction) {
   Pipeline pipeline(linear_network(3), schedule(3, 5), {});
   const StepResult result = pipeline.step(torch::ones({5, 4}), torch::ones({5, 4}), 0, 0.1);
