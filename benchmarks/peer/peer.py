@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 
 HERE = pathlib.Path(__file__).resolve().parent
 TOLERANCE = 1e-4
@@ -23,11 +24,11 @@ WARM_UP = 3
 PATIENCE = 120
 
 
-# The last three are penstock's time as a share of the peer's. On a machine that others share the fastest
-# steps are the ones that nobody disturbed.
+# The ratios are penstock's time as a share of the peer's. The last column is the share of the processors that
+# other programs took meanwhile: with more than a few hundredths the figures tell of them, not of the sides.
 HEADING = """\
-| network | schedule | stages | M | penstock, ms | torch, ms | ratio of medians | of pairs | of fastest |
-|---|---|---|---|---|---|---|---|---|"""
+| network | schedule | stages | M | penstock, ms | torch, ms | ratio of medians | of pairs | of fastest | others |
+|---|---|---|---|---|---|---|---|---|---|"""
 
 
 class Refused(Exception):
@@ -111,6 +112,11 @@ class Process:
             raise Failed(f"{pathlib.Path(self.process.args[0]).name} {happened}: {words[-1]}")
         return json.loads(line)
 
+    def processor_seconds(self) -> float:
+        with open(f"/proc/{self.process.pid}/stat") as stat:
+            fields = stat.read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def close(self) -> None:
         self.process.stdin.close()
         try:
@@ -144,6 +150,9 @@ class Side:
         (loss,) = [found["loss"] for found in answers if "loss" in found]
         return loss, max(found["end"] for found in answers) - min(found["start"] for found in answers)
 
+    def processor_seconds(self) -> float:
+        return sum(process.processor_seconds() for process in self.processes)
+
     def close(self) -> None:
         for process in self.processes:
             process.close()
@@ -154,6 +163,26 @@ class Measured:
     penstock: list[float] = dataclasses.field(default_factory=list)
     torch: list[float] = dataclasses.field(default_factory=list)
     difference: float = 0  # of the losses, the largest, relative
+    others: float = 0  # share of the processors that neither side had
+
+
+class Processors:
+    """Whose the processors are from now on."""
+
+    def __init__(self, sides: Iterable[Side]) -> None:
+        self.sides = list(sides)
+        self.start = self.read()
+
+    def read(self) -> tuple[float, float, float]:
+        """Seconds since some start: all of them, those that were used, and those that the sides used."""
+        with open("/proc/stat") as stat:
+            seconds = [int(field) / os.sysconf("SC_CLK_TCK") for field in stat.readline().split()[1:9]]
+        idle = seconds[3] + seconds[4]
+        return sum(seconds), sum(seconds) - idle, sum(side.processor_seconds() for side in self.sides)
+
+    def others(self) -> float:
+        total, used, own = (now - then for now, then in zip(self.read(), self.start))
+        return max(0.0, used - own) / total
 
 
 def start_torch(case: Case, python: str, cut: list[int], folder: pathlib.Path) -> Side:
@@ -164,6 +193,7 @@ def start_torch(case: Case, python: str, cut: list[int], folder: pathlib.Path) -
 
 def alternate(case: Case, sides: dict[str, Side], steps: int) -> Measured:
     measured = Measured()
+    processors = Processors(sides.values())
     for number in range(WARM_UP + steps):
         found = {}
         for name in ("penstock", "torch") if number % 2 == 0 else ("torch", "penstock"):
@@ -178,6 +208,7 @@ def alternate(case: Case, sides: dict[str, Side], steps: int) -> Measured:
         if number >= WARM_UP:
             measured.penstock.append(found["penstock"][1])
             measured.torch.append(found["torch"][1])
+    measured.others = processors.others()
     return measured
 
 
@@ -203,7 +234,8 @@ def row(case: Case, measured: Measured) -> str:
     pairs = statistics.median(mine / its for mine, its in zip(measured.penstock, measured.torch))
     fastest = min(measured.penstock) / min(measured.torch)
     times = f"{ours:.2f} | {theirs:.2f}"
-    return f"| {name_of(case)} | {times} | {ours / theirs:.3f} | {pairs:.3f} | {fastest:.3f} |"
+    ratios = f"{ours / theirs:.3f} | {pairs:.3f} | {fastest:.3f}"
+    return f"| {name_of(case)} | {times} | {ratios} | {measured.others:.2f} |"
 
 
 def name_of(case: Case) -> str:
@@ -232,7 +264,7 @@ def main() -> int:
         try:
             measured = measure(case, settings.penstock, settings.python, settings.steps)
         except Refused as refusal:
-            print(f"| {name_of(case)} | – | – | – | – | {refusal} |", flush=True)
+            print(f"| {name_of(case)} | – | – | – | – | – | {refusal} |", flush=True)
             continue
         except Failed as failure:
             print(f"peer: error: {failure}", file=sys.stderr)
