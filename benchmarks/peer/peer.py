@@ -24,10 +24,10 @@ WARM_UP = 3
 PATIENCE = 120
 
 
-# The ratios are penstock's time as a share of the peer's. The last column is the share of the processors that
-# other programs took meanwhile: with more than a few hundredths the figures tell of them, not of the sides.
+# "of …": penstock's time as a share of the peer's. The last column is the share of the processors that other
+# programs took meanwhile: with more than a few hundredths the figures tell of them, not of the sides.
 HEADING = """\
-| network | schedule | stages | M | penstock, ms | torch, ms | ratio of medians | of pairs | of fastest | others |
+| network | schedule | stages | M | penstock, ms | torch, ms | of medians | of pairs | of fastest | others |
 |---|---|---|---|---|---|---|---|---|---|"""
 
 
@@ -92,9 +92,12 @@ class Process:
 
     def __init__(self, command: list[str], log: pathlib.Path) -> None:
         self.log = log
-        with open(log, "w") as errors:
-            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                            stderr=errors, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        try:
+            with open(log, "w") as errors:
+                self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                                stderr=errors, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        except OSError as error:
+            raise Failed(f"{command[0]} cannot be started: {error.strerror}") from error
 
     def tell(self, line: str) -> None:
         try:
