@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/exec/memory.h"
 
 #include "commands.h"
 #include "schedule_commands.h"
@@ -93,6 +94,7 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  penstock::keep_freed_memory();
   try {
     return run(argc, argv);
   } catch (const penstock::Error& error) {

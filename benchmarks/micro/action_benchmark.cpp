@@ -42,7 +42,7 @@ void whole_step(benchmark::State& state, const char* schedule_name, int stages) 
   Pipeline pipeline(network_of(schedule->stages), schedule, settings);
   const at::Tensor samples = at::ones({microbatches, 1});
   std::int64_t step = 0;
-  for (auto _ : state) benchmark::DoNotOptimize(pipeline.step(samples, samples, step++, 0).loss);
+  for ([[maybe_unused]] auto turn : state) benchmark::DoNotOptimize(pipeline.step(samples, samples, step++, 0).loss);
   per_action(state, 1.0 * microbatches * stages * (schedule_name[0] == 'z' ? 3 : 2));
 }
 
@@ -53,15 +53,15 @@ void forward_only(benchmark::State& state) {
   settings.threads_per_rank = 1;
   Pipeline pipeline(network_of(1), verify(make_schedule("1f1b", 1, microbatches)), settings);
   const std::vector<Microbatch> samples = split_minibatch({{{at::ones({microbatches, 1})}}, {}}, microbatches);
-  for (auto _ : state) benchmark::DoNotOptimize(pipeline.forward(samples));
+  for ([[maybe_unused]] auto turn : state) benchmark::DoNotOptimize(pipeline.forward(samples));
   per_action(state, microbatches);
 }
 
 // What libtorch itself takes for the same operators and graphs, one after the other.
 void plain_libtorch(benchmark::State& state) {
-  Nothing layer;
+  const Nothing layer;
   const at::Tensor sample = at::ones({1, 1});
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto turn : state) {
     const at::Tensor input = sample.detach();
     layer.forward(input).sum().backward();
   }
@@ -73,7 +73,7 @@ void hand_off(benchmark::State& state) {
   const auto ends = make_inproc_transport(1);
   const at::Tensor tensor = at::ones({1});
   std::int32_t microbatch = 0;
-  for (auto _ : state) {
+  for ([[maybe_unused]] auto turn : state) {
     const Tag tag{MessageKind::Activation, 0, microbatch++ % 64};
     ends.front()->send({0}, tag, {tensor});
     benchmark::DoNotOptimize(ends.front()->receive({0}, tag));
@@ -98,7 +98,7 @@ void dispatch(benchmark::State& state) {
   RankExecutor executor(std::move(stages), *ends.front(), clock, memory);
   StepInput input;
   input.settings.with_loss = false;
-  for (auto _ : state) benchmark::DoNotOptimize(executor.run(program, input).events.data());
+  for ([[maybe_unused]] auto turn : state) benchmark::DoNotOptimize(executor.run(program, input).events.data());
   per_action(state, actions);
 }
 

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <fmt/format.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 #include <c10/core/Allocator.h>
 #include <c10/core/impl/alloc_cpu.h>
@@ -54,6 +57,14 @@ MemoryMeter::~MemoryMeter() = default;
 Bytes MemoryMeter::held() const { return {counter_->held}; }
 Bytes MemoryMeter::peak() const { return {counter_->peak}; }
 void MemoryMeter::reset_peak() { counter_->peak = counter_->held; }
+void keep_freed_memory() {
+#if defined(__GLIBC__)
+  constexpr int large = 1 << 30;
+  ::mallopt(M_MMAP_THRESHOLD, large);
+  ::mallopt(M_TRIM_THRESHOLD, large);
+#endif
+}
+
 void MemoryMeter::set_limit(Bytes limit) { counter_->limit = limit.count; }
 void MemoryMeter::moved(Bytes bytes) {
   if (!counter_->fits(bytes.count)) counter_->refuse(bytes.count);

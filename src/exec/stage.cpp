@@ -75,7 +75,7 @@ Roots roots_with_gradients(edge_list roots, Tensors gradients) {
   return found;
 }
 
-Tensors whole_backward(Tensors inputs, Roots roots) {
+Tensors whole_backward(const Tensors& inputs, const Roots& roots) {
   if (!roots.edges.empty())
     Engine::get_default_engine().execute(roots.edges, roots.gradients, /*keep_graph=*/false, /*create_graph=*/false,
                                          /*accumulate_grad=*/true);
@@ -86,7 +86,7 @@ Tensors whole_backward(Tensors inputs, Roots roots) {
   return gradients;
 }
 
-Tensors split_backward(Tensors inputs, Roots roots, DeferredWeightGradients& deferred) {
+Tensors split_backward(const Tensors& inputs, Roots roots, DeferredWeightGradients& deferred) {
   Tensors differentiable;
   for (const at::Tensor& input : inputs)
     if (takes_gradient(input)) differentiable.push_back(input);

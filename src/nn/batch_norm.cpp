@@ -44,7 +44,8 @@ at::Tensor DeferredBatchNorm::forward(const at::Tensor& input) {
     const auto dimensions = reduced_dimensions(input);
     gathered_.narrow(0, 0, features).add_(values.sum(dimensions));
     gathered_.narrow(0, features, features).add_(values.square().sum(dimensions));
-    gathered_.narrow(0, 2 * features, 1).add_(static_cast<double>(input.numel() / features));
+    const std::int64_t elements = input.numel() / features;
+    gathered_.narrow(0, 2 * features, 1).add_(static_cast<double>(elements));
   }
   return at::batch_norm(input, weight_, bias_, is_training() ? at::Tensor() : running_mean_,
                         is_training() ? at::Tensor() : running_var_, is_training(), momentum_, epsilon_,

@@ -26,6 +26,11 @@ nn::Linear linear(std::int64_t in, std::int64_t out, double deviation, bool bias
   return layer;
 }
 
+// libtorch's own forward adds the bias in a pass of its own where the input has three dimensions.
+at::Tensor through(const nn::Linear& layer, const at::Tensor& input) {
+  return at::linear(input, layer->weight, layer->bias);
+}
+
 nn::Embedding embedding(std::int64_t count, std::int64_t width) {
   nn::Embedding layer(count, width);
   nn::init::normal_(layer->weight, 0, initial_deviation);
@@ -68,14 +73,19 @@ class Attention : public nn::Module {
     const auto width = input.size(2);
     // [3, microbatch, heads, context, width / heads]
     const at::Tensor qkv =
-        qkv_->forward(input).view({microbatch, context, 3, heads_, width / heads_}).permute({2, 0, 3, 1, 4});
+        through(qkv_, input).view({microbatch, context, 3, heads_, width / heads_}).permute({2, 0, 3, 1, 4});
+    // One node for all three: an index for each would fill the gradients of the others with zeros.
+    const std::vector<at::Tensor> parts = qkv.unbind(0);
+    const at::Tensor& queries = parts[0];
+    const at::Tensor& keys = parts[1];
+    const at::Tensor& values = parts[2];
     KeyValueCache* cache = CacheScope::current();
     const bool continues = cache != nullptr && cache->length > 0;
-    if (cache != nullptr) remember(*cache, qkv[1], qkv[2]);
+    if (cache != nullptr) remember(*cache, keys, values);
     const at::Tensor mixed =
-        continues ? attend_to_cache(qkv[0], cache->keys, cache->values)
-                  : at::scaled_dot_product_attention(qkv[0], qkv[1], qkv[2], {}, /*dropout_p=*/0, /*is_causal=*/true);
-    return projection_->forward(mixed.transpose(1, 2).reshape({microbatch, context, width}));
+        continues ? attend_to_cache(queries, cache->keys, cache->values)
+                  : at::scaled_dot_product_attention(queries, keys, values, {}, /*dropout_p=*/0, /*is_causal=*/true);
+    return through(projection_, mixed.transpose(1, 2).reshape({microbatch, context, width}));
   }
 
  private:
@@ -104,7 +114,7 @@ class FeedForward : public nn::Module {
       : widen_(register_module("widen", linear(settings.width, 4 * settings.width, initial_deviation))),
         projection_(register_module("projection", linear(4 * settings.width, settings.width, residual_deviation))) {}
 
-  at::Tensor forward(const at::Tensor& input) { return projection_->forward(at::gelu(widen_->forward(input))); }
+  at::Tensor forward(const at::Tensor& input) { return through(projection_, at::gelu(through(widen_, input))); }
 
  private:
   nn::Linear widen_;
@@ -147,7 +157,7 @@ class Head : public nn::Module {
         output_(register_module("output", linear(settings.width, settings.vocabulary, initial_deviation, false))) {}
 
   // [microbatch, context, width] to [microbatch, context, vocabulary]
-  at::Tensor forward(const at::Tensor& input) { return output_->forward(norm_->forward(input)); }
+  at::Tensor forward(const at::Tensor& input) { return through(output_, norm_->forward(input)); }
 
  private:
   nn::LayerNorm norm_;

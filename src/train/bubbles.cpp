@@ -40,11 +40,13 @@ void check(const BubbleSettings& settings) {
 // By stage.
 std::vector<WaitingTimes> times_of_stages(const BubbleSettings& settings, int stages) {
   std::vector<double> relative;
+  relative.reserve(static_cast<std::size_t>(stages));
   for (std::size_t stage = 0; stage < static_cast<std::size_t>(stages); ++stage)
     relative.push_back(settings.relative_times[stage % settings.relative_times.size()]);
   // All stages together wait as long as all devices' would.
   const double part = settings.stages / std::accumulate(relative.begin(), relative.end(), 0.0);
   std::vector<WaitingTimes> times;
+  times.reserve(relative.size());
   for (const double share : relative) {
     const double backward = settings.backward_ms * share * part / 2;
     times.push_back({settings.forward_ms * share * part, backward, backward});
@@ -55,6 +57,7 @@ std::vector<WaitingTimes> times_of_stages(const BubbleSettings& settings, int st
 // What the simulator makes of the same waits. The first stage has no input gradient: its I is empty, its W does all.
 double theory(const VerifiedSchedule& schedule, const std::vector<WaitingTimes>& times) {
   Cost cost;
+  cost.stages.reserve(times.size());
   for (const WaitingTimes& of_stage : times) {
     StageCost stage;
     stage.forward = {of_stage.forward_ms};

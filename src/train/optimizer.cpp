@@ -61,7 +61,9 @@ void Optimizer::update_group(const std::vector<Entry>& group, double weight_deca
   }
   if (parameters.empty()) return;
   if (settings_.kind == "sgd") {
-    at::_fused_sgd_(parameters, gradients, moments[0], weight_decay, settings_.momentum, learning_rate,
+    // Without momentum there must be no buffers for it.
+    const std::vector<at::Tensor> buffers = settings_.momentum > 0 ? moments[0] : std::vector<at::Tensor>();
+    at::_fused_sgd_(parameters, gradients, buffers, weight_decay, settings_.momentum, learning_rate,
                     /*dampening=*/0, /*nesterov=*/false, /*maximize=*/false, /*is_first_step=*/false);
   } else {
     const at::Tensor count =

@@ -21,7 +21,7 @@ std::vector<double> Worker::own_totals(const StepOutput& output) const {
   values.insert(values.end(), output.loss_weights.begin(), output.loss_weights.end());
   for (const Parameter& parameter : parameters_) {
     if (parameter.counted_elsewhere || !parameter.tensor.grad().defined()) continue;
-    const auto norm = parameter.tensor.grad().norm(2, at::kDouble).item<double>();
+    const auto norm = parameter.tensor.grad().norm().item<double>();
     values.push_back(static_cast<double>(parameter.layer));
     values.push_back(norm * norm);
   }

@@ -38,4 +38,9 @@ class MemoryMeter {
   std::unique_ptr<Guard> guard_;
 };
 
+/// Tells the C library to keep what is freed instead of giving it back to the system, which would clear it anew for
+/// the next microbatch: a training step asks for the same sizes again and again. For programs to call first; holds for
+/// the whole process. Does nothing where the C library has no such setting.
+void keep_freed_memory();
+
 }  // namespace penstock

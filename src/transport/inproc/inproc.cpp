@@ -55,8 +55,7 @@ class Inbox {
       const std::uint64_t seen = arrivals_.load(std::memory_order_relaxed);
       if (spin_us > 0 && std::chrono::steady_clock::now() < spin_until) {
         lock.unlock();
-        while (arrivals_.load(std::memory_order_acquire) == seen && std::chrono::steady_clock::now() < spin_until)
-          pause();
+        spin(seen, spin_until);
         lock.lock();
       } else {
         arrived_.wait(lock, [&] { return aborted_ || arrivals_.load(std::memory_order_relaxed) != seen; });
@@ -81,6 +80,19 @@ class Inbox {
     Message first = std::move(queue.front());
     queue.erase(queue.begin());
     return first;
+  }
+
+  // Yields from time to time: where the system has put both ranks on one core, the sender must get it.
+  void spin(std::uint64_t seen, std::chrono::steady_clock::time_point until) const {
+    constexpr int turns_between_looks = 64;
+    for (int turn = 1; arrivals_.load(std::memory_order_acquire) == seen; ++turn) {
+      if (turn % turns_between_looks != 0) {
+        pause();
+        continue;
+      }
+      if (std::chrono::steady_clock::now() >= until) return;
+      std::this_thread::yield();
+    }
   }
 
   static void pause() {

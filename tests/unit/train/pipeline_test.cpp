@@ -348,6 +348,19 @@ TEST(LearningRate, WarmsUpLinearlyAndEndsAtItsShare) {
   EXPECT_NEAR(rate.at(1000), 0.1, 1e-12);
 }
 
+TEST(Optimizer, OfSgdWithoutMomentumTakesTheGradientAsItIs) {
+  at::Tensor vector = torch::ones({2}, torch::requires_grad());
+  OptimizerSettings settings;
+  settings.kind = "sgd";
+  settings.momentum = 0;
+  Optimizer optimizer(settings, {{"vector", vector}});
+  for (int update = 0; update < 2; ++update) {
+    vector.mutable_grad() = torch::ones({2});
+    optimizer.update(0.25);
+  }
+  EXPECT_EQ(vector[0].item<double>(), 0.5);
+}
+
 TEST(Optimizer, DecaysMatricesAndLeavesVectorsAlone) {
   for (const char* kind : {"adamw", "sgd"}) {
     at::Tensor matrix = torch::ones({2, 2}, torch::requires_grad());
