@@ -61,7 +61,7 @@ Network make_network(const Settings& settings) {
   const torch::nn::LinearOptions options(settings.gpt.width, settings.gpt.width);
   for (std::int64_t layer = 0; layer < settings.gpt.layers; ++layer)
     network.layers.push_back(layer_of<torch::nn::LinearImpl>("linear", options));
-  network.loss = [](const Tensors& outputs, const at::Tensor& target) { return squared_error(outputs, target); };
+  network.loss = squared_error;
   return network;
 }
 

@@ -45,8 +45,8 @@ class Inbox {
   }
 
   Message take(const Address& address, double spin_us) {
-    const auto spin_until =
-        std::chrono::steady_clock::now() + std::chrono::duration<double, std::micro>(spin_us > 0 ? spin_us : 0);
+    const auto spin_until = std::chrono::steady_clock::now() +
+                            std::chrono::nanoseconds(static_cast<std::int64_t>(spin_us > 0 ? spin_us * 1000 : 0));
     std::unique_lock lock(mutex_);
     for (;;) {
       if (aborted_) throw Aborted(reason_);
