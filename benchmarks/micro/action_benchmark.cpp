@@ -26,10 +26,9 @@ Network network_of(int layers) {
   return network;
 }
 
-// Shown in microseconds. Ranks are threads of their own: it is the wall clock that counts.
-void per_action(benchmark::State& state, double actions) {
-  state.counters["us_an_action"] = benchmark::Counter(actions * static_cast<double>(state.iterations()) * 1e-6,
-                                                      benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+// Ranks are threads of their own: it is the wall clock that counts.
+void per_action(benchmark::State& state, std::int64_t actions) {
+  state.SetItemsProcessed(state.iterations() * actions);
 }
 
 // A whole step of one rank: F and B of every microbatch, one addition as the kernel, with its update.
@@ -43,7 +42,7 @@ void whole_step(benchmark::State& state, const char* schedule_name, int stages) 
   const at::Tensor samples = at::ones({microbatches, 1});
   std::int64_t step = 0;
   for ([[maybe_unused]] auto turn : state) benchmark::DoNotOptimize(pipeline.step(samples, samples, step++, 0).loss);
-  per_action(state, 1.0 * microbatches * stages * (schedule_name[0] == 'z' ? 3 : 2));
+  per_action(state, std::int64_t{microbatches} * stages * (schedule_name[0] == 'z' ? 3 : 2));
 }
 
 // The same without autograd and without a loss.

@@ -59,9 +59,10 @@ Bytes MemoryMeter::peak() const { return {counter_->peak}; }
 void MemoryMeter::reset_peak() { counter_->peak = counter_->held; }
 void keep_freed_memory() {
 #if defined(__GLIBC__)
+  // Called before there are threads.
   constexpr int large = 1 << 30;
-  ::mallopt(M_MMAP_THRESHOLD, large);
-  ::mallopt(M_TRIM_THRESHOLD, large);
+  ::mallopt(M_MMAP_THRESHOLD, large);  // NOLINT(concurrency-mt-unsafe)
+  ::mallopt(M_TRIM_THRESHOLD, large);  // NOLINT(concurrency-mt-unsafe)
 #endif
 }
 

@@ -171,7 +171,7 @@ void Run::write_timelines(TrainResult& result) const {
   write_file_atomically(folder_.timeline(), to_chrome_trace(last));
   if (!settings_.timeline) return;
   // What is predicted must not have seen what it is compared with; a run of one step has nothing else.
-  std::vector<Timeline> before(timelines_.begin(), timelines_.end() - (timelines_.size() > 1 ? 1 : 0));
+  const std::vector<Timeline> before(timelines_.begin(), timelines_.end() - (timelines_.size() > 1 ? 1 : 0));
   const Timeline predicted = simulate(*schedule_, measured_cost(before, schedule_->get()));
   const std::string title =
       fmt::format("{}, {} microbatches: predicted over measured", settings_.schedule, settings_.microbatches);

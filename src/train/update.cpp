@@ -94,7 +94,7 @@ void Worker::apply(double factor, double learning_rate) {
   if (plan_.settings.post_validation) {
     auto next = at::_foreach_mul(sums, factor);
     auto divided = next.begin();
-    for (Parameter& parameter : parameters_)
+    for (const Parameter& parameter : parameters_)
       if (parameter.tensor.grad().defined()) parameter.tensor.mutable_grad() = std::move(*divided++);
   } else {
     at::_foreach_mul_(sums, factor);
@@ -150,7 +150,7 @@ StepResult Worker::update(const StepOutput& output, std::int64_t step, double le
   if (result.skipped || factor_of(result) != factor_of(hoped)) {
     optimizer_.take_back();
     auto next = sums.begin();
-    for (Parameter& parameter : parameters_)
+    for (const Parameter& parameter : parameters_)
       if (parameter.tensor.grad().defined()) parameter.tensor.mutable_grad() = *next++;
     if (!result.skipped) apply(factor_of(result), learning_rate);
   }

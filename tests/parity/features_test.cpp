@@ -80,7 +80,7 @@ TEST_P(Features, TheOptimizerThatDoesNotWait) {
 }
 
 TEST_P(Features, BatchNormTakesTheWholeMinibatchOnce) {
-  TraceSettings settings = few_steps("batch norm");
+  const TraceSettings settings = few_steps("batch norm");
   compare(settings, settings);
 }
 
