@@ -15,6 +15,8 @@ void remember(int signal) {
 }  // namespace
 
 void watch_stop_signals() {
+  // Whoever reads the progress may go: the run does not end for that, and what it makes is saved.
+  std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGINT, remember);
   std::signal(SIGTERM, remember);
 }

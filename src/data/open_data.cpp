@@ -75,7 +75,7 @@ void check_size(std::int64_t size, const DataSettings& settings, const char* uni
   if (size < window)
     throw bad_input(fmt::format("{} holds {}", first, counted(size, unit)),
                     fmt::format("at least {}, the context of {} and one more", window, settings.context),
-                    fmt::format("use more data, or a --context of at most {}", size - 1));
+                    fmt::format("use more data, or train with a --context of at most {}", size - 1));
   if (settings.held_out > 0 && size < 2 * window)
     throw bad_input(fmt::format("{} holds {}", first, counted(size, unit)),
                     fmt::format("at least {}, a context of {} and one more for each of the two splits", 2 * window,

@@ -292,7 +292,7 @@ void Stage::check_dtypes(MicrobatchId microbatch, const Tensors& boundary) {
 void Stage::check_finite(const Tensors& outputs) const {
   for (const at::Tensor& output : outputs) {
     if (!output.defined() || !output.is_floating_point() || at::isfinite(output).all().item<bool>()) continue;
-    throw run_failed(fmt::format("layer {} returned a number that is not finite", *current_layer_), "finite numbers",
+    throw run_failed("it returned a number that is not finite", "finite numbers",
                      "check its inputs and weights, or lower the learning rate");
   }
 }

@@ -46,14 +46,14 @@ std::string line_of(const StepMetrics& metrics) {
   return line.dump() + '\n';
 }
 
-// The lines of the first `first_step` updates. A last line that a kill has torn is dropped with the rest.
+// The lines of the first `first_step` updates. One that a kill has torn, or that a disk has damaged, is left out.
 std::string lines_until(const std::string& text, std::int64_t first_step) {
   std::string kept;
   std::istringstream lines(text);
   for (std::string line; std::getline(lines, line);) {
     const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) break;
-    if (json["step"].get<std::int64_t>() > first_step) break;
+    if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;
+    if (json["step"].get<std::int64_t>() > first_step) continue;
     kept += line + '\n';
   }
   return kept;

@@ -1,6 +1,7 @@
 """Stopping and going on: by request, on other stages, on a full disk, with checkpoints damaged."""
 
 import resource
+import shutil
 import signal
 import time
 import unittest
@@ -9,15 +10,28 @@ import penstock_process as p
 
 
 class Resume(p.Case):
+    def forget_after(self, run, step):
+        """As if it had been stopped then: later checkpoints are gone, the metrics still tell of later steps."""
+        for folder in (run / "checkpoints").iterdir():
+            if int(folder.name.removeprefix("step-")) > step:
+                shutil.rmtree(folder)
+
+    def test_goes_on_with_the_same_bits_whatever_is_recomputed_and_in_any_precision(self):
+        for settings in ({"recompute": "1-2"}, {"precision": "fp16"}, {"precision": "bf16", "post_validation": True}):
+            with self.subTest(settings=settings):
+                name = "-".join(map(str, settings.values()))
+                whole = self.must_train(self.folder / f"{name}-whole", **settings)
+                half = self.must_train(self.folder / f"{name}-half", **settings, stages=1, checkpoint_every=1, keep=20)
+                self.forget_after(half, 5)
+                code, _, err = p.run("train", "--resume", "--out", half, "--stages", 3, "--schedule", "zb-h1")
+                self.assertEqual(code, 0, err)
+                self.assertEqual(p.losses(half), p.losses(whole))
+                self.assertEqual(p.tensors(half, 12), p.tensors(whole, 12))
+
     def test_goes_on_with_the_same_bits_on_another_number_of_stages(self):
         whole = self.must_train(self.folder / "whole")
         half = self.must_train(self.folder / "half", stages=1, checkpoint_every=1, keep=20)
-        # As if it had been stopped after step 5: later checkpoints are gone, the metrics still tell of later steps.
-        for folder in (half / "checkpoints").iterdir():
-            if int(folder.name.removeprefix("step-")) > 5:
-                for file in folder.iterdir():
-                    file.unlink()
-                folder.rmdir()
+        self.forget_after(half, 5)
         code, told, err = p.run("train", "--resume", "--out", half, "--stages", 4, "--schedule", "gpipe")
         self.assertEqual(code, 0, err)
         self.assertIn("resuming after step 5", told)
@@ -45,6 +59,26 @@ class Resume(p.Case):
         self.assertEqual(code, 0, err)
         self.assertIn("resuming after step 10", told)
         self.assertEqual(p.losses(out), before)
+
+    def test_a_damaged_line_of_metrics_does_not_cost_the_others(self):
+        out = self.must_train(self.folder / "run")
+        lines = (out / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+        lines[2] = b"\x00\x00\n"
+        (out / "metrics.jsonl").write_bytes(b"".join(lines))
+        code, _, err = p.run("train", "--resume", "--out", out)
+        self.assertEqual(code, 0, err)
+        self.assertEqual([line["step"] for line in p.metrics(out)], [1, 2, *range(4, 13)])
+
+    def test_trains_on_where_nobody_reads_its_progress_any_more(self):
+        out = self.folder / "run"
+        process = p.start("train", *p.flags({**p.SMALL, "data": self.text, "out": out}))
+        process.stdout.close()
+        err = process.stderr.read()
+        self.assertEqual(process.wait(timeout=60), 1, err)
+        self.assertIn("the standard output cannot be written", err)
+        self.assertEqual(len(p.metrics(out)), 12)
+        self.assertTrue((out / "checkpoints" / "step-00000012" / "index.json").exists(),
+                        list((out / "checkpoints").iterdir()))
 
     def test_an_interrupt_saves_and_leaves(self):
         out = self.folder / "run"

@@ -147,6 +147,8 @@ Trace train_small(const TraceSettings& settings, const Schedule& schedule) {
   pipeline_settings.clip_norm = settings.clip;
   pipeline_settings.optimizer.kind = settings.optimizer;
   pipeline_settings.recompute = settings.recompute;
+  pipeline_settings.devices = settings.devices;
+  pipeline_settings.offload = settings.offload;
   pipeline_settings.precision = settings.precision;
   pipeline_settings.post_validation = settings.post_validation;
   Network network = small_network(settings.network, settings.dropout);

@@ -30,6 +30,8 @@ struct TraceSettings {
   Precision precision = Precision::Float32;
   bool post_validation = false;
   double loss_factor = 1;
+  std::vector<at::Device> devices;
+  bool offload = false;
 };
 
 // Of at least 8 layers, with dropout on where `dropout` is above 0.

@@ -201,7 +201,7 @@ TEST(Pipeline, WhatIsNotFiniteIsNamedWhereItIsSearchedFor) {
   Pipeline pipeline(network, schedule(3, 4), settings);
   EXPECT_THAT([&] { pipeline.step(with_a_negative_third_sample(), torch::ones({4, 4}), 0, 0.1); },
               ThrowsMessage<Error>(AllOf(HasSubstr("stage 1, microbatch 2, action 1F2, layer 1"),
-                                         HasSubstr("layer 1 returned a number that is not finite"))));
+                                         HasSubstr("layer 1: it returned a number that is not finite"))));
   network = linear_network(2);
   network.loss = [](const Tensors& outputs, const Tensors&) { return Loss{outputs.front().sum() * NAN, 1}; };
   Pipeline unlucky(network, schedule(2, 2), settings);
