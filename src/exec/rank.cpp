@@ -108,7 +108,7 @@ void RankExecutor::collect_losses(const StepInput& input, StepOutput& output) co
     for (std::size_t microbatch = 0; microbatch < input.microbatches.size(); ++microbatch) {
       const Loss& loss = stage.loss({static_cast<std::int32_t>(microbatch)});
       // Of two holders of the last stage each has seen a part of the microbatches.
-      output.loss_sums.push_back(loss.sum.defined() ? loss.sum.to(at::kDouble).item<double>() : 0);
+      output.loss_sums.push_back(loss.sum.defined() ? loss.sum.item<double>() : 0);
       output.loss_weights.push_back(loss.weight);
     }
   }

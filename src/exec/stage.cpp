@@ -204,7 +204,7 @@ Tensors Stage::forward(MicrobatchId microbatch, Tensors inputs, const Tensors& t
         for (at::Tensor& input : kept_segment.inputs) input = moved(input, at::kCPU);
       }
       if (last && with_loss) {
-        kept.loss_gradient = at::full_like(kept.loss.sum, settings_.loss_scale);
+        kept.loss_gradient = loss_gradient(kept.loss.sum);
         if (segment.recompute) kept.targets = targets;
       }
     }
@@ -214,6 +214,14 @@ Tensors Stage::forward(MicrobatchId microbatch, Tensors inputs, const Tensors& t
   }
   check_dtypes(microbatch, flow);
   return flow;
+}
+
+// The same tensor for all microbatches: the engine only reads it.
+const at::Tensor& Stage::loss_gradient(const at::Tensor& sum) {
+  const bool fits = loss_gradient_.defined() && loss_gradient_.scalar_type() == sum.scalar_type() &&
+                    loss_gradient_.sizes() == sum.sizes() && loss_gradient_scale_ == settings_.loss_scale;
+  if (!fits) loss_gradient_ = at::full_like(sum, loss_gradient_scale_ = settings_.loss_scale);
+  return loss_gradient_;
 }
 
 // With the same random numbers and the graph that the forward pass let go of.

@@ -105,6 +105,7 @@ class Stage {
   void check_dtypes(MicrobatchId microbatch, const Tensors& boundary);
   void check_finite(const Tensors& outputs) const;
   void take_loss(Pass& kept, const Loss& loss) const;
+  [[nodiscard]] const at::Tensor& loss_gradient(const at::Tensor& sum);
 
   StageParts parts_;
   StepSettings settings_;
@@ -112,6 +113,8 @@ class Stage {
   std::vector<Pass> passes_;                        // by microbatch
   std::vector<std::vector<KeyValueCache>> caches_;  // by microbatch and layer
   std::optional<std::int64_t> current_layer_;
+  at::Tensor loss_gradient_;
+  double loss_gradient_scale_ = 0;
   // Of the first boundary that the stage returned; undefined tensors fit any.
   std::vector<std::optional<at::ScalarType>> dtypes_;
 };
