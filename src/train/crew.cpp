@@ -60,9 +60,9 @@ void Crew::serve(RankId rank) {
   }
 }
 
-// Woken together, ranks are often put on the waker's core, where one waits for the other until the system notices, which
-// takes longer than a short step. Where there are cores enough, the later rank moves to one that no rank is on; the
-// system may move it on as it likes.
+// Woken together, ranks are often put on the waker's core, where one waits for the other until the system notices,
+// which takes longer than a short step. Where there are cores enough, the later rank moves to one that no rank is on;
+// the system may move it on as it likes.
 void Crew::leave_a_shared_core([[maybe_unused]] RankId rank) {
 #if defined(__linux__)
   cpu_set_t allowed;

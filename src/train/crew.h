@@ -44,7 +44,7 @@ class Crew {
   std::exception_ptr failure_;
   bool failure_is_abort_ = false;
   std::vector<std::atomic<int>> cores_;  // on which each rank was last seen; −1 before
-  std::vector<std::thread> threads_;  // last: the threads see everything above
+  std::vector<std::thread> threads_;     // last: the threads see everything above
 };
 
 }  // namespace penstock
