@@ -1,16 +1,12 @@
 #include "train/crew.h"
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
 #include <utility>
 
 #include "penstock/transport/transport.h"
 
 namespace penstock {
 
-Crew::Crew(int ranks) : cores_(static_cast<std::size_t>(ranks)) {
-  for (std::atomic<int>& core : cores_) core = -1;
+Crew::Crew(int ranks) {
   for (std::int32_t rank = 0; rank < ranks; ++rank) threads_.emplace_back([this, rank] { serve(RankId{rank}); });
 }
 
@@ -45,7 +41,6 @@ void Crew::serve(RankId rank) {
     const auto& work = *work_;
     const auto& on_failure = *on_failure_;
     lock.unlock();
-    leave_a_shared_core(rank);
     try {
       work(rank);
     } catch (const Aborted&) {
@@ -58,35 +53,6 @@ void Crew::serve(RankId rank) {
     lock.lock();
     if (--running_ == 0) finished_.notify_one();
   }
-}
-
-// Woken together, ranks are often put on the waker's core, where one waits for the other until the system notices,
-// which takes longer than a short step. Where there are cores enough, the later rank moves to one that no rank is on;
-// the system may move it on as it likes.
-void Crew::leave_a_shared_core([[maybe_unused]] RankId rank) {
-#if defined(__linux__)
-  cpu_set_t allowed;
-  if (cores_.size() < 2 || ::sched_getaffinity(0, sizeof(allowed), &allowed) != 0 ||
-      cores_.size() > static_cast<std::size_t>(CPU_COUNT(&allowed)))
-    return;
-  std::atomic<int>& own = cores_[rank.index()];
-  own = ::sched_getcpu();
-  cpu_set_t taken;
-  CPU_ZERO(&taken);
-  for (const std::atomic<int>& core : cores_)
-    if (&core != &own && core >= 0) CPU_SET(static_cast<std::size_t>(core), &taken);
-  if (own < 0 || !CPU_ISSET(static_cast<std::size_t>(own), &taken)) return;
-  for (int core = 0; core < CPU_SETSIZE; ++core) {
-    if (!CPU_ISSET(static_cast<std::size_t>(core), &allowed) || CPU_ISSET(static_cast<std::size_t>(core), &taken))
-      continue;
-    cpu_set_t there;
-    CPU_ZERO(&there);
-    CPU_SET(static_cast<std::size_t>(core), &there);
-    if (::sched_setaffinity(0, sizeof(there), &there) == 0) own = core;
-    ::sched_setaffinity(0, sizeof(allowed), &allowed);
-    return;
-  }
-#endif
 }
 
 void Crew::remember(std::exception_ptr failure, bool aborted) {

@@ -1,7 +1,6 @@
 // The threads of the ranks: one for each, alive as long as the crew, each running what it is told.
 #pragma once
 
-#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
@@ -30,7 +29,6 @@ class Crew {
 
  private:
   void serve(RankId rank);
-  void leave_a_shared_core(RankId rank);
   void remember(std::exception_ptr failure, bool aborted);
 
   std::mutex mutex_;
@@ -43,8 +41,7 @@ class Crew {
   bool stopping_ = false;
   std::exception_ptr failure_;
   bool failure_is_abort_ = false;
-  std::vector<std::atomic<int>> cores_;  // on which each rank was last seen; −1 before
-  std::vector<std::thread> threads_;     // last: the threads see everything above
+  std::vector<std::thread> threads_;  // last: the threads see everything above
 };
 
 }  // namespace penstock
