@@ -38,6 +38,8 @@ void check_samples(const Argument& argument, std::optional<std::int64_t>& sample
 }  // namespace
 
 std::vector<Microbatch> split_minibatch(const Minibatch& minibatch, int microbatches) {
+  if (microbatches < 1)
+    throw bad_input(counted(microbatches, "microbatch"), "at least 1", "raise the number of microbatches");
   std::optional<std::int64_t> samples;
   for (const auto* side : {&minibatch.inputs, &minibatch.targets})
     for (const Argument& argument : *side) check_samples(argument, samples, microbatches);

@@ -235,7 +235,8 @@ void Stage::run_again(const Segment& segment, MicrobatchId microbatch, SegmentPa
                                   : run(segment, microbatch, kept.inputs));
 }
 
-Tensors Stage::backward(MicrobatchId microbatch, Tensors gradients) {
+template <class Propagate>
+Tensors Stage::through_segments(MicrobatchId microbatch, Tensors gradients, const Propagate& propagate) {
   Pass& kept = pass(microbatch);
   for (std::size_t index = segments_.size(); index-- > 0;) {
     SegmentPass& segment = kept.segments[index];
@@ -244,28 +245,24 @@ Tensors Stage::backward(MicrobatchId microbatch, Tensors gradients) {
       gradients.assign(segment.roots.size(), {});
       gradients.back() = std::exchange(kept.loss_gradient, {});
     }
-    gradients = whole_backward(std::exchange(segment.inputs, {}),
-                               roots_with_gradients(std::exchange(segment.roots, {}), std::move(gradients)));
+    gradients = propagate(segment, std::exchange(segment.inputs, {}),
+                          roots_with_gradients(std::exchange(segment.roots, {}), std::move(gradients)));
   }
   kept.targets.clear();
   return gradients;
 }
 
+Tensors Stage::backward(MicrobatchId microbatch, Tensors gradients) {
+  return through_segments(
+      microbatch, std::move(gradients),
+      [](SegmentPass&, const Tensors& inputs, const Roots& roots) { return whole_backward(inputs, roots); });
+}
+
 Tensors Stage::input_backward(MicrobatchId microbatch, Tensors gradients) {
-  Pass& kept = pass(microbatch);
-  for (std::size_t index = segments_.size(); index-- > 0;) {
-    SegmentPass& segment = kept.segments[index];
-    if (segments_[index].recompute) run_again(segments_[index], microbatch, segment);
-    if (index + 1 == segments_.size() && kept.loss_gradient.defined()) {
-      gradients.assign(segment.roots.size(), {});
-      gradients.back() = std::exchange(kept.loss_gradient, {});
-    }
-    gradients = split_backward(std::exchange(segment.inputs, {}),
-                               roots_with_gradients(std::exchange(segment.roots, {}), std::move(gradients)),
-                               segment.deferred.emplace());
-  }
-  kept.targets.clear();
-  return gradients;
+  return through_segments(microbatch, std::move(gradients),
+                          [](SegmentPass& segment, const Tensors& inputs, Roots roots) {
+                            return split_backward(inputs, std::move(roots), segment.deferred.emplace());
+                          });
 }
 
 void Stage::weight_backward(MicrobatchId microbatch) {

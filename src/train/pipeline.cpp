@@ -130,6 +130,7 @@ class Pipeline::State {
   }
 
   std::vector<StepOutput> evaluate(StepInput input) {
+    sequences_ = 0;
     if (input.microbatches.empty())
       throw bad_input("no microbatches to evaluate", "at least one", "give a minibatch of at least one sample");
     const VerifiedSchedule schedule =
@@ -145,7 +146,8 @@ class Pipeline::State {
   std::vector<std::unique_ptr<Worker>> workers_;  // by rank
   std::vector<std::unique_ptr<Transport>> transport_;
   bool stopped_ = false;
-  Crew crew_;  // last: its threads use everything above
+  std::size_t sequences_ = 0;  // that the layers remember
+  Crew crew_;                  // last: its threads use everything above
 };
 
 Pipeline::Pipeline(Network network, const VerifiedSchedule& schedule, PipelineSettings settings)
@@ -169,6 +171,7 @@ StepResult Pipeline::step(const std::vector<Microbatch>& microbatches, const Upd
   input.settings.step = settings.step;
   input.microbatches = microbatches;
   input.keep_outputs = settings.keep_outputs;
+  state_->sequences_ = 0;
   std::vector<WorkerStep> results(state_->workers_.size());
   const Milliseconds start = state_->clock_.now();
   state_->run([&](RankId rank) {
@@ -228,6 +231,12 @@ std::vector<Microbatch> Pipeline::cut(const at::Tensor& input, const at::Tensor&
 }
 
 std::vector<Tensors> Pipeline::forward(const std::vector<Microbatch>& microbatches, StepSettings::Sequences sequences) {
+  using enum StepSettings::Sequences;
+  if (sequences == Continue && state_->sequences_ != microbatches.size())
+    throw bad_input(
+        fmt::format("{} to go on with, of {} that are remembered",
+                    counted(static_cast<std::int64_t>(microbatches.size()), "sequence"), state_->sequences_),
+        "as many as the last call began with, and no other call between", "begin them again");
   StepInput input;
   input.settings.with_loss = false;
   input.settings.sequences = sequences;
@@ -235,6 +244,7 @@ std::vector<Tensors> Pipeline::forward(const std::vector<Microbatch>& microbatch
   input.keep_outputs = true;
   std::vector<Tensors> outputs(microbatches.size());
   for (StepOutput& of_rank : state_->evaluate(std::move(input))) take_outputs(of_rank.outputs, outputs);
+  state_->sequences_ = sequences == Whole ? 0 : microbatches.size();
   return outputs;
 }
 

@@ -102,6 +102,9 @@ class Stage {
   [[nodiscard]] Tensors run_with_loss(const Segment& segment, MicrobatchId microbatch, const Tensors& inputs,
                                       const Tensors& targets);
   void run_again(const Segment& segment, MicrobatchId microbatch, SegmentPass& kept);
+  // From the last segment to the first, each run again where it has to be.
+  template <class Propagate>
+  [[nodiscard]] Tensors through_segments(MicrobatchId microbatch, Tensors gradients, const Propagate& propagate);
   void check_dtypes(MicrobatchId microbatch, const Tensors& boundary);
   void check_finite(const Tensors& outputs) const;
   void take_loss(Pass& kept, const Loss& loss) const;

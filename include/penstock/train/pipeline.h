@@ -125,7 +125,7 @@ class Pipeline {
 
   /// The outputs of the last stage for any number of microbatches, in evaluation mode, by microbatch. \param sequences
   /// whether layers remember what they saw of each microbatch, so that the next call, with as many, only brings what is
-  /// new (`KeyValueCache`); any other call forgets it.
+  /// new (`KeyValueCache`); any other call forgets it. \throws Error (BadInput) where there is nothing to go on with.
   [[nodiscard]] std::vector<Tensors> forward(const std::vector<Microbatch>& microbatches,
                                              StepSettings::Sequences sequences = StepSettings::Sequences::Whole);
 

@@ -243,6 +243,7 @@ TEST(Pipeline, RefusesMinibatchesThatCannotBeCut) {
               ThrowsMessage<Error>(HasSubstr("dimension 2 of a tensor of 2 dimensions")));
   EXPECT_THAT([&] { return split_minibatch({{{six}}, {}}, 7); },
               ThrowsMessage<Error>(HasSubstr("6 samples for 7 microbatches")));
+  EXPECT_THAT([&] { return split_minibatch({{{six}}, {}}, 0); }, ThrowsMessage<Error>(HasSubstr("at least 1")));
   Pipeline pipeline(linear_network(2), schedule(2, 4), {});
   EXPECT_THAT([&] { pipeline.step(split_minibatch({{{six}}, {{six}}}, 3), {}); },
               ThrowsMessage<Error>(HasSubstr("a minibatch in 3 parts")));
@@ -285,6 +286,18 @@ TEST(Pipeline, SequencesThatGoOnHaveTheOutputsOfWholeOnes) {
       first += count;
     }
   }
+}
+
+TEST(Pipeline, SequencesThatNobodyHasBegunDoNotGoOn) {
+  Pipeline pipeline(make_gpt({32, 3, 16, 2, 8, 0, false}), schedule(2, 2), {});
+  const std::vector<Microbatch> tokens(2, {{torch::zeros({1, 2}, at::kLong)}, {}});
+  using enum StepSettings::Sequences;
+  const auto go_on = [&] { return pipeline.forward(tokens, Continue); };
+  EXPECT_THAT(go_on, ThrowsMessage<Error>(HasSubstr("2 sequences to go on with, of 0 that are remembered")));
+  static_cast<void>(pipeline.forward(tokens, Begin));
+  EXPECT_EQ(go_on().size(), 2U);
+  static_cast<void>(pipeline.forward(tokens));
+  EXPECT_THAT(go_on, ThrowsMessage<Error>(HasSubstr("of 0 that are remembered")));
 }
 
 // The reason to exist: what does not fit on one device is trained on four.
