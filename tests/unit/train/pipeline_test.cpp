@@ -93,6 +93,7 @@ TEST(Pipeline, RefusesWhatDoesNotFit) {
 }
 
 TEST(Pipeline, EvaluatesAndForwardsAnyNumberOfSamples) {
+  torch::manual_seed(1);
   Pipeline one(linear_network(4), schedule(1, 1), {});
   Pipeline cut(linear_network(4), schedule(4, 3), {});
   for (const std::int64_t samples : {1, 2, 3, 7}) {
@@ -101,11 +102,13 @@ TEST(Pipeline, EvaluatesAndForwardsAnyNumberOfSamples) {
     const Loss got = cut.evaluate(input, torch::zeros({samples, 4}));
     EXPECT_EQ(got.weight, static_cast<double>(samples));
     EXPECT_NEAR(got.sum.item<double>(), expected.sum.item<double>(), 1e-5);
-    EXPECT_TRUE(at::allclose(one.forward(input).front(), cut.forward(input).front()));
+    // Fewer rows in one product round otherwise in the last bit.
+    EXPECT_TRUE(at::allclose(one.forward(input).front(), cut.forward(input).front(), 1e-5, 1e-6));
   }
 }
 
 TEST(Pipeline, MasksGiveTheMinibatchsGradientWhereMicrobatchesAreMaskedUnequally) {
+  torch::manual_seed(1);
   Network network = linear_network(2);
   network.loss = [](const Tensors& outputs, const Tensors& masks) {
     return Loss{(outputs.front().square().sum(1) * masks.front()).sum(), masks.front().sum().item<double>()};
@@ -212,6 +215,7 @@ TEST(Pipeline, WhatIsNotFiniteIsNamedWhereItIsSearchedFor) {
 
 // The gradient of a sum over samples that are cut along another dimension, with an argument that all share.
 TEST(Pipeline, CutsAnyDimensionAndReplicatesWhatHoldsForAll) {
+  torch::manual_seed(1);
   Network network = linear_network(2);
   struct Scaled : torch::nn::Module {
     Scaled() : weight(register_parameter("weight", torch::ones({4}))) {}
@@ -232,7 +236,7 @@ TEST(Pipeline, CutsAnyDimensionAndReplicatesWhatHoldsForAll) {
   ASSERT_EQ(got.losses.size(), 4U);
   EXPECT_EQ(got.losses[0].weight, 2);
   EXPECT_EQ(got.losses[3].weight, 1);
-  EXPECT_TRUE(at::allclose(merge_outputs(got.outputs).front(), expected.outputs.front().front()));
+  EXPECT_TRUE(at::allclose(merge_outputs(got.outputs).front(), expected.outputs.front().front(), 1e-5, 1e-6));
 }
 
 TEST(Pipeline, RefusesMinibatchesThatCannotBeCut) {
@@ -250,6 +254,7 @@ TEST(Pipeline, RefusesMinibatchesThatCannotBeCut) {
 }
 
 TEST(Pipeline, EvaluatesSeveralMinibatchesInFlight) {
+  torch::manual_seed(1);
   for (const char* name : {"1f1b", "zb-v", "interleaved-1f1b", "dualpipe"}) {
     SCOPED_TRACE(name);
     const Schedule training = make_schedule(name, 2, 4);
@@ -270,6 +275,7 @@ TEST(Pipeline, EvaluatesSeveralMinibatchesInFlight) {
 }
 
 TEST(Pipeline, SequencesThatGoOnHaveTheOutputsOfWholeOnes) {
+  torch::manual_seed(1);
   const Network network = make_gpt({32, 3, 16, 2, 8, 0, false});
   Pipeline pipeline(network, schedule(2, 2), {});
   const at::Tensor tokens = torch::randint(32, {2, 8}, at::kLong);
@@ -302,6 +308,7 @@ TEST(Pipeline, SequencesThatNobodyHasBegunDoNotGoOn) {
 
 // The reason to exist: what does not fit on one device is trained on four.
 TEST(Pipeline, UnderAMemoryLimitANetworkThatFailsOnOneRankTrainsOnFour) {
+  torch::manual_seed(1);
   const Network network = make_gpt({64, 6, 64, 2, 32, 0, false});
   const at::Tensor tokens = torch::randint(64, {8, 32}, at::kLong);
   PipelineSettings settings;
