@@ -25,7 +25,7 @@ constexpr std::string_view last_line_end = "\"}\n";
 constexpr std::size_t checksum_digits = 16;
 constexpr std::size_t last_line_bytes = last_line_begin.size() + checksum_digits + last_line_end.size();
 
-Error damaged(const std::string& file, const std::string& got, const std::string& expected) {
+Error damaged_index(const std::string& file, const std::string& got, const std::string& expected) {
   return bad_input(fmt::format("{}: {}", file, got), expected,
                    "the checkpoint is damaged or not penstock's: use an earlier one");
 }
@@ -64,13 +64,14 @@ class IndexBuilder {
 
   [[nodiscard]] CheckpointIndex finish() {
     for (const char* key : {"format", "version", "step", "metadata", "files", "tensors"})
-      if (!seen_.contains({key})) throw damaged(file_, "an index without " + std::string(key), "the whole index");
+      if (!seen_.contains({key})) throw damaged_index(file_, "an index without " + std::string(key), "the whole index");
     for (const auto& [name, sum] : index_.files)
       if (sum.checksum.size() != checksum_digits || name.empty() || name.find('/') != std::string::npos || name == "..")
-        throw damaged(file_, "an unusable entry for the file " + in_quotes(name), "its name, bytes and xxh64");
+        throw damaged_index(file_, "an unusable entry for the file " + in_quotes(name), "its name, bytes and xxh64");
     for (const auto& [name, file] : index_.tensors)
       if (!index_.files.contains(file))
-        throw damaged(file_, fmt::format("{} in the file {}", in_quotes(name), in_quotes(file)), "one of its files");
+        throw damaged_index(file_, fmt::format("{} in the file {}", in_quotes(name), in_quotes(file)),
+                            "one of its files");
     return std::move(index_);
   }
 
@@ -84,7 +85,7 @@ class IndexBuilder {
         throw bad_input(fmt::format("{}: version {} of the format", file_, *number),
                         fmt::format("version {}", format_version), "use the release of penstock that wrote it");
     } else if (key == "format" && text != nullptr) {
-      if (*text != format_name) throw damaged(file_, "the format " + in_quotes(*text), std::string(format_name));
+      if (*text != format_name) throw damaged_index(file_, "the format " + in_quotes(*text), std::string(format_name));
     } else if (key == "step" && number != nullptr && *number <= std::numeric_limits<std::int64_t>::max()) {
       index_.step = static_cast<std::int64_t>(*number);
     } else if (key == "metadata" && text != nullptr) {
@@ -106,7 +107,7 @@ class IndexBuilder {
   }
 
   [[nodiscard]] Error unusable(std::span<const std::string> keys) const {
-    return damaged(file_, "an unusable " + in_quotes(keys.back()), "the keys of this format, each once");
+    return damaged_index(file_, "an unusable " + in_quotes(keys.back()), "the keys of this format, each once");
   }
 
   const std::string& file_;
@@ -137,15 +138,15 @@ std::string format_index(const CheckpointIndex& index) {
 }
 
 CheckpointIndex parse_index(std::string_view text, const std::string& file) {
-  if (text.size() < last_line_bytes) throw damaged(file, fmt::format("{} bytes", text.size()), "a whole index");
+  if (text.size() < last_line_bytes) throw damaged_index(file, fmt::format("{} bytes", text.size()), "a whole index");
   const std::string_view body = text.substr(0, text.size() - last_line_bytes);
   const std::string_view last_line = text.substr(body.size());
   const std::string expected = fmt::format("{}{}{}", last_line_begin, checksum_of_text(body), last_line_end);
-  if (last_line != expected) throw damaged(file, "content that its last line does not fit", in_quotes(expected));
+  if (last_line != expected) throw damaged_index(file, "content that its last line does not fit", in_quotes(expected));
   IndexBuilder builder(file);
   const std::string problem = read_json(
       text, 3, [&](std::span<const std::string> keys, JsonEvent&& event) { builder.take(keys, std::move(event)); });
-  if (!problem.empty()) throw damaged(file, problem, "the JSON of an index");
+  if (!problem.empty()) throw damaged_index(file, problem, "the JSON of an index");
   return builder.finish();
 }
 
@@ -158,9 +159,9 @@ CheckpointIndex read_index(const std::filesystem::path& folder) {
     std::error_code problem;
     const auto path = folder / name;
     const std::uintmax_t bytes = std::filesystem::file_size(path, problem);
-    if (problem) throw damaged(path.string(), problem.message(), fmt::format("a file of {} bytes", sum.bytes));
+    if (problem) throw damaged_index(path.string(), problem.message(), fmt::format("a file of {} bytes", sum.bytes));
     if (bytes != sum.bytes)
-      throw damaged(path.string(), fmt::format("{} bytes", bytes), fmt::format("{} bytes", sum.bytes));
+      throw damaged_index(path.string(), fmt::format("{} bytes", bytes), fmt::format("{} bytes", sum.bytes));
   }
   return index;
 }

@@ -42,7 +42,7 @@ constexpr std::array<DtypeRow, 16> dtype_rows = {{{.name = "BOOL", .bytes = 1},
 constexpr std::uint64_t largest_dimension = std::numeric_limits<std::int64_t>::max();
 constexpr std::string_view metadata_key = "__metadata__";
 
-Error damaged(const std::string& file, const std::string& got, const std::string& expected) {
+Error damaged_header(const std::string& file, const std::string& got, const std::string& expected) {
   return bad_input(fmt::format("{}: {}", file, got), expected,
                    "the file is damaged or no safetensors file: use another one");
 }
@@ -76,23 +76,25 @@ class HeaderBuilder {
   void take_metadata(std::span<const std::string> keys, JsonEvent&& event) {
     if (keys.size() == 1) {
       if (std::holds_alternative<ObjectEnd>(event)) return;
-      if (!std::holds_alternative<ObjectStart>(event)) throw damaged(file_, "__metadata__ is no object", "text by key");
-      if (std::exchange(metadata_seen_, true)) throw damaged(file_, "__metadata__ stands twice", "every key once");
+      if (!std::holds_alternative<ObjectStart>(event))
+        throw damaged_header(file_, "__metadata__ is no object", "text by key");
+      if (std::exchange(metadata_seen_, true))
+        throw damaged_header(file_, "__metadata__ stands twice", "every key once");
       return;
     }
     auto* text = std::get_if<std::string>(&event);
     if (text == nullptr || keys.size() != 2)
-      throw damaged(file_, fmt::format("the metadata {} is no text", in_quotes(keys[1])), "text by key");
+      throw damaged_header(file_, fmt::format("the metadata {} is no text", in_quotes(keys[1])), "text by key");
     if (!header_.metadata.emplace(keys[1], std::move(*text)).second)
-      throw damaged(file_, fmt::format("the metadata {} stands twice", in_quotes(keys[1])), "every key once");
+      throw damaged_header(file_, fmt::format("the metadata {} stands twice", in_quotes(keys[1])), "every key once");
   }
 
   void take_tensor(const std::string& name, const JsonEvent& event) {
     if (std::holds_alternative<ObjectEnd>(event)) return finish_tensor(name);
     if (!std::holds_alternative<ObjectStart>(event))
-      throw damaged(file_, fmt::format("{} is no object", in_quotes(name)), "dtype, shape and data_offsets");
+      throw damaged_header(file_, fmt::format("{} is no object", in_quotes(name)), "dtype, shape and data_offsets");
     if (header_.tensors.contains(name))
-      throw damaged(file_, fmt::format("the tensor {} stands twice", in_quotes(name)), "every name once");
+      throw damaged_header(file_, fmt::format("the tensor {} stands twice", in_quotes(name)), "every name once");
     pending_ = {};
   }
 
@@ -101,10 +103,10 @@ class HeaderBuilder {
     if (keys.size() == 2 && keys[1] == "dtype") return take_dtype(name, event);
     const bool shape = keys[1] == "shape";
     if (keys.size() != 2 || (!shape && keys[1] != "data_offsets"))
-      throw damaged(file_, fmt::format("{} has the unknown key {}", in_quotes(name), in_quotes(keys.back())),
-                    "dtype, shape and data_offsets");
+      throw damaged_header(file_, fmt::format("{} has the unknown key {}", in_quotes(name), in_quotes(keys.back())),
+                           "dtype, shape and data_offsets");
     const auto unusable = [&](const char* expected) {
-      return damaged(file_, fmt::format("{} has an unusable {}", in_quotes(name), keys[1]), expected);
+      return damaged_header(file_, fmt::format("{} has an unusable {}", in_quotes(name), keys[1]), expected);
     };
     if (std::holds_alternative<ArrayStart>(event)) {
       if (shape ? pending_.shape.has_value() : pending_.offsets.has_value()) throw unusable("every key once");
@@ -130,7 +132,7 @@ class HeaderBuilder {
   void take_dtype(const std::string& name, const JsonEvent& event) {
     const auto* text = std::get_if<std::string>(&event);
     if (text == nullptr || pending_.dtype.has_value())
-      throw damaged(file_, fmt::format("{} has an unusable dtype", in_quotes(name)), "one dtype as text");
+      throw damaged_header(file_, fmt::format("{} has an unusable dtype", in_quotes(name)), "one dtype as text");
     const auto* const row = std::ranges::find(dtype_rows, *text, &DtypeRow::name);
     if (row == dtype_rows.end()) {
       std::vector<std::string_view> known;
@@ -144,8 +146,8 @@ class HeaderBuilder {
 
   void finish_tensor(const std::string& name) {
     if (!pending_.dtype || !pending_.shape || !pending_.offsets || pending_.offsets->size() != 2)
-      throw damaged(file_, fmt::format("{} is not described in full", in_quotes(name)),
-                    "dtype, shape and data_offsets");
+      throw damaged_header(file_, fmt::format("{} is not described in full", in_quotes(name)),
+                           "dtype, shape and data_offsets");
     SafetensorsEntry entry{.dtype = *pending_.dtype,
                            .shape = std::move(*pending_.shape),
                            .begin = (*pending_.offsets)[0],
@@ -166,27 +168,27 @@ void check_places(const SafetensorsHeader& header, std::uint64_t data_bytes, con
   for (const Place& place : header.tensors) {
     const auto& [name, entry] = place;
     if (entry.begin > entry.end || entry.end > data_bytes)
-      throw damaged(file, fmt::format("{} lies at bytes {} to {}", in_quotes(name), entry.begin, entry.end),
-                    fmt::format("ascending places within the {} bytes of data", data_bytes));
+      throw damaged_header(file, fmt::format("{} lies at bytes {} to {}", in_quotes(name), entry.begin, entry.end),
+                           fmt::format("ascending places within the {} bytes of data", data_bytes));
     const auto bytes = dense_bytes(entry.dtype, entry.shape);
     if (!bytes || *bytes != entry.end - entry.begin)
-      throw damaged(file,
-                    fmt::format("{} is {} [{}] in {} bytes", in_quotes(name), to_string(entry.dtype),
-                                fmt::join(entry.shape, ", "), entry.end - entry.begin),
-                    bytes ? fmt::format("{} bytes", *bytes) : "a shape whose size fits into 63 bits");
+      throw damaged_header(file,
+                           fmt::format("{} is {} [{}] in {} bytes", in_quotes(name), to_string(entry.dtype),
+                                       fmt::join(entry.shape, ", "), entry.end - entry.begin),
+                           bytes ? fmt::format("{} bytes", *bytes) : "a shape whose size fits into 63 bits");
     places.push_back(&place);
   }
   std::ranges::sort(places, {}, [](const Place* place) { return std::pair(place->second.begin, place->second.end); });
   std::uint64_t reached = 0;
   for (const Place* place : places) {
     if (place->second.begin != reached)
-      throw damaged(file, fmt::format("{} begins at byte {}", in_quotes(place->first), place->second.begin),
-                    fmt::format("byte {}, where the tensor before it ends", reached));
+      throw damaged_header(file, fmt::format("{} begins at byte {}", in_quotes(place->first), place->second.begin),
+                           fmt::format("byte {}, where the tensor before it ends", reached));
     reached = place->second.end;
   }
   if (reached != data_bytes)
-    throw damaged(file, fmt::format("{} bytes of data", data_bytes),
-                  fmt::format("{}, the end of the last tensor", reached));
+    throw damaged_header(file, fmt::format("{} bytes of data", data_bytes),
+                         fmt::format("{}, the end of the last tensor", reached));
 }
 
 }  // namespace
@@ -209,21 +211,21 @@ std::optional<std::uint64_t> dense_bytes(SafetensorsDtype dtype, const std::vect
 std::uint64_t safetensors_header_length(const std::array<unsigned char, safetensors_length_bytes>& first,
                                         std::uint64_t file_bytes, const std::string& file) {
   if (file_bytes < safetensors_length_bytes + 2)
-    throw damaged(file, fmt::format("{} bytes", file_bytes), "at least 10, a length and a header");
+    throw damaged_header(file, fmt::format("{} bytes", file_bytes), "at least 10, a length and a header");
   std::uint64_t length = 0;
   std::memcpy(&length, first.data(), sizeof(length));
   if (length < 2 || length > file_bytes - safetensors_length_bytes)
-    throw damaged(file, fmt::format("a header of {} bytes", length),
-                  fmt::format("2 to {}, what the file has room for", file_bytes - safetensors_length_bytes));
+    throw damaged_header(file, fmt::format("a header of {} bytes", length),
+                         fmt::format("2 to {}, what the file has room for", file_bytes - safetensors_length_bytes));
   return length;
 }
 
 SafetensorsHeader parse_safetensors_header(std::string_view text, std::uint64_t data_bytes, const std::string& file) {
-  if (!text.starts_with('{')) throw damaged(file, "a header that does not begin with '{'", "a JSON object");
+  if (!text.starts_with('{')) throw damaged_header(file, "a header that does not begin with '{'", "a JSON object");
   HeaderBuilder builder(file);
   const std::string problem = read_json(
       text, 3, [&](std::span<const std::string> keys, JsonEvent&& event) { builder.take(keys, std::move(event)); });
-  if (!problem.empty()) throw damaged(file, "the header has " + problem, "a JSON object that describes tensors");
+  if (!problem.empty()) throw damaged_header(file, "the header has " + problem, "a JSON object that describes tensors");
   SafetensorsHeader header = builder.take_header();
   check_places(header, data_bytes, file);
   return header;

@@ -13,7 +13,7 @@
 namespace penstock {
 namespace {
 
-constexpr std::size_t bytes = 256;
+constexpr std::size_t byte_values = 256;
 constexpr std::int64_t mebibyte = std::int64_t{1} << 20U;
 constexpr std::int64_t most_training_bytes = 256 * mebibyte;
 constexpr std::int64_t most_held_out_bytes = 64 * mebibyte;
@@ -25,7 +25,7 @@ using PairCounts = std::vector<std::int64_t>;
 PairCounts count_pairs(const WindowDataset& dataset, std::int64_t most) {
   std::int64_t total = 0;
   for (const Range& range : dataset.ranges()) total += range.end - range.begin;
-  PairCounts counts(bytes * bytes, 0);
+  PairCounts counts(byte_values * byte_values, 0);
   std::int64_t passed = 0;
   std::int64_t taken = 0;
   for (const Range& range : dataset.ranges()) {
@@ -36,12 +36,12 @@ PairCounts count_pairs(const WindowDataset& dataset, std::int64_t most) {
       const double share = std::min(1.0, static_cast<double>(most) / static_cast<double>(total));
       if (static_cast<double>(taken) >= share * static_cast<double>(passed)) continue;
       taken += std::min(held_out_block, range.end - begin);
-      std::size_t before = bytes;
+      std::size_t before = byte_values;
       dataset.tokens().visit(static_cast<std::uint64_t>(begin), static_cast<std::uint64_t>(end),
                              [&](std::span<const std::byte> piece) {
                                for (const std::byte byte : piece) {
                                  const auto next = std::to_integer<std::size_t>(byte);
-                                 if (before != bytes) ++counts[before * bytes + next];
+                                 if (before != byte_values) ++counts[before * byte_values + next];
                                  before = next;
                                }
                              });
@@ -54,15 +54,16 @@ PairCounts count_pairs(const WindowDataset& dataset, std::int64_t most) {
 double loss_with(double alpha, const PairCounts& train, const PairCounts& held_out) {
   double sum = 0;
   std::int64_t pairs = 0;
-  for (std::size_t before = 0; before < bytes; ++before) {
+  for (std::size_t before = 0; before < byte_values; ++before) {
     std::int64_t row = 0;
-    for (std::size_t next = 0; next < bytes; ++next) row += train[before * bytes + next];
-    const double all = std::log(static_cast<double>(row) + alpha * static_cast<double>(bytes));
-    for (std::size_t next = 0; next < bytes; ++next) {
-      const std::int64_t count = held_out[before * bytes + next];
+    for (std::size_t next = 0; next < byte_values; ++next) row += train[before * byte_values + next];
+    const double all = std::log(static_cast<double>(row) + alpha * static_cast<double>(byte_values));
+    for (std::size_t next = 0; next < byte_values; ++next) {
+      const std::int64_t count = held_out[before * byte_values + next];
       if (count == 0) continue;
       pairs += count;
-      sum += static_cast<double>(count) * (all - std::log(static_cast<double>(train[before * bytes + next]) + alpha));
+      sum += static_cast<double>(count) *
+             (all - std::log(static_cast<double>(train[before * byte_values + next]) + alpha));
     }
   }
   return sum / static_cast<double>(pairs);

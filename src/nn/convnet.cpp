@@ -62,9 +62,9 @@ class ResidualBlock : public nn::Module {
   std::shared_ptr<Dropout> dropout_;
 };
 
-class Head : public nn::Module {
+class ClassHead : public nn::Module {
  public:
-  explicit Head(const ConvnetSettings& settings)
+  explicit ClassHead(const ConvnetSettings& settings)
       : output_(register_module("output", nn::Linear(settings.width, settings.classes))) {}
 
   // [microbatch, width, rows, columns] to [microbatch, classes]
@@ -91,7 +91,7 @@ Network make_convnet(const ConvnetSettings& settings) {
     network.layers.push_back({"block", fmt::format("residual block {}", settings.width),
                               [settings, stride] { return Layer(std::make_shared<ResidualBlock>(settings, stride)); }});
   }
-  network.layers.push_back({"head", "", [settings] { return Layer(std::make_shared<Head>(settings)); }});
+  network.layers.push_back({"head", "", [settings] { return Layer(std::make_shared<ClassHead>(settings)); }});
   network.loss = [](const Tensors& outputs, const Tensors& targets) { return cross_entropy(outputs, targets); };
   return network;
 }

@@ -11,7 +11,7 @@
 namespace penstock {
 namespace {
 
-thread_local DrawScope* innermost = nullptr;
+thread_local DrawScope* innermost_draws = nullptr;
 
 at::Generator generator_for(std::uint64_t key, at::Device device) {
   if (device.is_cpu()) return at::detail::createCPUGenerator(key);
@@ -22,17 +22,17 @@ at::Generator generator_for(std::uint64_t key, at::Device device) {
 
 }  // namespace
 
-DrawScope::DrawScope(const DrawPlace& place) : place_(place), outer_(innermost) { innermost = this; }
+DrawScope::DrawScope(const DrawPlace& place) : place_(place), outer_(innermost_draws) { innermost_draws = this; }
 
-DrawScope::~DrawScope() { innermost = outer_; }
+DrawScope::~DrawScope() { innermost_draws = outer_; }
 
 std::uint64_t DrawScope::next_key() {
-  if (innermost == nullptr)
+  if (innermost_draws == nullptr)
     throw run_failed("a random layer was computed outside a pipeline", "a DrawScope on this thread",
                      "open one that names seed, step, microbatch and layer");
-  const DrawPlace& place = innermost->place_;
+  const DrawPlace& place = innermost_draws->place_;
   return mix_key({place.seed, static_cast<std::uint64_t>(place.step), static_cast<std::uint64_t>(place.microbatch),
-                  static_cast<std::uint64_t>(place.layer), innermost->draws_++});
+                  static_cast<std::uint64_t>(place.layer), innermost_draws->draws_++});
 }
 
 Dropout::Dropout(double probability) : probability_(probability) {

@@ -150,9 +150,9 @@ class Block : public nn::Module {
   std::shared_ptr<Dropout> dropout_;
 };
 
-class Head : public nn::Module {
+class TokenHead : public nn::Module {
  public:
-  explicit Head(const GptSettings& settings)
+  explicit TokenHead(const GptSettings& settings)
       : norm_(register_module("norm", nn::LayerNorm(nn::LayerNormOptions({settings.width})))),
         output_(register_module("output", linear(settings.width, settings.vocabulary, initial_deviation, false))) {}
 
@@ -177,7 +177,7 @@ Network make_gpt(const GptSettings& settings) {
   const std::string block_kind = fmt::format("gpt block {}x{}", settings.width, settings.heads);
   for (std::int64_t block = 0; block < settings.layers; ++block)
     network.layers.push_back({"block", block_kind, [settings] { return Layer(std::make_shared<Block>(settings)); }});
-  network.layers.push_back({"head", "", [settings] { return Layer(std::make_shared<Head>(settings)); }});
+  network.layers.push_back({"head", "", [settings] { return Layer(std::make_shared<TokenHead>(settings)); }});
   network.loss = [](const Tensors& outputs, const Tensors& targets) { return cross_entropy(outputs, targets); };
   if (settings.tied_head) network.ties.push_back({{0, "token.weight"}, {settings.layers + 1, "output.weight"}});
   return network;

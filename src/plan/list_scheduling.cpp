@@ -10,7 +10,7 @@
 namespace penstock {
 namespace {
 
-constexpr double never = -1;
+constexpr double unset = -1;
 
 struct Choice {
   PassCode code = -1;
@@ -66,8 +66,8 @@ class ListPlayer {
       : problem_(problem),
         policy_(policy),
         done_(problem.duration.size(), 0),
-        inputs_(static_cast<std::size_t>(problem.stages) * static_cast<std::size_t>(problem.microbatches), never),
-        gradients_(inputs_.size(), never),
+        inputs_(static_cast<std::size_t>(problem.stages) * static_cast<std::size_t>(problem.microbatches), unset),
+        gradients_(inputs_.size(), unset),
         link_free_(static_cast<std::size_t>(problem.links), 0),
         order_(static_cast<std::size_t>(problem.ranks)),
         clock_(order_.size(), 0),
@@ -147,7 +147,7 @@ class ListPlayer {
     const auto index = static_cast<std::size_t>(rank);
     const double clock = clock_[index];
     Choice best;
-    double blocked_forward = never;
+    double blocked_forward = unset;
     std::int32_t weight_stage = -1;
     int place = 0;
     int waiting = 0;
@@ -161,17 +161,17 @@ class ListPlayer {
       has_forwards = has_forwards || forward < problem_.microbatches;
       if (forward < problem_.microbatches) {
         const double ready = stage == 0 ? 0 : inputs_[problem_.slot(stage, forward)];
-        if (ready != never && in_flight_limit(stage) && is_its_turn(index, code_of(stage, Pass::Forward))) {
+        if (ready != unset && in_flight_limit(stage) && is_its_turn(index, code_of(stage, Pass::Forward))) {
           if (has_room(index, stage))
             offer(best, clock, code_of(stage, Pass::Forward), ready, 0,
                   preference + (policy_.forward_first ? 1000 : 0));
-          else if (blocked_forward == never || ready < blocked_forward)
+          else if (blocked_forward == unset || ready < blocked_forward)
             blocked_forward = ready;
         }
       }
       if (input < forward && is_its_turn(index, code_of(stage, Pass::Input))) {
         const double ready = stage + 1 == problem_.stages ? 0 : gradients_[problem_.slot(stage, input)];
-        if (ready != never)
+        if (ready != unset)
           offer(best, clock, code_of(stage, Pass::Input), ready, policy_.backward_bias * duration(stage, Pass::Forward),
                 preference + (policy_.forward_first ? 0 : 1000));
       }
@@ -185,7 +185,7 @@ class ListPlayer {
       const double time = duration(weight_stage, Pass::Weight);
       double urgency = clock + policy_.patience * time;
       if (waiting > policy_.waiting_weights && has_forwards) urgency = -1;
-      if (blocked_forward != never) urgency = std::min(urgency, std::max(clock, blocked_forward - time));
+      if (blocked_forward != unset) urgency = std::min(urgency, std::max(clock, blocked_forward - time));
       if (best.code < 0 || urgency < best.urgency) best = {code_of(weight_stage, Pass::Weight), clock, urgency, -1};
     }
     choices_.set(index, best);

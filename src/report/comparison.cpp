@@ -45,7 +45,7 @@ std::string duration_text(double time, std::string_view unit) {
   return fmt::format("{:.{}f} {}", time, std::max(4 - before_point, 0), unit);
 }
 
-std::string percent(double share) { return fmt::format("{:.1f} %", share * 100); }
+std::string in_tenths(double share) { return fmt::format("{:.1f} %", share * 100); }
 
 /// With its sign, and as a minus what typography calls one.
 std::string with_sign(double value, std::string_view unit) {
@@ -57,8 +57,8 @@ std::string with_sign(double value, std::string_view unit) {
 Table figures_of(const Steps& steps, std::string_view unit) {
   Table table{{"", "step", "utilisation", "bubble"}};
   for (const auto& [name, timeline] : steps.both())
-    table.push_back({name, duration_text(makespan(*timeline).count, unit), percent(utilisation(*timeline)),
-                     percent(bubble_makespan(*timeline))});
+    table.push_back({name, duration_text(makespan(*timeline).count, unit), in_tenths(utilisation(*timeline)),
+                     in_tenths(bubble_makespan(*timeline))});
   const double before = makespan(steps.predicted).count;
   const double after = makespan(steps.measured).count;
   const auto points = [&](const auto& share) {

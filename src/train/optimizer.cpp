@@ -18,7 +18,7 @@ const std::vector<std::string>& moment_names(const std::string& kind) {
   return kind == "sgd" ? sgd : adamw;
 }
 
-void check_share(const char* name, double value) {
+void check_moment_share(const char* name, double value) {
   if (!(value >= 0 && value < 1))
     throw bad_input(fmt::format("{} is {}", name, value), "a number in [0, 1)", fmt::format("choose another {}", name));
 }
@@ -28,9 +28,9 @@ void check_share(const char* name, double value) {
 Optimizer::Optimizer(OptimizerSettings settings, std::vector<Named> parameters) : settings_(std::move(settings)) {
   if (settings_.kind != "adamw" && settings_.kind != "sgd")
     throw bad_input(fmt::format("optimizer \"{}\"", settings_.kind), "adamw or sgd", "choose one of them");
-  check_share("momentum", settings_.momentum);
-  check_share("beta1", settings_.beta1);
-  check_share("beta2", settings_.beta2);
+  check_moment_share("momentum", settings_.momentum);
+  check_moment_share("beta1", settings_.beta1);
+  check_moment_share("beta2", settings_.beta2);
   if (!(settings_.weight_decay >= 0) || !(settings_.epsilon > 0))
     throw bad_input(fmt::format("weight decay {}, epsilon {}", settings_.weight_decay, settings_.epsilon),
                     "a decay of at least 0 and an epsilon above 0", "choose others");

@@ -13,9 +13,9 @@
 namespace penstock {
 namespace {
 
-using Case = std::tuple<std::string_view, std::string>;  // schedule, network
+using ScheduleAndNetwork = std::tuple<std::string_view, std::string>;  // schedule, network
 
-class EverySchedule : public testing::TestWithParam<Case> {};
+class EverySchedule : public testing::TestWithParam<ScheduleAndNetwork> {};
 
 TEST_P(EverySchedule, GivesTheNumbersOfOneStage) {
   const auto& [name, network] = GetParam();

@@ -12,9 +12,9 @@
 namespace penstock {
 namespace {
 
-using Case = std::tuple<std::string, std::string>;  // network, optimizer
+using NetworkAndOptimizer = std::tuple<std::string, std::string>;  // network, optimizer
 
-class SameBits : public testing::TestWithParam<Case> {
+class SameBits : public testing::TestWithParam<NetworkAndOptimizer> {
  protected:
   [[nodiscard]] static TraceSettings settings() {
     TraceSettings settings;

@@ -11,6 +11,7 @@
 #include "penstock/schedule/generators.h"
 #include "penstock/sim/simulate.h"
 
+#include "drawn_cases.h"
 #include "unit/plan/brute_force.h"
 
 namespace penstock {
@@ -59,7 +60,7 @@ TEST(Synthesise, FindsTheOptimumOfSmallPipelines) {
     for (int ranks = 1; ranks <= 3; ++ranks) {
       for (int microbatches = 1; microbatches <= 4; ++microbatches) {
         for (const int cap_factor : {1, 2}) {
-          for (int drawn = 0; drawn < 20; ++drawn) {
+          for (int drawn = 0; drawn < drawn_cases(20); ++drawn) {
             const int stages_per_rank = v ? 2 : 1;
             ++seed;
             SCOPED_TRACE(testing::Message() << ranks << " ranks, " << microbatches << " microbatches, "
@@ -167,7 +168,7 @@ TEST(Synthesise, MeetsTheBoundUnderTheLargeCapWithWholeActivations) {
 TEST(Synthesise, IsNeverWorseThanTheBestGeneratorUnderTheCap) {
   constexpr std::uint64_t first_seed = 20'000;
   int with_generator = 0;
-  for (std::uint64_t seed = first_seed; seed < first_seed + 1000; ++seed) {
+  for (std::uint64_t seed = first_seed; seed < first_seed + drawn_cases(1000); ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     Draw draw(seed);
     const int ranks = draw.whole(2, 16);
@@ -199,7 +200,7 @@ TEST(Synthesise, IsNeverWorseThanTheBestGeneratorUnderTheCap) {
       EXPECT_LE(synthesis.longest_span.count, longest_span(timeline) * (1 + 1e-9)) << family.name;
     }
   }
-  EXPECT_GT(with_generator, 1000);
+  EXPECT_GT(with_generator, drawn_cases(1000));
 }
 
 TEST(Synthesise, KeepsWithinCapsInBytes) {

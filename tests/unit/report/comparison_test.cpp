@@ -31,12 +31,6 @@ Timeline measured_step() {
             drawn_event(Backward, 1, 0, 1004.5, 1006.5), drawn_event(SendBackward, 1, 0, 1006.5, 1020)}}};
 }
 
-std::size_t count_of(const std::string& text, const std::string& part) {
-  std::size_t count = 0;
-  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
-  return count;
-}
-
 struct Box {
   double x = 0;
   double y = 0;

@@ -49,12 +49,6 @@ TEST(Grid, NothingToDrawAndNoTimeAtAll) {
   EXPECT_EQ(to_grid(Timeline{{{drawn_event(ActionKind::Forward, 0, 0, 1, 1)}}}), "rank 0\n");
 }
 
-std::size_t count_of(const std::string& text, const std::string& part) {
-  std::size_t count = 0;
-  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
-  return count;
-}
-
 TEST(Svg, ABoxForEachComputeActionWithItsTitleAndNumber) {
   const std::string svg = to_svg(drawn_timeline(), {.title = "A <step> & more", .time_unit = "units"});
   EXPECT_EQ(count_of(svg, "<g><title>"), 8);

@@ -2,6 +2,9 @@
 /// Timelines that the tests of the drawings share.
 #pragma once
 
+#include <cstddef>
+#include <string>
+
 #include "penstock/timeline/timeline.h"
 
 namespace penstock {
@@ -20,6 +23,13 @@ inline Timeline drawn_timeline() {
         drawn_event(InputBackward, 2, 0, 6, 7), drawn_event(WeightBackward, 2, 0, 7, 8)}}};
   timeline.memory = {{{{0}, {64}}, {{1.5}, {128}}}};
   return timeline;
+}
+
+/// How often `part` stands in `text`.
+inline std::size_t count_of(const std::string& text, const std::string& part) {
+  std::size_t count = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
+  return count;
 }
 
 }  // namespace penstock

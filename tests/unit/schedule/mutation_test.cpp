@@ -7,6 +7,8 @@
 #include "penstock/schedule/generators.h"
 #include "penstock/schedule/lower.h"
 
+#include "drawn_cases.h"
+
 namespace penstock {
 namespace {
 
@@ -70,7 +72,7 @@ bool is_refused_in_a_file(const Schedule& mutant) {
 
 TEST(Mutation, EveryMutationOfAValidScheduleIsRefused) {
   constexpr std::uint64_t seed = 20'260'401;
-  constexpr int wanted = 100'000;
+  constexpr int wanted = drawn_cases(100'000);
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   RecordProperty("seed", std::to_string(seed));
   Random random(seed);

@@ -1,0 +1,18 @@
+/// \file
+/// How many drawn cases a test tries: all in an ordinary build, a tenth in an instrumented one, which is tens of times
+/// slower and looks for what each kind of case does to memory, not for the rare case.
+#pragma once
+
+#include <algorithm>
+
+namespace penstock {
+
+constexpr int drawn_cases(int all) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return std::max(1, all / 10);
+#else
+  return all;
+#endif
+}
+
+}  // namespace penstock
