@@ -6,6 +6,10 @@
 
 #include <ATen/ATen.h>
 
+#include "penstock/transport/c10d.h"
+
+#include "transport/c10d/listen.h"
+
 namespace penstock {
 namespace {
 
@@ -68,6 +72,44 @@ TEST_P(Conformance, UndefinedTensorsArrive) {
   EXPECT_TRUE(message.at(1).defined());
 }
 
+TEST_P(Conformance, AnySizeAndTypeArrivesWhole) {
+  const Ends ends = make(2);
+  constexpr std::int64_t many = 300'000;
+  const std::vector<at::Tensor> sent{at::arange(many, at::kLong).reshape({3, -1}),
+                                     at::rand({7, 5}).to(at::kBFloat16),
+                                     at::ones({4, 6}).t(),
+                                     at::zeros({0, 3}),
+                                     at::scalar_tensor(2.5, at::kDouble),
+                                     at::ones({2}, at::kBool)};
+  for (int round = 0; round < 3; ++round) {
+    std::vector<at::Tensor> message = sent;
+    // Layouts that change under way, and one that comes back.
+    if (round == 1) message[0] = at::arange(17, at::kInt);
+    ends[0]->send({1}, activation(round), message);
+    const auto got = ends[1]->receive({0}, activation(round));
+    ASSERT_EQ(got.size(), message.size());
+    for (std::size_t index = 0; index < got.size(); ++index) {
+      EXPECT_EQ(got[index].scalar_type(), message[index].scalar_type());
+      EXPECT_TRUE(at::equal(got[index], message[index])) << index;
+    }
+  }
+}
+
+TEST_P(Conformance, MoreThanIsTakenAtOnceIsKept) {
+  const Ends ends = make(2);
+  constexpr std::int32_t count = 64;
+  constexpr std::int64_t size = 100'000;
+  // Nobody receives yet, and no send waits.
+  for (std::int32_t index = 0; index < count; ++index) {
+    ends[0]->send({1}, activation(index), {at::full({size}, index)});
+    ends[1]->send({0}, activation(index), {at::full({size}, -index)});
+  }
+  for (std::int32_t index = count - 1; index >= 0; --index) {
+    EXPECT_TRUE(at::equal(ends[1]->receive({0}, activation(index)).front(), at::full({size}, index)));
+    EXPECT_TRUE(at::equal(ends[0]->receive({1}, activation(index)).front(), at::full({size}, -index)));
+  }
+}
+
 TEST_P(Conformance, AnAbortEndsEveryWaitWithTheFirstReason) {
   const Ends ends = make(4);
   run(ends, [](Transport& end) {
@@ -112,11 +154,69 @@ TEST_P(Conformance, AllRanksTalkAtOnce) {
   });
 }
 
+// Processes that here live in one. They end together, as each waits for the others.
+struct Groups {
+  Groups() = default;
+  Groups(const Groups&) = delete;
+  Groups& operator=(const Groups&) = delete;
+  Groups(Groups&&) = delete;
+  Groups& operator=(Groups&&) = delete;
+  ~Groups() {
+    std::vector<std::thread> threads;
+    for (auto& group : all) threads.emplace_back([&group] { group.reset(); });
+    for (std::thread& thread : threads) thread.join();
+  }
+  std::vector<std::unique_ptr<ProcessGroup>> all;
+};
+
+class GroupedEnd final : public Transport {
+ public:
+  GroupedEnd(std::shared_ptr<Groups> groups, std::unique_ptr<Transport> end)
+      : groups_(std::move(groups)), end_(std::move(end)) {}
+  [[nodiscard]] RankId rank() const override { return end_->rank(); }
+  [[nodiscard]] int ranks() const override { return end_->ranks(); }
+  void send(RankId to, const Tag& tag, std::vector<at::Tensor> message) override {
+    end_->send(to, tag, std::move(message));
+  }
+  [[nodiscard]] std::vector<at::Tensor> receive(RankId from, const Tag& tag) override {
+    return end_->receive(from, tag);
+  }
+  void abort(const std::string& reason) noexcept override { end_->abort(reason); }
+
+ private:
+  std::shared_ptr<Groups> groups_;
+  std::unique_ptr<Transport> end_;
+};
+
+Ends make_processes(int ranks, int ranks_per_process) {
+  ProcessSettings settings;
+  settings.processes = (ranks + ranks_per_process - 1) / ranks_per_process;
+  settings.ranks = ranks;
+  const int socket = listen_on(settings.address, 0);
+  settings.port = port_of(socket);
+  const auto groups = std::make_shared<Groups>();
+  groups->all.resize(static_cast<std::size_t>(settings.processes));
+  std::vector<std::thread> threads;
+  for (settings.process = 0; settings.process < settings.processes; ++settings.process) {
+    settings.listening_socket = settings.process == 0 ? socket : -1;
+    threads.emplace_back([settings, &group = groups->all[static_cast<std::size_t>(settings.process)]] {
+      group = std::make_unique<ProcessGroup>(settings);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  Ends ends;
+  for (const auto& group : groups->all)
+    for (auto& end : group->take_ends()) ends.push_back(std::make_unique<GroupedEnd>(groups, std::move(end)));
+  return ends;
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Transports, Conformance,
     testing::Values(std::pair<const char*, Factory>{"inproc", [](int ranks) { return make_inproc_transport(ranks); }},
                     std::pair<const char*, Factory>{"inproc_spinning",
-                                                    [](int ranks) { return make_inproc_transport(ranks, {200}); }}),
+                                                    [](int ranks) { return make_inproc_transport(ranks, {200}); }},
+                    std::pair<const char*, Factory>{"c10d", [](int ranks) { return make_processes(ranks, 1); }},
+                    std::pair<const char*, Factory>{"c10d_mixed", [](int ranks) { return make_processes(ranks, 2); }}),
     [](const auto& instance) { return instance.param.first; });
 
 }  // namespace

@@ -1,0 +1,175 @@
+// Frames: what processes send each other. A message of tensors becomes one frame, or several where it is large; every
+// frame is checked against what the receiver knows before a byte of it is believed. Knows nothing of libtorch.
+//
+//     offset  bytes  little-endian
+//          0      4  "PSTK"
+//          4      2  version
+//          6      1  kind of frame
+//          7      1  1: the tensors' layouts follow the header; 0: they are those of the last message of this kind
+//          8      8  identity of the run
+//         16      8  how many frames went before on this link
+//         24     16  sending rank, receiving rank, tag's channel, tag's microbatch
+//         40      1  tag's kind
+//         41      1  number of tensors
+//         42      2  bytes of the layouts
+//         44      4  bytes of the message, or of a reason, in this frame
+//         48      8  bytes of the whole message
+//         56         layouts, then bytes
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace penstock {
+
+inline constexpr std::size_t frame_header_bytes = 56;
+inline constexpr std::size_t largest_frame_bytes = std::size_t{128} * 1024;
+inline constexpr std::size_t most_dimensions = 16;
+inline constexpr std::size_t most_tensors = 64;
+
+enum class FrameKind : std::uint8_t {
+  Message,       // the first frame of a message
+  Continuation,  // the next bytes of the message that the last frame left open
+  Heartbeat,     // the sender lives
+  Abort,         // the sender gives up; the bytes are its reason
+  Goodbye,       // the sender is done and will send nothing more
+};
+
+// The type of a tensor's elements on the way; the numbers are part of the format.
+enum class WireDtype : std::uint8_t {
+  Undefined,
+  UInt8,
+  Int8,
+  Int16,
+  Int32,
+  Int64,
+  Float16,
+  Float32,
+  Float64,
+  Bool,
+  BFloat16
+};
+
+// 0 for an undefined tensor. `dtype` must be one of the above.
+[[nodiscard]] std::size_t element_bytes(WireDtype dtype);
+
+struct TensorLayout {
+  WireDtype dtype = WireDtype::Undefined;
+  std::vector<std::int64_t> sizes;
+
+  friend bool operator==(const TensorLayout&, const TensorLayout&) = default;
+};
+
+using Layouts = std::vector<TensorLayout>;
+
+// Of a message's tensors together. Layouts that were read have been checked to fit 63 bits.
+[[nodiscard]] std::uint64_t bytes_of(const Layouts& layouts);
+
+struct FrameAddress {
+  std::int32_t from = 0;
+  std::int32_t to = 0;
+  std::int32_t channel = 0;
+  std::int32_t microbatch = 0;
+  std::uint8_t tag_kind = 0;
+
+  friend bool operator==(const FrameAddress&, const FrameAddress&) = default;
+};
+
+// One frame as it is written and as it was read.
+struct Frame {
+  FrameKind kind = FrameKind::Heartbeat;
+  FrameAddress address;
+  bool with_layouts = false;        // of a message's first frame
+  std::uint64_t message_bytes = 0;  // of the whole message
+};
+
+// Two processes' words for what they may take from each other.
+struct LinkTerms {
+  std::uint64_t run_identity = 0;
+  std::int32_t first_sender = 0;  // ranks of the sending process
+  std::int32_t end_sender = 0;
+  std::int32_t first_receiver = 0;  // ranks of the receiving one
+  std::int32_t end_receiver = 0;
+  std::uint8_t tag_kinds = 0;                                      // tags' kinds are below
+  std::uint64_t largest_message_bytes = std::uint64_t{16} << 30U;  // nothing larger is made room for
+};
+
+// Layouts are sent with the first message of a kind on a channel and where they have changed since.
+class LayoutMemory {
+ public:
+  // Whether `layouts` are those of the last message like this one; remembers them.
+  bool same_as_last(const FrameAddress& address, const Layouts& layouts);
+  // Null where there has been none.
+  [[nodiscard]] const Layouts* last(const FrameAddress& address) const;
+  [[nodiscard]] std::size_t size() const { return layouts_.size(); }
+
+ private:
+  using Key = std::array<std::int32_t, 4>;
+  static Key key_of(const FrameAddress& address) {
+    return {address.from, address.to, address.tag_kind, address.channel};
+  }
+  std::map<Key, Layouts> layouts_;
+};
+
+// Writes the frames of one link, one after the other.
+class FrameWriter {
+ public:
+  explicit FrameWriter(std::uint64_t run_identity) : run_identity_(run_identity) {}
+
+  // Writes header and layouts to the start of `into`. Returns where the frame's own bytes begin: there is room for them
+  // up to `largest_frame_bytes`; `finish` says how many there are.
+  [[nodiscard]] std::size_t begin(const Frame& frame, const Layouts& layouts, std::span<std::byte> into);
+  static void finish(std::span<std::byte> frame, std::size_t begin, std::size_t end);
+
+ private:
+  std::uint64_t run_identity_;
+  std::uint64_t sequence_ = 0;
+};
+
+// What a frame brought.
+struct Incoming {
+  FrameKind kind = FrameKind::Heartbeat;
+  FrameAddress address;
+  const Layouts* layouts = nullptr;  // of the message; valid until the next frame
+  std::uint64_t offset = 0;          // of `bytes` in the message
+  std::span<const std::byte> bytes;  // within the frame that was read
+  bool first = false;                // of the message
+  bool last = false;
+};
+
+// Reads the frames of one link. After an error it must not be used again.
+class FrameReader {
+ public:
+  explicit FrameReader(const LinkTerms& terms) : terms_(terms) {}
+
+  // \param frame a buffer that begins with a frame and may go on behind it. \throws Error (RunFailed) that says what is
+  // wrong with it: nothing in it has then been believed.
+  [[nodiscard]] Incoming read(std::span<const std::byte> frame);
+
+ private:
+  struct Open {
+    FrameAddress address;
+    Layouts layouts;
+    std::uint64_t bytes = 0;
+    std::uint64_t read = 0;
+  };
+
+  FrameKind check_header(std::span<const std::byte> frame);
+  void open_message(const FrameAddress& address, std::uint64_t bytes, std::span<const std::byte> layouts,
+                    std::optional<std::size_t> tensors);
+
+  LinkTerms terms_;
+  std::uint64_t sequence_ = 0;
+  LayoutMemory memory_;
+  std::optional<Open> open_;
+  Layouts layouts_;  // of the message that the last frame ended
+};
+
+}  // namespace penstock

@@ -1,0 +1,301 @@
+#include "transport/c10d/link.h"
+
+#include <algorithm>
+#include <cstring>
+#include <fmt/format.h>
+#include <utility>
+
+#include <ATen/ATen.h>
+#include <c10/util/Exception.h>
+
+#include "penstock/base/error.h"
+
+#include "transport/c10d/wire_dtype.h"
+
+namespace penstock {
+namespace {
+
+// So many frames stand ready to be received and are on their way out at most: together 1 MiB, more than what a link of
+// 100 Mbit/s holds in 50 ms.
+constexpr std::size_t window = 8;
+
+// All frames of a link use one tag of the process group: it keeps their order.
+constexpr int frame_tag = 0;
+
+std::chrono::milliseconds to_chrono(Milliseconds time) {
+  return std::chrono::milliseconds(static_cast<std::int64_t>(std::max(time.count, 1.0)));
+}
+
+std::string first_line(const std::exception& error) {
+  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
+  const std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+// Copies a part of a message, given by its offset in the bytes of all tensors together, to or from them.
+template <typename Copy>
+void for_each_piece(const std::vector<at::Tensor>& tensors, std::uint64_t offset, std::size_t count, Copy copy) {
+  std::size_t done = 0;
+  for (const at::Tensor& tensor : tensors) {
+    if (!tensor.defined()) continue;
+    const auto bytes = static_cast<std::uint64_t>(tensor.nbytes());
+    if (offset >= bytes) {
+      offset -= bytes;
+      continue;
+    }
+    if (done == count) return;
+    const auto piece = static_cast<std::size_t>(std::min<std::uint64_t>(bytes - offset, count - done));
+    copy(static_cast<std::byte*>(tensor.data_ptr()) + offset, done, piece);
+    done += piece;
+    offset = 0;
+  }
+}
+
+std::vector<at::Tensor> make_tensors(const Layouts& layouts) {
+  std::vector<at::Tensor> tensors;
+  tensors.reserve(layouts.size());
+  for (const TensorLayout& layout : layouts)
+    tensors.push_back(layout.dtype == WireDtype::Undefined
+                          ? at::Tensor()
+                          : at::empty(layout.sizes, at::TensorOptions().dtype(scalar_type_of(layout.dtype))));
+  return tensors;
+}
+
+}  // namespace
+
+// A frame's memory, which the process group sees as a tensor.
+struct Link::Buffer {
+  std::vector<std::byte> bytes = std::vector<std::byte>(largest_frame_bytes);
+
+  std::vector<at::Tensor> view(std::size_t size) {
+    return {at::from_blob(bytes.data(), {static_cast<std::int64_t>(size)}, at::TensorOptions().dtype(at::kByte))};
+  }
+};
+
+Link::Link(c10d::Backend& group, const LinkSettings& settings, LinkObserver observer)
+    : group_(group), settings_(settings), observer_(std::move(observer)), writer_(settings.terms.run_identity) {
+  report_.process = settings.process;
+  for (std::size_t buffer = 0; buffer < window; ++buffer) {
+    free_.push_back(std::make_unique<Buffer>());
+    incoming_.push_back(std::make_unique<Buffer>());
+    auto view = incoming_.back()->view(largest_frame_bytes);
+    receives_.push_back(group_.recv(view, settings_.process, frame_tag));
+  }
+  pump_ = std::thread([this] { pump(); });
+  receiver_ = std::thread([this] { receive(); });
+}
+
+Link::~Link() {
+  {
+    const std::scoped_lock lock(mutex_);
+    ending_ = true;
+  }
+  changed_.notify_all();
+  for (const auto& work : receives_) {
+    try {
+      work->abort();
+    } catch (const std::exception&) {
+      // The process group has ended it already.
+      continue;
+    }
+  }
+  receiver_.join();
+  pump_.join();
+}
+
+void Link::send(const FrameAddress& address, const std::vector<at::Tensor>& tensors) {
+  Outgoing outgoing;
+  outgoing.frame.kind = FrameKind::Message;
+  outgoing.frame.address = address;
+  outgoing.tensors.reserve(tensors.size());
+  outgoing.layouts.reserve(tensors.size());
+  for (const at::Tensor& tensor : tensors) {
+    outgoing.tensors.push_back(tensor.defined() ? tensor.detach().to(at::kCPU).contiguous() : tensor);
+    outgoing.layouts.push_back(layout_of(tensor));
+  }
+  outgoing.frame.message_bytes = bytes_of(outgoing.layouts);
+  enqueue(std::move(outgoing), /*in_front=*/false);
+}
+
+void Link::send_abort(const std::string& reason) {
+  Outgoing outgoing;
+  outgoing.frame.kind = FrameKind::Abort;
+  outgoing.reason = reason.substr(0, largest_frame_bytes / 2);
+  enqueue(std::move(outgoing), /*in_front=*/true);
+}
+
+void Link::heartbeat() {
+  {
+    const std::scoped_lock lock(mutex_);
+    const bool silent = std::exchange(frames_at_heartbeat_, frames_) == frames_;
+    if (!silent || !queue_.empty()) return;
+  }
+  enqueue({}, /*in_front=*/false);
+}
+
+void Link::say_goodbye() {
+  Outgoing outgoing;
+  outgoing.frame.kind = FrameKind::Goodbye;
+  enqueue(std::move(outgoing), /*in_front=*/false);
+  {
+    const std::scoped_lock lock(mutex_);
+    closing_ = true;
+  }
+  changed_.notify_all();
+}
+
+void Link::wait_for_goodbye(std::chrono::steady_clock::time_point deadline) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_until(lock, deadline,
+                    [this] { return lost_ || (said_goodbye_ && queue_.empty() && under_way_.empty()); });
+}
+
+LinkReport Link::report() const {
+  const std::scoped_lock lock(mutex_);
+  return report_;
+}
+
+void Link::enqueue(Outgoing outgoing, bool in_front) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (lost_ || ending_) return;
+    // Whether layouts go with it is decided in the order of the messages, which this is.
+    if (outgoing.frame.kind == FrameKind::Message) {
+      outgoing.frame.with_layouts = !sent_layouts_.same_as_last(outgoing.frame.address, outgoing.layouts);
+      ++report_.messages_sent;
+    }
+    if (queue_.empty()) {
+      try {
+        while (!free_.empty()) {
+          if (!send_frame(outgoing)) return;
+        }
+      } catch (const std::exception&) {
+        return;  // the receiving thread will say why
+      }
+    }
+    // The rest of a message that is under way stays together.
+    const bool under_way = !queue_.empty() && queue_.front().sent > 0;
+    queue_.insert(in_front ? queue_.begin() + (under_way ? 1 : 0) : queue_.end(), std::move(outgoing));
+  }
+  changed_.notify_all();
+}
+
+// Sends the next frame of it, with the lock held and a free buffer. Whether more is to be sent.
+bool Link::send_frame(Outgoing& outgoing) {
+  std::unique_ptr<Buffer> buffer = std::move(free_.back());
+  free_.pop_back();
+  const std::size_t begin = writer_.begin(outgoing.frame, outgoing.layouts, buffer->bytes);
+  std::size_t end = begin;
+  if (!outgoing.reason.empty()) {
+    std::memcpy(buffer->bytes.data() + begin, outgoing.reason.data(), outgoing.reason.size());
+    end += outgoing.reason.size();
+  }
+  const auto part = static_cast<std::size_t>(
+      std::min<std::uint64_t>(outgoing.frame.message_bytes - outgoing.sent, largest_frame_bytes - begin));
+  for_each_piece(outgoing.tensors, outgoing.sent, part, [&](const std::byte* from, std::size_t at, std::size_t count) {
+    std::memcpy(buffer->bytes.data() + begin + at, from, count);
+  });
+  end += part;
+  FrameWriter::finish(buffer->bytes, begin, end);
+  auto view = buffer->view(end);
+  auto work = group_.send(view, settings_.process, frame_tag);
+  under_way_.emplace_back(std::move(work), std::move(buffer));
+  ++frames_;
+  report_.sent += Bytes{static_cast<std::int64_t>(end)};
+  outgoing.sent += part;
+  outgoing.frame.kind = outgoing.frame.kind == FrameKind::Message ? FrameKind::Continuation : outgoing.frame.kind;
+  outgoing.frame.with_layouts = false;
+  return outgoing.sent < outgoing.frame.message_bytes;
+}
+
+// Takes back the buffers of what has been sent, and sends what had to wait for them.
+void Link::pump() {
+  std::unique_lock lock(mutex_);
+  try {
+    for (;;) {
+      // While buffers are plenty nobody waits for one: the thread sleeps on.
+      changed_.wait(lock, [this] {
+        return ending_ || lost_ || !queue_.empty() || free_.size() < window / 2 || (closing_ && !under_way_.empty());
+      });
+      if (lost_ || ending_) return;
+      if (!under_way_.empty()) {
+        auto [work, buffer] = std::move(under_way_.front());
+        under_way_.pop_front();
+        lock.unlock();
+        work->wait();
+        lock.lock();
+        free_.push_back(std::move(buffer));
+      }
+      while (!queue_.empty() && !free_.empty()) {
+        if (!send_frame(queue_.front())) queue_.pop_front();
+      }
+      if (queue_.empty()) changed_.notify_all();
+    }
+  } catch (const std::exception& error) {
+    if (lock.owns_lock()) lock.unlock();
+    lose(first_line(error));
+  }
+}
+
+void Link::receive() {
+  FrameReader reader(settings_.terms);
+  try {
+    for (std::size_t next = 0;; next = (next + 1) % window) {
+      if (!receives_[next]->wait(to_chrono(settings_.peer_timeout))) return;  // aborted: this link ends
+      if (!take(reader.read(incoming_[next]->bytes))) return;
+      auto view = incoming_[next]->view(largest_frame_bytes);
+      receives_[next] = group_.recv(view, settings_.process, frame_tag);
+    }
+  } catch (const Error& error) {
+    lose(error.what());
+  } catch (const std::exception& error) {
+    const std::string reason = first_line(error);
+    lose(reason.find("Timed out") == std::string::npos
+             ? "its connection is closed"
+             : fmt::format("it has said nothing for {:.1f} s", settings_.peer_timeout.count / 1000));
+  }
+}
+
+bool Link::take(const Incoming& incoming) {
+  switch (incoming.kind) {
+    case FrameKind::Heartbeat:
+      return true;
+    case FrameKind::Abort:
+      observer_.on_abort(
+          std::string(reinterpret_cast<const char*>(incoming.bytes.data()), incoming.bytes.size()));  // NOLINT
+      return true;
+    case FrameKind::Goodbye: {
+      const std::scoped_lock lock(mutex_);
+      said_goodbye_ = true;
+      changed_.notify_all();
+      return false;
+    }
+    case FrameKind::Message:
+    case FrameKind::Continuation:
+      break;
+  }
+  if (incoming.first) arriving_ = {incoming.address, make_tensors(*incoming.layouts)};
+  for_each_piece(arriving_.tensors, incoming.offset, incoming.bytes.size(),
+                 [&](std::byte* into, std::size_t at, std::size_t count) {
+                   std::memcpy(into, incoming.bytes.data() + at, count);
+                 });
+  {
+    const std::scoped_lock lock(mutex_);
+    report_.received += Bytes{static_cast<std::int64_t>(frame_header_bytes + incoming.bytes.size())};
+    report_.messages_received += incoming.last ? 1 : 0;
+  }
+  if (incoming.last) observer_.on_message(arriving_.address, std::exchange(arriving_.tensors, {}));
+  return true;
+}
+
+void Link::lose(const std::string& reason) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (lost_ || ending_ || said_goodbye_) return;
+    lost_ = true;
+  }
+  changed_.notify_all();
+  observer_.on_lost(reason);
+}
+
+}  // namespace penstock

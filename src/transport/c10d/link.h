@@ -1,0 +1,106 @@
+// One process's link to another: frames over a process group, sent without waiting and received into buffers that
+// stand ready.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+#include <torch/csrc/distributed/c10d/Backend.hpp>
+
+#include "penstock/transport/c10d.h"
+
+#include "transport/c10d/frame.h"
+
+namespace penstock {
+
+struct LinkSettings {
+  int process = 0;  // the other one
+  LinkTerms terms;  // for what comes from there
+  Milliseconds peer_timeout;
+};
+
+// What a link tells its owner, from its own thread. Each of the last two at most once.
+struct LinkObserver {
+  std::function<void(const FrameAddress&, std::vector<at::Tensor>)> on_message;
+  std::function<void(const std::string& reason)> on_abort;  // the other has given up
+  std::function<void(const std::string& reason)> on_lost;   // it is gone, silent, or says what it must not
+};
+
+class Link {
+ public:
+  Link(c10d::Backend& group, const LinkSettings& settings, LinkObserver observer);
+  Link(const Link&) = delete;
+  Link& operator=(const Link&) = delete;
+  Link(Link&&) = delete;
+  Link& operator=(Link&&) = delete;
+  ~Link();
+
+  // Thread-safe, and does not wait: what the network does not take at once is kept until it does.
+  void send(const FrameAddress& address, const std::vector<at::Tensor>& tensors);
+  // Goes before the messages that are still kept.
+  void send_abort(const std::string& reason);
+  void heartbeat();
+  void say_goodbye();
+  // Until the other has said goodbye too and everything has been sent, or one of them is lost.
+  void wait_for_goodbye(std::chrono::steady_clock::time_point deadline);
+  [[nodiscard]] LinkReport report() const;
+
+ private:
+  struct Buffer;
+  struct Outgoing {
+    Frame frame;
+    Layouts layouts;
+    std::vector<at::Tensor> tensors;  // contiguous, on the CPU
+    std::string reason;
+    std::uint64_t sent = 0;
+  };
+  struct Message {  // that arrives
+    FrameAddress address;
+    std::vector<at::Tensor> tensors;
+  };
+
+  void enqueue(Outgoing outgoing, bool in_front);
+  bool send_frame(Outgoing& outgoing);
+  void pump();
+  void receive();
+  // Whether more is to come.
+  bool take(const Incoming& incoming);
+  void lose(const std::string& reason);
+
+  c10d::Backend& group_;
+  LinkSettings settings_;
+  LinkObserver observer_;
+
+  mutable std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  FrameWriter writer_;
+  LayoutMemory sent_layouts_;
+  std::vector<std::unique_ptr<Buffer>> free_;
+  std::deque<std::pair<c10::intrusive_ptr<c10d::Work>, std::unique_ptr<Buffer>>> under_way_;
+  std::deque<Outgoing> queue_;
+  bool closing_ = false;       // goodbye has been said: what is under way is waited for
+  bool ending_ = false;        // no more will be sent
+  bool said_goodbye_ = false;  // the other
+  bool lost_ = false;
+  std::uint64_t frames_ = 0;  // sent
+  std::uint64_t frames_at_heartbeat_ = 0;
+  LinkReport report_;
+
+  Message arriving_;  // the receiving thread's
+  std::vector<std::unique_ptr<Buffer>> incoming_;
+  std::vector<c10::intrusive_ptr<c10d::Work>> receives_;
+  std::thread pump_;
+  std::thread receiver_;
+};
+
+}  // namespace penstock

@@ -1,0 +1,324 @@
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <functional>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include <ATen/ATen.h>
+#include <c10/util/Exception.h>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include "penstock/base/error.h"
+#include "penstock/transport/c10d.h"
+
+#include "transport/c10d/backend.h"
+#include "transport/c10d/link.h"
+#include "transport/c10d/listen.h"
+#include "transport/inbox.h"
+
+namespace penstock {
+namespace {
+
+std::chrono::milliseconds to_chrono(Milliseconds time) {
+  return std::chrono::milliseconds(static_cast<std::int64_t>(std::max(time.count, 1.0)));
+}
+
+std::string ranks_text(int process, int processes, int ranks) {
+  const auto [first, end] = ranks_of_process(process, processes, ranks);
+  if (end.value - first.value == 1) return fmt::format("process {} (rank {})", process, first.value);
+  return fmt::format("process {} (ranks {} to {})", process, first.value, end.value - 1);
+}
+
+// The number that frames carry for a run's identity.
+std::uint64_t number_of(const std::string& identity) {
+  constexpr std::uint64_t prime = 0x100000001b3ULL;
+  std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
+  for (const char letter : identity) hash = (hash ^ static_cast<unsigned char>(letter)) * prime;
+  return hash;
+}
+
+std::string drawn_identity() {
+  std::random_device device;
+  return fmt::format("{:08x}{:08x}", device(), device());
+}
+
+c10::intrusive_ptr<c10d::Store> open_store(const ProcessSettings& settings) {
+  c10d::TCPStoreOptions options;
+  options.timeout = to_chrono(settings.join_timeout);
+  options.waitWorkers = false;
+  options.port = static_cast<std::uint16_t>(settings.port);
+  options.isServer = settings.process == 0 && !settings.store_is_elsewhere;
+  if (options.isServer) {
+    const int socket =
+        settings.listening_socket >= 0 ? settings.listening_socket : listen_on(settings.address, settings.port);
+    options.masterListenFd = socket;
+    options.port = static_cast<std::uint16_t>(port_of(socket));
+  } else {
+    static_cast<void>(address_towards(settings.address));
+  }
+  try {
+    return c10::make_intrusive<c10d::TCPStore>(settings.address, options);
+  } catch (const std::exception&) {
+    throw run_failed(fmt::format("nobody at {}:{} for {:.0f} s", settings.address, settings.port,
+                                 settings.join_timeout.count / 1000),
+                     "process 0 of the run",
+                     "start process 0, and check MASTER_ADDR and MASTER_PORT; --join-timeout waits longer");
+  }
+}
+
+}  // namespace
+
+void check_process_settings(const ProcessSettings& settings) {
+  if (settings.processes < 1)
+    throw bad_input(fmt::format("{} processes", settings.processes), "at least 1", "raise --processes");
+  if (settings.process < 0 || settings.process >= settings.processes)
+    throw bad_input(fmt::format("process {} of {}", settings.process, settings.processes),
+                    fmt::format("0 to {}", settings.processes - 1), "give each process a number below their count");
+  if (settings.ranks < settings.processes)
+    throw bad_input(fmt::format("{} for {} processes", counted(settings.ranks, "rank"), settings.processes),
+                    "at least one rank for each process", "lower --processes or raise --stages");
+  const int least_port = settings.listening_socket >= 0 ? 0 : 1;
+  constexpr int largest_port = 65535;
+  if (settings.port < least_port || settings.port > largest_port)
+    throw bad_input(fmt::format("the port {}", settings.port), fmt::format("{} to {}", least_port, largest_port),
+                    "set MASTER_PORT to a free port of process 0's machine");
+  if (settings.address.empty())
+    throw bad_input("no address of process 0", "a host's name or number", "set MASTER_ADDR");
+}
+
+std::pair<RankId, RankId> ranks_of_process(int process, int processes, int ranks) {
+  const auto begin = [&](std::int64_t index) { return RankId{static_cast<std::int32_t>(index * ranks / processes)}; };
+  return {begin(process), begin(process + std::int64_t{1})};
+}
+
+class ProcessGroup::State {
+ public:
+  explicit State(const ProcessSettings& settings);
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  State(State&&) = delete;
+  State& operator=(State&&) = delete;
+  ~State();
+
+  void send(RankId from, RankId to, const Tag& tag, Message message);
+  [[nodiscard]] Inbox& inbox(RankId rank) { return inboxes_[rank.index() - first_.index()]; }
+  [[nodiscard]] bool is_own(RankId rank) const { return rank >= first_ && rank < end_; }
+  [[nodiscard]] int process_of(RankId rank) const;
+  void abort(const std::string& reason);
+  [[nodiscard]] std::vector<std::string> exchange(const std::string& name, const std::string& text);
+  void meet();
+  void link_to(int process);
+  void beat();
+
+  ProcessSettings settings_;
+  RankId first_;
+  RankId end_;
+  c10::intrusive_ptr<c10d::Store> store_;
+  std::vector<Inbox> inboxes_;  // by own rank
+  std::atomic<bool> aborted_{false};
+  c10::intrusive_ptr<c10d::Backend> backend_;
+  std::vector<std::unique_ptr<Link>> links_;  // by process; none to oneself
+  std::mutex mutex_;
+  std::condition_variable ending_changed_;
+  bool ending_ = false;
+  std::thread heart_;
+};
+
+ProcessGroup::State::State(const ProcessSettings& settings)
+    : settings_(settings),
+      first_(ranks_of_process(settings.process, settings.processes, settings.ranks).first),
+      end_(ranks_of_process(settings.process, settings.processes, settings.ranks).second),
+      inboxes_(end_.index() - first_.index()),
+      links_(static_cast<std::size_t>(settings.processes)) {
+  if (settings_.processes == 1) return;
+  store_ = open_store(settings_);
+  meet();
+  if (settings_.own_address.empty()) settings_.own_address = address_towards(settings_.address);
+  backend_ = make_backend(settings_, store_);
+  for (int process = 0; process < settings_.processes; ++process)
+    if (process != settings_.process) link_to(process);
+  heart_ = std::thread([this] { beat(); });
+}
+
+// Says who is missing and who is there twice, which the process group would not.
+void ProcessGroup::State::meet() {
+  if (settings_.run_identity.empty()) {
+    settings_.run_identity = exchange("drawn", settings_.process == 0 ? drawn_identity() : "").front();
+  }
+  const std::string key = fmt::format("penstock/{}/joined/{}", settings_.run_identity, settings_.process);
+  if (store_->add(key, 1) > 1)
+    throw bad_input(fmt::format("another process {} of this run", settings_.process), "one process for each number",
+                    "give each process its own RANK");
+  static_cast<void>(exchange("joined", fmt::format("{} ranks", settings_.ranks)));
+}
+
+void ProcessGroup::State::link_to(int process) {
+  const auto [first, end] = ranks_of_process(process, settings_.processes, settings_.ranks);
+  LinkSettings link;
+  link.process = process;
+  link.peer_timeout = settings_.peer_timeout;
+  link.terms = {number_of(settings_.run_identity),
+                first.value,
+                end.value,
+                first_.value,
+                end_.value,
+                static_cast<std::uint8_t>(MessageKind::LossWeights) + 1};
+  const std::string name = ranks_text(process, settings_.processes, settings_.ranks);
+  LinkObserver observer;
+  observer.on_message = [this](const FrameAddress& address, Message message) {
+    const Tag tag{static_cast<MessageKind>(address.tag_kind), address.channel, address.microbatch};
+    inbox({address.to}).put({{address.from}, tag}, std::move(message));
+  };
+  observer.on_abort = [this](const std::string& reason) {
+    aborted_ = true;
+    for (Inbox& inbox : inboxes_) inbox.abort(reason);
+  };
+  observer.on_lost = [this, name](const std::string& reason) { abort(fmt::format("{} is lost: {}", name, reason)); };
+  links_[static_cast<std::size_t>(process)] = std::make_unique<Link>(*backend_, link, std::move(observer));
+}
+
+// Often enough that one that comes late is not yet a sign of death.
+void ProcessGroup::State::beat() {
+  constexpr double beats = 6;
+  const auto interval = to_chrono({std::min(settings_.peer_timeout.count / beats, 5'000.0)});
+  std::unique_lock lock(mutex_);
+  while (!ending_changed_.wait_for(lock, interval, [this] { return ending_; })) {
+    for (const auto& link : links_)
+      if (link) link->heartbeat();
+  }
+}
+
+ProcessGroup::State::~State() {
+  constexpr std::chrono::seconds longest_goodbye{10};
+  constexpr std::chrono::seconds longest_after_abort{1};
+  const auto deadline = std::chrono::steady_clock::now() + (aborted_ ? longest_after_abort : longest_goodbye);
+  for (const auto& link : links_)
+    if (link) link->say_goodbye();
+  for (const auto& link : links_)
+    if (link) link->wait_for_goodbye(deadline);
+  {
+    const std::scoped_lock lock(mutex_);
+    ending_ = true;
+  }
+  ending_changed_.notify_all();
+  if (heart_.joinable()) heart_.join();
+  links_.clear();
+}
+
+int ProcessGroup::State::process_of(RankId rank) const {
+  const auto guess = static_cast<int>(std::int64_t{rank.value} * settings_.processes / settings_.ranks);
+  // Where ranks do not divide, a rank is at most one process further.
+  return rank < ranks_of_process(guess, settings_.processes, settings_.ranks).second ? guess : guess + 1;
+}
+
+void ProcessGroup::State::send(RankId from, RankId to, const Tag& tag, Message message) {
+  if (is_own(to)) {
+    inbox(to).put({from, tag}, std::move(message));
+    return;
+  }
+  links_[static_cast<std::size_t>(process_of(to))]->send(
+      {from.value, to.value, tag.channel, tag.microbatch, static_cast<std::uint8_t>(tag.kind)}, message);
+}
+
+void ProcessGroup::State::abort(const std::string& reason) {
+  if (aborted_.exchange(true)) return;
+  for (Inbox& inbox : inboxes_) inbox.abort(reason);
+  for (const auto& link : links_)
+    if (link) link->send_abort(reason);
+}
+
+std::vector<std::string> ProcessGroup::State::exchange(const std::string& name, const std::string& text) {
+  if (settings_.processes == 1) return {text};
+  const auto key = [&](int process) { return fmt::format("penstock/{}/{}/{}", settings_.run_identity, name, process); };
+  store_->set(key(settings_.process), text);
+  const auto deadline = std::chrono::steady_clock::now() + to_chrono(settings_.join_timeout);
+  std::vector<std::string> texts;
+  for (int process = 0; process < settings_.processes; ++process) {
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    try {
+      store_->wait({key(process)}, std::max(left, std::chrono::milliseconds(1)));
+      texts.push_back(store_->get_to_str(key(process)));
+    } catch (const std::exception&) {
+      std::vector<std::string> missing;
+      for (int other = process; other < settings_.processes; ++other) {
+        try {
+          if (store_->check({key(other)})) continue;
+        } catch (const std::exception&) {
+          throw run_failed("process 0 gone while the others came together", "all processes of the run",
+                           "see process 0's own error");
+        }
+        missing.push_back(ranks_text(other, settings_.processes, settings_.ranks));
+      }
+      throw run_failed(
+          fmt::format("no {} within {:.0f} s", fmt::join(missing, ", "), settings_.join_timeout.count / 1000),
+          fmt::format("all {} processes", settings_.processes),
+          "see their own errors, or start them; --join-timeout waits longer");
+    }
+  }
+  return texts;
+}
+
+namespace {
+
+class C10dTransport final : public Transport {
+ public:
+  C10dTransport(RankId rank, int ranks, std::function<void(RankId, const Tag&, Message)> send, Inbox& inbox,
+                std::function<void(const std::string&)> abort)
+      : rank_(rank), ranks_(ranks), send_(std::move(send)), inbox_(inbox), abort_(std::move(abort)) {}
+
+  [[nodiscard]] RankId rank() const override { return rank_; }
+  [[nodiscard]] int ranks() const override { return ranks_; }
+  void send(RankId to, const Tag& tag, Message message) override { send_(to, tag, std::move(message)); }
+  [[nodiscard]] Message receive(RankId from, const Tag& tag) override { return inbox_.take({from, tag}, 0); }
+  void abort(const std::string& reason) noexcept override { abort_(reason); }
+
+ private:
+  RankId rank_;
+  int ranks_;
+  std::function<void(RankId, const Tag&, Message)> send_;
+  Inbox& inbox_;
+  std::function<void(const std::string&)> abort_;
+};
+
+}  // namespace
+
+ProcessGroup::ProcessGroup(const ProcessSettings& settings) {
+  check_process_settings(settings);
+  state_ = std::make_unique<State>(settings);
+}
+
+ProcessGroup::~ProcessGroup() = default;
+
+int ProcessGroup::process() const { return state_->settings_.process; }
+int ProcessGroup::processes() const { return state_->settings_.processes; }
+int ProcessGroup::ranks() const { return state_->settings_.ranks; }
+
+std::vector<std::unique_ptr<Transport>> ProcessGroup::take_ends() {
+  std::vector<std::unique_ptr<Transport>> ends;
+  State* state = state_.get();
+  for (RankId rank = state->first_; rank < state->end_; ++rank.value)
+    ends.push_back(std::make_unique<C10dTransport>(
+        rank, ranks(),
+        [state, rank](RankId to, const Tag& tag, Message message) { state->send(rank, to, tag, std::move(message)); },
+        state->inbox(rank), [state](const std::string& reason) { state->abort(reason); }));
+  return ends;
+}
+
+std::vector<std::string> ProcessGroup::exchange(const std::string& name, const std::string& text) {
+  return state_->exchange("given/" + name, text);
+}
+
+std::vector<LinkReport> ProcessGroup::report() const {
+  std::vector<LinkReport> reports;
+  for (const auto& link : state_->links_)
+    if (link) reports.push_back(link->report());
+  return reports;
+}
+
+}  // namespace penstock

@@ -1,0 +1,117 @@
+// Where messages wait, by sender and tag, for the rank that they are for. Every transport ends in it.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "penstock/transport/transport.h"
+
+namespace penstock {
+
+using Message = std::vector<at::Tensor>;
+
+// A tag and its sender, as a key of the inbox.
+struct SenderAndTag {
+  RankId from;
+  Tag tag;
+
+  friend bool operator==(const SenderAndTag&, const SenderAndTag&) = default;
+};
+
+struct SenderAndTagHash {
+  std::size_t operator()(const SenderAndTag& address) const noexcept {
+    auto key = static_cast<std::uint64_t>(address.from.value);
+    key = key * 8 + static_cast<std::uint64_t>(address.tag.kind);
+    key = (key << 24U) ^ static_cast<std::uint64_t>(address.tag.channel);
+    key = (key * 0x9e3779b97f4a7c15ULL) ^ static_cast<std::uint64_t>(address.tag.microbatch);
+    return static_cast<std::size_t>(key * 0x9e3779b97f4a7c15ULL >> 16U);
+  }
+};
+
+// The messages that have arrived at one rank and that it has not taken yet.
+class Inbox {
+ public:
+  void put(const SenderAndTag& address, Message message) {
+    {
+      const std::scoped_lock lock(mutex_);
+      messages_[address].push_back(std::move(message));
+      arrivals_.fetch_add(1, std::memory_order_release);
+    }
+    arrived_.notify_one();
+  }
+
+  Message take(const SenderAndTag& address, double spin_us) {
+    const auto spin_until = std::chrono::steady_clock::now() +
+                            std::chrono::nanoseconds(static_cast<std::int64_t>(spin_us > 0 ? spin_us * 1000 : 0));
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      if (aborted_) throw Aborted(reason_);
+      const auto found = messages_.find(address);
+      if (found != messages_.end() && !found->second.empty()) return take_first(found->second);
+      const std::uint64_t seen = arrivals_.load(std::memory_order_relaxed);
+      if (spin_us > 0 && std::chrono::steady_clock::now() < spin_until) {
+        lock.unlock();
+        spin(seen, spin_until);
+        lock.lock();
+      } else {
+        arrived_.wait(lock, [&] { return aborted_ || arrivals_.load(std::memory_order_relaxed) != seen; });
+      }
+    }
+  }
+
+  void abort(const std::string& reason) {
+    {
+      const std::scoped_lock lock(mutex_);
+      if (aborted_) return;
+      aborted_ = true;
+      reason_ = reason;
+      arrivals_.fetch_add(1, std::memory_order_release);
+    }
+    arrived_.notify_all();
+  }
+
+ private:
+  // Nearly always the queue holds one message: a vector is the smallest queue.
+  static Message take_first(std::vector<Message>& queue) {
+    Message first = std::move(queue.front());
+    queue.erase(queue.begin());
+    return first;
+  }
+
+  // Yields from time to time: where the system has put both ranks on one core, the sender must get it.
+  void spin(std::uint64_t seen, std::chrono::steady_clock::time_point until) const {
+    constexpr int turns_between_looks = 64;
+    for (int turn = 1; arrivals_.load(std::memory_order_acquire) == seen; ++turn) {
+      if (turn % turns_between_looks != 0) {
+        pause();
+        continue;
+      }
+      if (std::chrono::steady_clock::now() >= until) return;
+      std::this_thread::yield();
+    }
+  }
+
+  static void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#else
+    std::this_thread::yield();
+#endif
+  }
+
+  std::mutex mutex_;
+  std::condition_variable arrived_;
+  std::unordered_map<SenderAndTag, std::vector<Message>, SenderAndTagHash> messages_;
+  std::atomic<std::uint64_t> arrivals_{0};
+  bool aborted_ = false;
+  std::string reason_;
+};
+
+}  // namespace penstock
