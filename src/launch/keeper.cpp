@@ -21,7 +21,7 @@ namespace {
   ::prctl(PR_SET_NAME, "penstock-keeper");
   sigset_t all;
   sigfillset(&all);
-  ::sigprocmask(SIG_BLOCK, &all, nullptr);
+  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
   // It must keep nothing open that is the launcher's: no lock, no socket, no reader's pipe.
   const int kept = ::dup2(pipe, 0);
   ::close_range(1, ~0U, 0);

@@ -6,8 +6,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <string_view>
-#include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <system_error>
 #include <unistd.h>
@@ -37,7 +37,7 @@ void restore_signals(const sigset_t& mask) {
   sigset_t own = mask;
   sigdelset(&own, SIGINT);
   sigdelset(&own, SIGTERM);
-  ::sigprocmask(SIG_SETMASK, &own, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &own, nullptr);
 }
 
 [[noreturn]] void become_worker(const ChildPlan& plan) {
@@ -126,7 +126,9 @@ WorkerProcess start_worker(const WorkerStart& start) {
         "a program that can be executed", "check its name and permissions");
   }
   try {
-    worker.ended = Descriptor(::pidfd_open(worker.id, 0), "a descriptor for a process");
+    // glibc 2.36 declares pidfd_open for C alone.
+    const auto ended = static_cast<int>(::syscall(SYS_pidfd_open, worker.id, 0));
+    worker.ended = Descriptor(ended, "a descriptor for a process");
   } catch (...) {
     signal_group(worker, SIGKILL);
     reap(worker);
