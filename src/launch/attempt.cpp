@@ -70,6 +70,7 @@ class Attempt {
   // Takes note of every worker that has ended since.
   void collect(const std::vector<int>& ended);
   void judge(std::vector<WorkerEnd> ends);
+  void name_failure(const WorkerEnd& end);
   [[nodiscard]] int timeout() const;
 
   const LaunchSettings& settings_;
@@ -148,6 +149,7 @@ AttemptEnd Attempt::watch() {
     wait_for_news();
     if (kill_at_ && clock_.now() >= *kill_at_) kill_rest();
   }
+  if (end_.failure) end_.lost = std::max(1, end_.lost);
   return std::move(end_);
 }
 
@@ -222,21 +224,28 @@ void Attempt::judge(std::vector<WorkerEnd> ends) {
   std::sort(ends.begin(), ends.end(), [](const WorkerEnd& a, const WorkerEnd& b) {
     return std::tuple(a.signal == 0, a.rank) < std::tuple(b.signal == 0, b.rank);
   });
+  if (end_.stop_signal != 0) {
+    // Who was asked to leave returns 0 or says that it was asked; anything else may mean that nothing was saved.
+    for (const WorkerEnd& end : ends)
+      if (end.exit_code && *end.exit_code != 128 + end_.stop_signal) name_failure(end);
+    return;
+  }
   const auto bad =
       std::find_if(ends.begin(), ends.end(), [](const auto& end) { return end.exit_code == bad_input_code; });
   const bool known_bad = end_.failure && end_.failure->exit_code == bad_input_code;
-  if (bad != ends.end() && !known_bad && end_.stop_signal == 0) {
-    end_.failure = *bad;
-    relay_.show_held(bad->rank);
-  }
-  if (leaving_) return;
-  if (!end_.failure) {
-    end_.failure = ends.front();
-    relay_.show_held(ends.front().rank);
-  }
-  const auto lost = std::count_if(ends.begin(), ends.end(), [](const auto& end) { return end.signal != 0; });
-  end_.lost = std::max(1, static_cast<int>(lost));
-  ask_to_leave(SIGTERM);
+  if (bad != ends.end() && !known_bad) end_.failure.reset();
+  name_failure(bad == ends.end() ? ends.front() : *bad);
+  // Workers that abort because others are gone are not lost; one that somebody else kills meanwhile is.
+  const bool all_killed = !end_.killed.empty();
+  for (const WorkerEnd& end : ends)
+    if (leaving_ ? end.signal == SIGKILL && !all_killed : end.signal != 0) ++end_.lost;
+  if (!leaving_) ask_to_leave(SIGTERM);
+}
+
+void Attempt::name_failure(const WorkerEnd& end) {
+  if (end_.failure) return;
+  end_.failure = end;
+  relay_.show_held(end.rank);
 }
 
 }  // namespace

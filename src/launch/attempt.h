@@ -12,9 +12,9 @@
 namespace penstock::launching {
 
 struct AttemptEnd {
-  // The first in time, or one with exit code 2; empty where all went well or only a signal to the launcher ended them.
+  // The first in time, or one with exit code 2; empty where all went well or left as a signal asked them to.
   std::optional<WorkerEnd> failure;
-  // How many workers were lost: those that a signal of somebody else's ended, else the one that failed.
+  // After a failure, how many workers were lost: those that a signal of somebody else's ended, at least one.
   int lost = 0;
   int stop_signal = 0;
   std::vector<int> killed;

@@ -82,6 +82,7 @@ std::string stop_message(const LaunchResult& result) {
   if (!result.killed.empty())
     text += fmt::format("; rank{} {} did not leave in time and {} killed", result.killed.size() == 1 ? "" : "s",
                         fmt::join(result.killed, ", "), result.killed.size() == 1 ? "was" : "were");
+  if (result.failure) text += "; " + to_string(*result.failure);
   return text;
 }
 

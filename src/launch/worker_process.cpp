@@ -34,6 +34,11 @@ void restore_signals(const sigset_t& mask) {
   struct sigaction by_default = {};
   by_default.sa_handler = SIG_DFL;
   for (const int signal : {SIGINT, SIGTERM, SIGPIPE}) ::sigaction(signal, &by_default, nullptr);
+  // A worker's group is never the terminal's foreground one: where the terminal stops others that write (stty tostop),
+  // rank 0 would stand still.
+  struct sigaction ignored = {};
+  ignored.sa_handler = SIG_IGN;
+  ::sigaction(SIGTTOU, &ignored, nullptr);
   sigset_t own = mask;
   sigdelset(&own, SIGINT);
   sigdelset(&own, SIGTERM);
@@ -145,6 +150,8 @@ Ending ending_of(const WorkerProcess& worker) {
   siginfo_t info = {};
   while (::waitid(P_PID, static_cast<id_t>(worker.id), &info, WEXITED | WNOWAIT) < 0 && errno == EINTR) {
   }
+  // Without a code somebody else waited for it: nothing good may be concluded.
+  if (info.si_code == 0) return {1, 0};
   if (info.si_code == CLD_EXITED) return {info.si_status, 0};
   return {std::nullopt, info.si_status};
 }

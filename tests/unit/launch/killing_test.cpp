@@ -172,6 +172,17 @@ TEST_F(Signals, ArePassedOnAndWorkersMayTakeTheirTimeToSave) {
   }
 }
 
+TEST_F(Signals, AWorkerThatCouldNotSaveIsNamed) {
+  const auto folder = fresh_folder();
+  const auto sender = signal_when_all_run(folder, 2, SIGTERM);
+  const auto told = launch_and_listen(
+      shell_workers(2, fmt::format("trap 'test $RANK = 0 && exit 143; echo penstock: full >&2; exit 1' TERM; : >{}/$$; "
+                                   "while :; do sleep 0.01; done",
+                                   folder.string())));
+  EXPECT_EQ(exit_code(told.result), 143);
+  EXPECT_EQ(told.result.message, "stopped by signal 15 (SIGTERM); rank 1 ended with exit code 1: penstock: full");
+}
+
 TEST_F(Signals, WhoIgnoresThemIsKilledAfterTheGrace) {
   const auto folder = fresh_folder();
   auto settings = shell_workers(

@@ -21,7 +21,6 @@ namespace {
 using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 
 std::string refusal(const LaunchSettings& settings, ErrorKind kind = ErrorKind::BadInput) {
   try {
@@ -158,6 +157,23 @@ TEST(Launch, ElasticGoesOnWithThoseThatAreLeft) {
   EXPECT_EQ(told.result.outcome, LaunchOutcome::Failed);
   EXPECT_EQ(told.result.attempt, (LaunchAttempt{4, 2}));
   EXPECT_THAT(told.lines, Contains(HasSubstr("restart 1 of 4 with 3 processes in")));
+}
+
+TEST(Launch, ElasticCountsAllThatWereKilled) {
+  const auto folder = fresh_folder();
+  // Ranks 0 to 2 die one after the other once all six can no longer be ended by SIGTERM.
+  auto settings = shell_workers(6, "");
+  settings.command.back() = fmt::format(
+      "test $WORLD_SIZE = 6 || exit 0; trap '' TERM; : >{0}/$$; "
+      "while test $(ls {0} | wc -l) -lt 6; do sleep 0.01; done; sleep 0.0$RANK; test $RANK -gt 2 || kill -9 $$; "
+      "sleep 0.3; exit 1",
+      folder.string());
+  settings.restarts = 1;
+  settings.elastic = true;
+  settings.stop_grace = {600'000};
+  const auto told = launch_and_listen(settings);
+  EXPECT_EQ(told.result.outcome, LaunchOutcome::Finished);
+  EXPECT_EQ(told.result.attempt, (LaunchAttempt{1, 3}));
 }
 
 TEST(Launch, SaysOnceWhatSeveralRanksSay) {
