@@ -18,7 +18,7 @@ Error run_failed(const std::string& got, const std::string& expected, const std:
 }
 
 std::string counted(std::int64_t count, std::string_view thing) {
-  const std::string_view ending = count == 1 ? "" : thing.ends_with("ch") ? "es" : "s";
+  const std::string_view ending = count == 1 ? "" : thing.ends_with("ch") || thing.ends_with("ss") ? "es" : "s";
   return std::to_string(count).append(" ").append(thing).append(ending);
 }
 

@@ -9,6 +9,7 @@ TEST(Error, CountsThingsAsMessagesSayThem) {
   EXPECT_EQ(counted(0, "rank"), "0 ranks");
   EXPECT_EQ(counted(1, "microbatch"), "1 microbatch");
   EXPECT_EQ(counted(2, "microbatch"), "2 microbatches");
+  EXPECT_EQ(counted(3, "process"), "3 processes");
   EXPECT_EQ(counted(-1, "stage"), "-1 stages");
 }
 

@@ -1,0 +1,260 @@
+#include "attempt.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <fmt/format.h>
+#include <poll.h>
+#include <random>
+#include <tuple>
+#include <unistd.h>
+#include <utility>
+
+#include "penstock/base/error.h"
+
+#include "keeper.h"
+#include "listening_socket.h"
+#include "messages.h"
+#include "worker_process.h"
+
+namespace penstock::launching {
+namespace {
+
+// `timeout` and supervisors send a signal to a process and to its group: that is one request, not two.
+constexpr Milliseconds one_request = {1'000};
+constexpr int bad_input_code = 2;
+
+std::string random_identity() {
+  std::random_device device;
+  return fmt::format("{:08x}{:08x}", static_cast<std::uint32_t>(device()), static_cast<std::uint32_t>(device()));
+}
+
+class Attempt {
+ public:
+  Attempt(const LaunchSettings& settings, const LaunchHooks& hooks, const LaunchAttempt& attempt,
+          const SignalWatch& signals, const Clock& clock)
+      : settings_(settings),
+        hooks_(hooks),
+        attempt_(attempt),
+        signals_(signals),
+        clock_(clock),
+        relay_(attempt.processes, settings.verbose, hooks.line),
+        keeper_(attempt.processes) {}
+  Attempt(const Attempt&) = delete;
+  Attempt& operator=(const Attempt&) = delete;
+  Attempt(Attempt&&) = delete;
+  Attempt& operator=(Attempt&&) = delete;
+  // Nobody is left behind, whatever was thrown.
+  ~Attempt() {
+    signal_running(SIGKILL);
+    for (const Worker& worker : workers_) reap(worker.process);
+  }
+
+  void start(const std::vector<std::string>& command);
+  AttemptEnd watch();
+
+ private:
+  struct Worker {
+    WorkerProcess process;
+    LineReader lines;
+    bool running = true;
+  };
+
+  void signal_running(int signal);
+  // Asks all to leave, and notes until when they may.
+  void ask_to_leave(int signal);
+  void kill_rest();
+  void wait_for_news();
+  void read_signals();
+  void read_messages(int rank);
+  // Takes note of every worker that has ended since.
+  void collect(const std::vector<int>& ended);
+  void judge(std::vector<WorkerEnd> ends);
+  void name_failure(const WorkerEnd& end);
+  [[nodiscard]] int timeout() const;
+
+  const LaunchSettings& settings_;
+  const LaunchHooks& hooks_;
+  LaunchAttempt attempt_;
+  const SignalWatch& signals_;
+  const Clock& clock_;
+  MessageRelay relay_;
+  Keeper keeper_;
+  std::vector<Worker> workers_;  // by rank
+  std::size_t running_ = 0;
+  bool leaving_ = false;
+  std::optional<Milliseconds> kill_at_;
+  Milliseconds stop_asked_at_ = {};
+  AttemptEnd end_;
+};
+
+void Attempt::start(const std::vector<std::string>& command) {
+  ListeningSocket socket = listen_on(settings_.address);
+  const std::string identity = random_identity();
+  workers_.reserve(static_cast<std::size_t>(attempt_.processes));
+  for (int rank = 0; rank < attempt_.processes; ++rank) {
+    WorkerStart start;
+    start.command = command;
+    start.environment = {fmt::format("RANK={}", rank),
+                         fmt::format("LOCAL_RANK={}", rank),
+                         fmt::format("WORLD_SIZE={}", attempt_.processes),
+                         fmt::format("LOCAL_WORLD_SIZE={}", attempt_.processes),
+                         "MASTER_ADDR=" + socket.reached_at,
+                         fmt::format("MASTER_PORT={}", socket.port),
+                         "PENSTOCK_RUN_IDENTITY=" + identity,
+                         fmt::format("PENSTOCK_ATTEMPT={}", attempt_.number)};
+    if (rank == 0) {
+      start.listen_descriptor = socket.descriptor.number();
+      start.environment.push_back(fmt::format("PENSTOCK_LISTEN_DESCRIPTOR={}", start.listen_descriptor));
+    }
+    start.keeper_descriptor = keeper_.descriptor();
+    start.drop_output = rank != 0 && !settings_.verbose;
+    start.signal_mask = signals_.mask_before();
+    workers_.push_back({start_worker(start), {}, true});
+    ++running_;
+    // From now on the port is rank 0's alone and closes with it.
+    if (rank == 0) socket.descriptor.close();
+    if (hooks_.started) hooks_.started(rank, workers_.back().process.id);
+  }
+}
+
+void Attempt::signal_running(int signal) {
+  for (const Worker& worker : workers_)
+    if (worker.running) signal_group(worker.process, signal);
+}
+
+void Attempt::ask_to_leave(int signal) {
+  if (!leaving_) kill_at_ = clock_.now() + settings_.stop_grace;
+  leaving_ = true;
+  signal_running(signal);
+  // A process that was stopped leaves only when it runs again.
+  signal_running(SIGCONT);
+}
+
+void Attempt::kill_rest() {
+  kill_at_.reset();
+  for (int rank = 0; rank < attempt_.processes; ++rank)
+    if (workers_[static_cast<std::size_t>(rank)].running) end_.killed.push_back(rank);
+  signal_running(SIGKILL);
+}
+
+int Attempt::timeout() const {
+  if (!kill_at_) return -1;
+  const double left = std::ceil((*kill_at_ - clock_.now()).count);
+  return static_cast<int>(std::clamp(left, 0.0, 1e9));
+}
+
+AttemptEnd Attempt::watch() {
+  while (running_ > 0) {
+    wait_for_news();
+    if (kill_at_ && clock_.now() >= *kill_at_) kill_rest();
+  }
+  if (end_.failure) end_.lost = std::max(1, end_.lost);
+  return std::move(end_);
+}
+
+void Attempt::wait_for_news() {
+  std::vector<pollfd> polled = {{signals_.descriptor(), POLLIN, 0}};
+  for (const Worker& worker : workers_) {
+    // A negative number is passed over.
+    polled.push_back({worker.running ? worker.process.ended.number() : -1, POLLIN, 0});
+    polled.push_back({worker.running ? worker.process.messages.number() : -1, POLLIN, 0});
+  }
+  if (::poll(polled.data(), polled.size(), timeout()) <= 0) return;
+  if (polled[0].revents != 0) read_signals();
+  std::vector<int> ended;
+  for (int rank = 0; rank < attempt_.processes; ++rank) {
+    const auto place = static_cast<std::size_t>(rank) * 2 + 1;
+    if (polled[place + 1].revents != 0) read_messages(rank);
+    if (polled[place].revents != 0) ended.push_back(rank);
+  }
+  collect(ended);
+}
+
+void Attempt::read_signals() {
+  while (const int signal = signals_.next()) {
+    if (end_.stop_signal == 0) {
+      end_.stop_signal = signal;
+      stop_asked_at_ = clock_.now();
+      ask_to_leave(signal);
+    } else if (clock_.now() - stop_asked_at_ >= one_request) {
+      kill_rest();
+    }
+  }
+}
+
+void Attempt::read_messages(int rank) {
+  Worker& worker = workers_[static_cast<std::size_t>(rank)];
+  if (!worker.process.messages.open()) return;
+  const auto pass_on = [&](const std::string& line) { relay_.add(rank, line); };
+  std::array<char, 16'384> piece = {};
+  // At most what a pipe holds at once: a worker that never stops writing must not keep the launcher from the others.
+  for (int i = 0; i < 8; ++i) {
+    const ssize_t size = ::read(worker.process.messages.number(), piece.data(), piece.size());
+    if (size > 0) {
+      worker.lines.add({piece.data(), static_cast<std::size_t>(size)}, pass_on);
+      continue;
+    }
+    // The other end is closed: nothing will come, and poll would say so for ever.
+    if (size == 0) worker.process.messages.close();
+    return;
+  }
+}
+
+void Attempt::collect(const std::vector<int>& ended) {
+  std::vector<WorkerEnd> ends;
+  for (const int rank : ended) {
+    Worker& worker = workers_[static_cast<std::size_t>(rank)];
+    // What it started and left behind ends with it, and holds its standard error open no longer.
+    signal_group(worker.process, SIGKILL);
+    read_messages(rank);
+    worker.lines.finish([&](const std::string& line) { relay_.add(rank, line); });
+    worker.process.messages.close();
+    worker.running = false;
+    --running_;
+    const Ending ending = ending_of(worker.process);
+    if (ending.exit_code != 0) ends.push_back({rank, ending.exit_code, ending.signal, relay_.last_line(rank)});
+  }
+  if (!ends.empty()) judge(std::move(ends));
+}
+
+// `ends` are failures that were seen at one time. A worker that a signal ended comes before those that returned: that
+// it was gone is what the others may have failed of.
+void Attempt::judge(std::vector<WorkerEnd> ends) {
+  std::sort(ends.begin(), ends.end(), [](const WorkerEnd& a, const WorkerEnd& b) {
+    return std::tuple(a.signal == 0, a.rank) < std::tuple(b.signal == 0, b.rank);
+  });
+  if (end_.stop_signal != 0) {
+    // Who was asked to leave returns 0 or says that it was asked; anything else may mean that nothing was saved.
+    for (const WorkerEnd& end : ends)
+      if (end.exit_code && *end.exit_code != 128 + end_.stop_signal) name_failure(end);
+    return;
+  }
+  const auto bad =
+      std::find_if(ends.begin(), ends.end(), [](const auto& end) { return end.exit_code == bad_input_code; });
+  const bool known_bad = end_.failure && end_.failure->exit_code == bad_input_code;
+  if (bad != ends.end() && !known_bad) end_.failure.reset();
+  name_failure(bad == ends.end() ? ends.front() : *bad);
+  // Workers that abort because others are gone are not lost; one that somebody else kills meanwhile is.
+  const bool all_killed = !end_.killed.empty();
+  for (const WorkerEnd& end : ends)
+    if (leaving_ ? end.signal == SIGKILL && !all_killed : end.signal != 0) ++end_.lost;
+  if (!leaving_) ask_to_leave(SIGTERM);
+}
+
+void Attempt::name_failure(const WorkerEnd& end) {
+  if (end_.failure) return;
+  end_.failure = end;
+  relay_.show_held(end.rank);
+}
+
+}  // namespace
+
+AttemptEnd run_attempt(const LaunchSettings& settings, const LaunchHooks& hooks, const LaunchAttempt& attempt,
+                       const std::vector<std::string>& command, const SignalWatch& signals, const Clock& clock) {
+  Attempt running(settings, hooks, attempt, signals, clock);
+  running.start(command);
+  return running.watch();
+}
+
+}  // namespace penstock::launching

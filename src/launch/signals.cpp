@@ -1,0 +1,41 @@
+#include "signals.h"
+
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+namespace penstock::launching {
+namespace {
+
+sigset_t stop_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGTERM);
+  return signals;
+}
+
+}  // namespace
+
+SignalWatch::SignalWatch() {
+  const sigset_t signals = stop_signals();
+  // The descriptor comes first: it may throw, and nothing is to be put back then.
+  descriptor_ = Descriptor(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK), "a descriptor for signals");
+  ::pthread_sigmask(SIG_BLOCK, &signals, &mask_before_);
+  // Who ignores SIGCHLD has children reaped by the kernel, and nobody would learn how they ended.
+  struct sigaction by_default = {};
+  by_default.sa_handler = SIG_DFL;
+  ::sigaction(SIGCHLD, &by_default, &child_before_);
+}
+
+SignalWatch::~SignalWatch() {
+  ::sigaction(SIGCHLD, &child_before_, nullptr);
+  ::pthread_sigmask(SIG_SETMASK, &mask_before_, nullptr);
+}
+
+int SignalWatch::next() const {
+  signalfd_siginfo received = {};
+  if (::read(descriptor_.number(), &received, sizeof received) != sizeof received) return 0;
+  return static_cast<int>(received.ssi_signo);
+}
+
+}  // namespace penstock::launching

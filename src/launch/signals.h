@@ -1,0 +1,34 @@
+// The launcher's own signals, for as long as it runs.
+#pragma once
+
+#include <csignal>
+
+#include "descriptor.h"
+
+namespace penstock::launching {
+
+// Holds SIGINT and SIGTERM back so that they are read from a descriptor instead, and lets children stay until they are
+// waited for. Everything is put back by the destructor.
+class SignalWatch {
+ public:
+  SignalWatch();
+  SignalWatch(const SignalWatch&) = delete;
+  SignalWatch& operator=(const SignalWatch&) = delete;
+  SignalWatch(SignalWatch&&) = delete;
+  SignalWatch& operator=(SignalWatch&&) = delete;
+  ~SignalWatch();
+
+  // Readable when a signal waits.
+  [[nodiscard]] int descriptor() const { return descriptor_.number(); }
+  // The next signal that waits, 0 where none does.
+  [[nodiscard]] int next() const;
+  // What was blocked before, for the children.
+  [[nodiscard]] const sigset_t& mask_before() const { return mask_before_; }
+
+ private:
+  sigset_t mask_before_ = {};
+  struct sigaction child_before_ = {};
+  Descriptor descriptor_;
+};
+
+}  // namespace penstock::launching
