@@ -1,12 +1,14 @@
 #include <cmath>
 #include <fmt/format.h>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "penstock/base/error.h"
 #include "penstock/train/train.h"
 
 #include "commands.h"
+#include "processes.h"
 #include "progress.h"
 #include "stop_signal.h"
 
@@ -28,6 +30,8 @@ const char* group_name(SettingGroup group) {
       return "How it is cut and scheduled";
     case SettingGroup::Training:
       return "How it is trained";
+    case SettingGroup::Processes:
+      return "Where it runs";
     case SettingGroup::Run:
       return "What is kept and told";
   }
@@ -47,7 +51,11 @@ void add_options(CLI::App& command, TrainOptions& options) {
                      option = command.add_option("--" + name, value, meaning);
                      if constexpr (std::integral<Value>) option->check(whole_number<Value>, "");
                      // An empty list has no words of its own.
-                     if constexpr (!std::same_as<Value, std::vector<std::string>>) option->capture_default_str();
+                     if constexpr (!std::same_as<Value, std::vector<std::string>>) {
+                       option->capture_default_str();
+                       // A restart on fewer processes says some again.
+                       option->take_last();
+                     }
                    }
                    if (name == "devices") option->delimiter(',');
                    option->group(group_name(group));
@@ -98,21 +106,29 @@ void print_result(const TrainSettings& settings, const TrainResult& result) {
 
 int run(const TrainOptions& options, int argc, char** argv) {
   const TrainSettings settings = merge(options, argc, argv);
+  const std::optional<ProcessSettings> processes = own_process();
+  if (!processes && settings.processes > 1) {
+    check_settings(settings);
+    return launch_processes(settings, {argv + 1, argv + argc});
+  }
   watch_stop_signals();
   Progress progress;
   TrainObserver observer;
-  observer.on_start = [&](const TrainStart& start) { progress.start(start); };
-  observer.on_step = [&](const StepMetrics& metrics) { progress.step(metrics); };
-  observer.on_note = [&](const std::string& text) { progress.note(text); };
+  if (!processes || processes->process == 0) {
+    observer.on_start = [&](const TrainStart& start) { progress.start(start); };
+    observer.on_step = [&](const StepMetrics& metrics) { progress.step(metrics); };
+    observer.on_note = [&](const std::string& text) { progress.note(text); };
+  }
   observer.should_stop = stop_requested;
   TrainResult result;
   try {
-    result = train(settings, observer);
+    result = train(settings, observer, processes);
   } catch (...) {
     progress.finish();
     throw;
   }
   progress.finish();
+  if (!result.speaks) return result.interrupted ? stop_exit_code() : 0;
   if (result.interrupted) {
     fmt::print("stopped after step {}, which is saved; go on with: penstock train --resume --out {}\n", result.step,
                settings.out);

@@ -37,31 +37,22 @@ std::filesystem::path make_folder(const std::filesystem::path& folder) {
 
 }  // namespace
 
-struct CheckpointWriter::State {
-  State(const std::filesystem::path& wanted_folder, std::int64_t step)
-      : folder(make_folder(wanted_folder)), temporary(folder, step) {
-    index.step = step;
-  }
-
-  const std::filesystem::path folder;
-  TemporaryFolder temporary;
-
-  std::mutex mutex;  // guards what follows
+struct CheckpointPart::State {
+  std::filesystem::path folder;
+  mutable std::mutex mutex;  // guards what follows
   CheckpointIndex index;
   std::set<StageId> begun;
   std::size_t finished = 0;
   bool committed = false;
 };
 
-CheckpointWriter::CheckpointWriter(const std::filesystem::path& folder, std::int64_t step) {
-  check_invariant(step >= 0, "a checkpoint's step is at least 0");
-  state_ = std::make_unique<State>(folder, step);
-  remove_abandoned(state_->folder);
+CheckpointPart::CheckpointPart(std::filesystem::path folder) : state_(std::make_unique<State>()) {
+  state_->folder = std::move(folder);
 }
 
-CheckpointWriter::~CheckpointWriter() = default;
+CheckpointPart::~CheckpointPart() = default;
 
-void CheckpointWriter::write_stage(StageId stage, std::span<const NamedTensor> tensors) {
+void CheckpointPart::write_stage(StageId stage, std::span<const NamedTensor> tensors) {
   const std::string file = fmt::format("stage-{:03}.safetensors", stage.value);
   {
     const std::lock_guard lock(state_->mutex);
@@ -73,25 +64,71 @@ void CheckpointWriter::write_stage(StageId stage, std::span<const NamedTensor> t
                         "different names in all stages", "rename one of them");
     }
   }
-  FileSum sum = write_summed_safetensors(state_->temporary.path() / file, tensors, {{"format", "pt"}});
+  FileSum sum = write_summed_safetensors(state_->folder / file, tensors, {{"format", "pt"}});
   const std::lock_guard lock(state_->mutex);
   state_->index.files.emplace(file, std::move(sum));
   ++state_->finished;
 }
 
-void CheckpointWriter::commit(const std::string& metadata_json) {
+std::string CheckpointPart::contents() const {
   const std::lock_guard lock(state_->mutex);
-  check_invariant(!std::exchange(state_->committed, true), "a checkpoint is committed once");
-  if (state_->finished != state_->begun.size() || state_->begun.empty())
+  if (state_->finished != state_->begun.size())
     throw run_failed(fmt::format("{} of {} stages written", state_->finished, state_->begun.size()),
+                     "every stage of the part", "see the error of the stage that could not be written");
+  return format_index(state_->index);
+}
+
+struct CheckpointWriter::State {
+  State(const std::filesystem::path& wanted_folder, std::int64_t wanted_step)
+      : folder(make_folder(wanted_folder)), step(wanted_step), temporary(folder, step), own(temporary.path()) {}
+
+  const std::filesystem::path folder;
+  const std::int64_t step;
+  TemporaryFolder temporary;
+  CheckpointPart own;
+};
+
+CheckpointWriter::CheckpointWriter(const std::filesystem::path& folder, std::int64_t step) {
+  check_invariant(step >= 0, "a checkpoint's step is at least 0");
+  state_ = std::make_unique<State>(folder, step);
+  remove_abandoned(state_->folder);
+}
+
+CheckpointWriter::~CheckpointWriter() = default;
+
+const std::filesystem::path& CheckpointWriter::temporary_folder() const { return state_->temporary.path(); }
+
+CheckpointPart& CheckpointWriter::own_part() { return state_->own; }
+
+void CheckpointWriter::add(const std::string& contents) {
+  const CheckpointIndex other = parse_index(contents, "the part of another process");
+  CheckpointPart::State& own = *state_->own.state_;
+  const std::lock_guard lock(own.mutex);
+  for (const auto& [file, sum] : other.files)
+    if (!own.index.files.emplace(file, sum).second)
+      throw run_failed(fmt::format("{} from two processes", file), "each stage from one",
+                       "start every process of the run with the same settings");
+  for (const auto& [name, file] : other.tensors)
+    if (!own.index.tensors.emplace(name, file).second)
+      throw run_failed(fmt::format("the tensor {} from two processes", in_quotes(name)), "each tensor from one",
+                       "start every process of the run with the same settings");
+}
+
+void CheckpointWriter::commit(const std::string& metadata_json) {
+  CheckpointPart::State& part = *state_->own.state_;
+  const std::lock_guard lock(part.mutex);
+  check_invariant(!std::exchange(part.committed, true), "a checkpoint is committed once");
+  if (part.finished != part.begun.size() || part.index.files.empty())
+    throw run_failed(fmt::format("{} of {} stages written", part.finished, part.begun.size()),
                      "every stage of the checkpoint, and at least one",
                      "see the error of the stage that could not be written");
-  state_->index.metadata = metadata_json;
-  const std::string text = format_index(state_->index);
+  part.index.step = state_->step;
+  part.index.metadata = metadata_json;
+  const std::string text = format_index(part.index);
   FileWriter writer(state_->temporary.path() / checkpoint_index_name);
   writer.write(text.data(), text.size());
   writer.sync_and_close();
-  state_->temporary.publish_as(state_->folder / checkpoint_folder_name(state_->index.step));
+  state_->temporary.publish_as(state_->folder / checkpoint_folder_name(state_->step));
 }
 
 }  // namespace penstock

@@ -78,8 +78,11 @@ StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& 
     const Milliseconds start = clock_.now();
     try {
       interpret(instruction, input, output);
-    } catch (const Aborted&) {
-      throw;
+    } catch (const Aborted& aborted) {
+      // Nobody will say more about this failure than what waits for it.
+      if (!aborted.peer_is_lost()) throw;
+      throw Aborted(
+          named(instruction, fmt::format("waits for rank {}: {}", instruction.peer.value, aborted.what())).what());
     } catch (const c10::Error& error) {
       throw named(instruction, first_line(error.what_without_backtrace()));
     } catch (const std::exception& error) {

@@ -6,8 +6,9 @@
 
 namespace penstock {
 
-Crew::Crew(int ranks) {
-  for (std::int32_t rank = 0; rank < ranks; ++rank) threads_.emplace_back([this, rank] { serve(RankId{rank}); });
+Crew::Crew(RankId first, int ranks) {
+  for (std::int32_t rank = first.value; rank < first.value + ranks; ++rank)
+    threads_.emplace_back([this, rank] { serve(RankId{rank}); });
 }
 
 Crew::~Crew() {

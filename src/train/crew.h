@@ -15,7 +15,8 @@ namespace penstock {
 
 class Crew {
  public:
-  explicit Crew(int ranks);
+  // Of consecutive ranks, from `first` on.
+  Crew(RankId first, int ranks);
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
   Crew(Crew&&) = delete;

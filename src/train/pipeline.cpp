@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
+#include <limits>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -14,8 +15,10 @@
 #include "penstock/base/error.h"
 #include "penstock/checkpoint/checkpoint.h"
 #include "penstock/schedule/lower.h"
+#include "penstock/transport/c10d.h"
 
 #include "train/crew.h"
+#include "train/report_values.h"
 #include "train/worker.h"
 
 namespace penstock {
@@ -50,8 +53,6 @@ VerifiedSchedule forward_schedule(const Schedule& like, int microbatches) {
   }
   return lower(verify(std::move(forward)));
 }
-
-int default_threads(int ranks) { return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / ranks); }
 
 PipelinePlan make_plan(Network network, const VerifiedSchedule& schedule, PipelineSettings settings) {
   const auto layers = static_cast<std::int64_t>(network.layers.size());
@@ -88,14 +89,18 @@ void take_outputs(std::vector<Tensors>& of_rank, std::vector<Tensors>& outputs) 
 
 class Pipeline::State {
  public:
-  State(Network network, const VerifiedSchedule& schedule, PipelineSettings settings)
+  State(Network network, const VerifiedSchedule& schedule, PipelineSettings settings, ProcessGroup* group)
       : plan_(make_plan(std::move(network), schedule, std::move(settings))),
-        workers_(static_cast<std::size_t>(schedule->ranks())),
-        transport_(make_inproc_transport(schedule->ranks(), inproc_settings(schedule->ranks()))),
-        crew_(schedule->ranks()) {
+        transport_(make_ends(schedule->ranks(), group)),
+        first_(transport_.front()->rank()),
+        workers_(transport_.size()),
+        leaders_(leaders_of(group)),
+        clock_offsets_(static_cast<std::size_t>(schedule->ranks())),
+        crew_(first_, static_cast<int>(transport_.size())) {
     run([this](RankId rank) {
       at::set_num_threads(plan_.settings.threads_per_rank);
-      workers_[rank.index()] = std::make_unique<Worker>(plan_, *transport_[rank.index()], clock_);
+      workers_[local(rank)] = std::make_unique<Worker>(plan_, *transport_[local(rank)], clock_);
+      compare_clocks(rank);
     });
   }
   State(const State&) = delete;
@@ -104,8 +109,39 @@ class Pipeline::State {
   State& operator=(State&&) = delete;
   // A worker counts its thread's memory: it is taken down where it was built.
   ~State() {
-    crew_.run([this](RankId rank) { workers_[rank.index()].reset(); }, [](const std::string&) {});
+    crew_.run([this](RankId rank) { workers_[local(rank)].reset(); }, [](const std::string&) {});
   }
+
+  // Of a rank of this process, its place in what is kept by rank.
+  [[nodiscard]] std::size_t local(RankId rank) const { return rank.index() - first_.index(); }
+  [[nodiscard]] Worker& worker(RankId rank) { return *workers_[local(rank)]; }
+  [[nodiscard]] bool is_own(RankId rank) const {
+    return rank >= first_ && rank.index() < first_.index() + transport_.size();
+  }
+  [[nodiscard]] int ranks() const { return plan_.training->ranks(); }
+
+  static std::vector<std::unique_ptr<Transport>> make_ends(int ranks, ProcessGroup* group) {
+    if (group == nullptr) return make_inproc_transport(ranks, inproc_settings(ranks));
+    if (group->ranks() != ranks)
+      throw bad_input(
+          fmt::format("a schedule of {} for processes that share {}", counted(ranks, "rank"), group->ranks()),
+          "the same number", "give the process group the schedule's ranks");
+    return group->take_ends();
+  }
+
+  static std::vector<RankId> leaders_of(const ProcessGroup* group) {
+    if (group == nullptr) return {RankId{0}};
+    std::vector<RankId> leaders;
+    for (int process = 0; process < group->processes(); ++process)
+      leaders.push_back(ranks_of_process(process, group->processes(), group->ranks()).first);
+    return leaders;
+  }
+
+  // What ranks of other processes tell rank 0, and what they must be told for it.
+  void compare_clocks(RankId rank);
+  void tell(RankId rank, RankId to, const std::vector<double>& values);
+  [[nodiscard]] std::vector<double> hear(RankId rank, RankId from);
+  void share_timelines(RankId rank, std::vector<WorkerStep>& results, std::vector<WorkerStep>& of_all);
 
   // Spinning pays only where every rank has a core.
   static InprocSettings inproc_settings(int ranks) {
@@ -137,21 +173,78 @@ class Pipeline::State {
         forward_schedule(plan_.training.get(), static_cast<int>(input.microbatches.size()));
     input.settings.training = false;
     std::vector<StepOutput> outputs(workers_.size());
-    run([&](RankId rank) { outputs[rank.index()] = workers_[rank.index()]->evaluate(compile(schedule, rank), input); });
+    run([&](RankId rank) { outputs[local(rank)] = worker(rank).evaluate(compile(schedule, rank), input); });
     return outputs;
   }
 
   PipelinePlan plan_;
   SteadyClock clock_;
-  std::vector<std::unique_ptr<Worker>> workers_;  // by rank
-  std::vector<std::unique_ptr<Transport>> transport_;
+  std::vector<std::unique_ptr<Transport>> transport_;  // by own rank
+  RankId first_;                                       // own rank
+  std::vector<std::unique_ptr<Worker>> workers_;       // by own rank
+  std::vector<RankId> leaders_;                        // the first rank of each process
+  std::vector<Milliseconds>
+      clock_offsets_;  // by rank: how far its clock is ahead of rank 0's; kept by rank 0's process
   bool stopped_ = false;
   std::size_t sequences_ = 0;  // that the layers remember
   Crew crew_;                  // last: its threads use everything above
 };
 
-Pipeline::Pipeline(Network network, const VerifiedSchedule& schedule, PipelineSettings settings)
-    : state_(std::make_unique<State>(std::move(network), schedule, std::move(settings))) {}
+// Rank 0 asks every rank of another process for its time. Where the answer's error is larger than the difference, the
+// clocks are the same: that of one machine.
+void Pipeline::State::compare_clocks(RankId rank) {
+  constexpr int rounds = 5;
+  if (rank != RankId{0}) {
+    if (is_own(RankId{0})) return;
+    for (int round = 0; round < rounds; ++round) {
+      static_cast<void>(hear(rank, RankId{0}));
+      tell(rank, RankId{0}, {clock_.now().count});
+    }
+    return;
+  }
+  for (RankId other{0}; other.value < ranks(); ++other.value) {
+    if (is_own(other)) continue;
+    Milliseconds least{std::numeric_limits<double>::infinity()};
+    for (int round = 0; round < rounds; ++round) {
+      const Milliseconds asked = clock_.now();
+      tell(rank, other, {0});
+      const Milliseconds there{hear(rank, other).front()};
+      const Milliseconds answered = clock_.now();
+      const Milliseconds took = answered - asked;
+      if (took >= least) continue;
+      least = took;
+      const Milliseconds ahead{there.count - (asked.count + answered.count) / 2};
+      clock_offsets_[other.index()] = std::abs(ahead.count) > took.count ? ahead : Milliseconds{};
+    }
+  }
+}
+
+void Pipeline::State::tell(RankId rank, RankId to, const std::vector<double>& values) {
+  worker(rank).uncounted([&] {
+    transport_[local(rank)]->send(to, {MessageKind::Report, rank.value, 0}, {at::tensor(values, at::kDouble)});
+    return true;
+  });
+}
+
+std::vector<double> Pipeline::State::hear(RankId rank, RankId from) {
+  return worker(rank).uncounted([&] {
+    const std::vector<at::Tensor> message =
+        transport_[local(rank)]->receive(from, {MessageKind::Report, from.value, 0});
+    const at::Tensor values = message.at(0).to(at::kDouble).contiguous();
+    return std::vector<double>(values.const_data_ptr<double>(), values.const_data_ptr<double>() + values.numel());
+  });
+}
+
+// So that rank 0's process knows what all have done.
+void Pipeline::State::share_timelines(RankId rank, std::vector<WorkerStep>& results, std::vector<WorkerStep>& of_all) {
+  if (!is_own(RankId{0})) tell(rank, RankId{0}, to_values(results[local(rank)]));
+  if (rank != RankId{0}) return;
+  for (RankId other{0}; other.value < ranks(); ++other.value)
+    if (!is_own(other)) take_values(hear(rank, other), clock_offsets_[other.index()], of_all[other.index()]);
+}
+
+Pipeline::Pipeline(Network network, const VerifiedSchedule& schedule, PipelineSettings settings, ProcessGroup* group)
+    : state_(std::make_unique<State>(std::move(network), schedule, std::move(settings), group)) {}
 Pipeline::Pipeline(Pipeline&&) noexcept = default;
 Pipeline& Pipeline::operator=(Pipeline&&) noexcept = default;
 Pipeline::~Pipeline() = default;
@@ -174,12 +267,16 @@ StepResult Pipeline::step(const std::vector<Microbatch>& microbatches, const Upd
   state_->sequences_ = 0;
   std::vector<WorkerStep> results(state_->workers_.size());
   const Milliseconds start = state_->clock_.now();
+  std::vector<WorkerStep> of_all(static_cast<std::size_t>(state_->ranks()));
   state_->run([&](RankId rank) {
-    results[rank.index()] = state_->workers_[rank.index()]->train(input, settings.learning_rate);
+    results[state_->local(rank)] = state_->worker(rank).train(input, settings);
+    state_->share_timelines(rank, results, of_all);
   });
-  StepResult result = std::move(results.front().result);
+  StepResult result = results.front().result;
   if (settings.keep_outputs) result.outputs.resize(wanted);
-  for (WorkerStep& of_rank : results) {
+  for (WorkerStep& own : results)
+    of_all[state_->first_.index() + static_cast<std::size_t>(&own - results.data())] = std::move(own);
+  for (WorkerStep& of_rank : of_all) {
     std::vector<MemorySample> memory;
     for (std::size_t index = 0; index < of_rank.events.size(); ++index) {
       Event& event = of_rank.events[index];
@@ -200,10 +297,20 @@ std::vector<Loss> Pipeline::evaluate(const std::vector<std::vector<Microbatch>>&
     input.microbatches.insert(input.microbatches.end(), minibatch.begin(), minibatch.end());
   std::vector<double> sums(input.microbatches.size());
   std::vector<double> weights = sums;
-  for (const StepOutput& output : state_->evaluate(std::move(input))) {
-    for (std::size_t microbatch = 0; microbatch < output.loss_sums.size(); ++microbatch) {
-      sums[microbatch] += output.loss_sums[microbatch];
-      weights[microbatch] += output.loss_weights[microbatch];
+  const std::vector<StepOutput> outputs = state_->evaluate(std::move(input));
+  std::vector<std::vector<double>> of_all;
+  state_->run([&](RankId rank) {
+    const StepOutput& output = outputs[state_->local(rank)];
+    std::vector<double> own = output.loss_sums;
+    own.insert(own.end(), output.loss_weights.begin(), output.loss_weights.end());
+    Worker& worker = state_->worker(rank);
+    auto gathered = worker.uncounted([&] { return all_gather(worker.transport(), own); });
+    if (rank == state_->first_) of_all = std::move(gathered);
+  });
+  for (const std::vector<double>& of_rank : of_all) {
+    for (std::size_t microbatch = 0; microbatch < of_rank.size() / 2; ++microbatch) {
+      sums[microbatch] += of_rank[microbatch];
+      weights[microbatch] += of_rank[of_rank.size() / 2 + microbatch];
     }
   }
   std::vector<Loss> losses;
@@ -250,9 +357,9 @@ std::vector<Tensors> Pipeline::forward(const std::vector<Microbatch>& microbatch
 
 Tensors Pipeline::forward(const at::Tensor& input) { return merge_outputs(forward(cut(input, {}))); }
 
-void Pipeline::save(CheckpointWriter& writer) {
+void Pipeline::save(CheckpointPart& part) {
   state_->run([&](RankId rank) {
-    const Worker& worker = *state_->workers_[rank.index()];
+    const Worker& worker = state_->worker(rank);
     for (const auto& [stage, tensors] : worker.state()) {
       if (!worker.speaks_for(stage)) continue;
       std::vector<NamedTensor> named;
@@ -260,15 +367,26 @@ void Pipeline::save(CheckpointWriter& writer) {
       for (const auto& [name, tensor] : tensors) named.push_back({name, tensor.detach()});
       if (stage == StageId{0} && worker.loss_scale_state().defined())
         named.push_back({loss_scale_name, worker.loss_scale_state()});
-      writer.write_stage(stage, named);
+      part.write_stage(stage, named);
     }
   });
+}
+
+std::vector<std::string> Pipeline::exchange(const std::string& text) {
+  if (state_->leaders_.size() == 1) return {text};
+  std::vector<std::string> texts;
+  state_->run([&](RankId rank) {
+    Worker& worker = state_->worker(rank);
+    if (rank == state_->first_)
+      texts = worker.uncounted([&] { return all_gather_texts(worker.transport(), text, state_->leaders_); });
+  });
+  return texts;
 }
 
 void Pipeline::load(const CheckpointReader& reader, std::int64_t updates, bool with_optimizer) {
   state_->run([&](RankId rank) {
     const at::NoGradGuard no_graph;
-    Worker& worker = *state_->workers_[rank.index()];
+    Worker& worker = state_->worker(rank);
     for (const auto& [stage, tensors] : with_optimizer ? worker.state() : worker.weights()) {
       for (const auto& [name, tensor] : tensors) {
         const at::Tensor saved = reader.contains(name) ? reader.read(name) : at::Tensor();
@@ -290,7 +408,7 @@ std::vector<std::pair<std::string, at::Tensor>> Pipeline::weights() {
   std::map<StageId, std::vector<std::pair<std::string, at::Tensor>>> by_stage;
   std::mutex mutex;
   state_->run([&](RankId rank) {
-    for (const auto& [stage, tensors] : state_->workers_[rank.index()]->weights()) {
+    for (const auto& [stage, tensors] : state_->worker(rank).weights()) {
       std::vector<std::pair<std::string, at::Tensor>> copies;
       for (const auto& [name, tensor] : tensors) copies.emplace_back(name, tensor.detach().to(at::kCPU, false, true));
       const std::scoped_lock lock(mutex);
@@ -303,19 +421,28 @@ std::vector<std::pair<std::string, at::Tensor>> Pipeline::weights() {
 }
 
 void Pipeline::begin_accounting() {
-  state_->run([&](RankId rank) { state_->workers_[rank.index()]->begin_accounting(); });
+  state_->run([&](RankId rank) { state_->worker(rank).begin_accounting(); });
 }
 
 std::vector<StageReport> Pipeline::report() {
   std::vector<StageReport> all(static_cast<std::size_t>(state_->plan_.training->stages));
+  std::mutex mutex;
+  const auto keep = [&](const std::vector<StageReport>& reports) {
+    const std::scoped_lock lock(mutex);
+    for (const StageReport& report : reports) all[static_cast<std::size_t>(report.stage)] = report;
+  };
   state_->run([&](RankId rank) {
-    for (const StageReport& report : state_->workers_[rank.index()]->report())
-      all[static_cast<std::size_t>(report.stage)] = report;
+    const std::vector<StageReport> own = state_->worker(rank).report();
+    keep(own);
+    if (!state_->is_own(RankId{0})) state_->tell(rank, RankId{0}, to_values(own));
+    if (rank != RankId{0}) return;
+    for (RankId other{0}; other.value < state_->ranks(); ++other.value)
+      if (!state_->is_own(other)) keep(stage_reports(state_->hear(rank, other)));
   });
   return all;
 }
 
-int Pipeline::ranks() const { return static_cast<int>(state_->workers_.size()); }
+int Pipeline::ranks() const { return state_->ranks(); }
 int Pipeline::threads_per_rank() const { return state_->plan_.settings.threads_per_rank; }
 
 }  // namespace penstock

@@ -119,6 +119,8 @@ const char* heading(SettingGroup group) {
       return "How it is cut and scheduled";
     case SettingGroup::Training:
       return "How it is trained";
+    case SettingGroup::Processes:
+      return "Where it runs";
     case SettingGroup::Run:
       return "What is kept and told";
   }
@@ -208,6 +210,12 @@ void check_settings(const TrainSettings& settings) {
   check_share("beta1", settings.beta1);
   check_share("beta2", settings.beta2);
   constexpr std::int64_t most = 1'000'000'000;
+  constexpr std::int64_t most_processes = 4096;
+  constexpr double least_timeout_s = 0.1;
+  check_between("processes", settings.processes, 1, most_processes);
+  check_between("restarts", settings.restarts, 0, most);
+  check_at_least("peer-timeout", settings.peer_timeout, least_timeout_s);
+  check_at_least("join-timeout", settings.join_timeout, least_timeout_s);
   for (const auto& [name, value] : {std::pair<const char*, std::int64_t>{"context", settings.context},
                                     {"width", settings.width},
                                     {"heads", settings.heads},

@@ -21,9 +21,12 @@
 #include "penstock/report/trace.h"
 #include "penstock/sim/measured_cost.h"
 #include "penstock/sim/simulate.h"
+#include "penstock/transport/c10d.h"
 
+#include "train/agreement.h"
 #include "train/model.h"
 #include "train/run_folder.h"
+#include "train/worker.h"
 
 namespace penstock {
 namespace {
@@ -42,8 +45,12 @@ DataSettings data_settings(const TrainSettings& settings) {
 // The run while it goes on: what `train` would else hand around from step to step.
 class Run {
  public:
-  Run(const TrainSettings& settings, const TrainObserver& observer)
-      : settings_(settings), observer_(observer), folder_(settings.out, settings.resume) {}
+  Run(const TrainSettings& settings, const TrainObserver& observer, ProcessGroup* group)
+      : settings_(settings),
+        observer_(observer),
+        group_(group),
+        // The first process has perhaps begun to write.
+        folder_(settings.out, settings.resume || !leads()) {}
 
   TrainResult operator()();
 
@@ -51,18 +58,24 @@ class Run {
   void note(const std::string& text) const {
     if (observer_.on_note) observer_.on_note(text);
   }
+  // Whether this process writes the folder and speaks for the run.
+  [[nodiscard]] bool leads() const { return group_ == nullptr || group_->process() == 0; }
   [[nodiscard]] std::optional<CheckpointReader> find_checkpoint() const;
+  [[nodiscard]] std::optional<CheckpointId> latest_checkpoint() const;
   void announce(const Network& network);
-  void train_step(std::int64_t step);
+  // Whether the run is to end after it.
+  bool train_step(std::int64_t step);
   void keep_timeline(Timeline timeline);
   void write_timelines(TrainResult& result) const;
   void save(std::int64_t step);
+  [[nodiscard]] std::vector<Microbatch> cut_for_training(const Batch& batch) const;
   [[nodiscard]] double held_out_loss();
   [[nodiscard]] bool due(std::int64_t done, std::int64_t every) const { return every > 0 && done % every == 0; }
   [[nodiscard]] TrainResult finish(bool interrupted);
 
   TrainSettings settings_;
   const TrainObserver& observer_;
+  ProcessGroup* group_;  // null: the only process
   RunFolder folder_;
   SteadyClock clock_;
   Data data_;
@@ -78,7 +91,9 @@ class Run {
 
 TrainResult Run::operator()() {
   // Everything that can be refused is refused before anything is written.
+  if (group_ != nullptr) check_same_settings(*group_, settings_);
   data_ = open_data(data_settings(settings_));
+  if (group_ != nullptr) check_same_data(*group_, data_);
   Network network = make_network(settings_, data_.description);
   PipelineSettings pipeline_settings = make_pipeline_settings(settings_, network);
   schedule_ = make_run_schedule(settings_);
@@ -91,18 +106,17 @@ TrainResult Run::operator()() {
     updates = notes.updates;
   }
   const Network described = network;
-  pipeline_.emplace(std::move(network), *schedule_, std::move(pipeline_settings));
+  pipeline_.emplace(std::move(network), *schedule_, std::move(pipeline_settings), group_);
   if (checkpoint) pipeline_->load(*checkpoint, updates);
   settings_.threads_per_rank = pipeline_->threads_per_rank();
   learning_rate_ = {settings_.learning_rate, settings_.warmup, settings_.steps, settings_.final_learning_rate};
-  folder_.open(settings_, first_step_);
+  if (leads()) folder_.open(settings_, first_step_);
   announce(described);
   pipeline_->begin_accounting();
   std::int64_t step = first_step_;
   bool interrupted = false;
   while (step < settings_.steps && !interrupted) {
-    train_step(step++);
-    interrupted = observer_.should_stop && observer_.should_stop();
+    interrupted = train_step(step++);
     if (due(step, settings_.checkpoint_every) || step == settings_.steps || interrupted) save(step);
   }
   return finish(interrupted);
@@ -110,10 +124,9 @@ TrainResult Run::operator()() {
 
 std::optional<CheckpointReader> Run::find_checkpoint() const {
   if (!settings_.resume) return std::nullopt;
-  std::vector<SkippedCheckpoint> skipped;
-  const auto latest = latest_whole_checkpoint(folder_.checkpoints(), &skipped);
-  for (const SkippedCheckpoint& checkpoint : skipped)
-    note(fmt::format("skipped {}: {}", checkpoint.path.string(), checkpoint.reason));
+  std::optional<CheckpointId> latest;
+  if (leads()) latest = latest_checkpoint();
+  if (group_ != nullptr) latest = agreed_checkpoint(*group_, latest);
   if (!latest) {
     note("there is no whole checkpoint yet: training starts from the beginning");
     return std::nullopt;
@@ -122,25 +135,41 @@ std::optional<CheckpointReader> Run::find_checkpoint() const {
   return std::optional<CheckpointReader>(std::in_place, *latest);
 }
 
+std::optional<CheckpointId> Run::latest_checkpoint() const {
+  std::vector<SkippedCheckpoint> skipped;
+  const auto latest = latest_whole_checkpoint(folder_.checkpoints(), &skipped);
+  for (const SkippedCheckpoint& checkpoint : skipped)
+    note(fmt::format("skipped {}: {}", checkpoint.path.string(), checkpoint.reason));
+  return latest;
+}
+
 void Run::announce(const Network& network) {
+  const std::vector<StageReport> stages = pipeline_->report();
   if (!observer_.on_start) return;
   TrainStart start;
   start.layers = static_cast<std::int64_t>(network.layers.size());
-  for (const StageReport& stage : pipeline_->report()) start.parameters += stage.parameters;
+  for (const StageReport& stage : stages) start.parameters += stage.parameters;
   start.train_samples = data_.train->size();
   start.held_out_samples = data_.held_out ? data_.held_out->size() : 0;
   start.ranks = pipeline_->ranks();
+  start.processes = group_ != nullptr ? group_->processes() : 1;
   start.threads_per_rank = pipeline_->threads_per_rank();
   start.first_step = first_step_;
   start.steps = settings_.steps;
   observer_.on_start(start);
 }
 
-void Run::train_step(std::int64_t step) {
+std::vector<Microbatch> Run::cut_for_training(const Batch& batch) const {
+  return split_minibatch({{{batch.input}}, {{batch.target}}}, settings_.microbatches);
+}
+
+bool Run::train_step(std::int64_t step) {
   const Batch batch = data_.train->batch(samples_of_step(data_.train->size(), step, settings_.batch, settings_.seed));
   const double rate = learning_rate_.at(step);
   const Milliseconds start = clock_.now();
-  StepResult result = pipeline_->step(batch.input, batch.target, step, rate);
+  UpdateSettings update{step, rate};
+  update.stop = observer_.should_stop && observer_.should_stop();
+  StepResult result = pipeline_->step(cut_for_training(batch), update);
   StepMetrics metrics;
   metrics.step = step + 1;
   metrics.loss = result.loss;
@@ -155,8 +184,9 @@ void Run::train_step(std::int64_t step) {
   last_loss_ = result.loss;
   keep_timeline(std::move(result.timeline));
   step_ms_.push_back(metrics.step_time.count);
-  folder_.append(metrics);
+  if (leads()) folder_.append(metrics);
   if (observer_.on_step) observer_.on_step(metrics);
+  return result.stop;
 }
 
 // Enough of them for medians where a prediction is wanted.
@@ -183,12 +213,21 @@ void Run::write_timelines(TrainResult& result) const {
 }
 
 void Run::save(std::int64_t step) {
+  saved_step_ = step;
+  if (!leads()) {
+    CheckpointPart part(pipeline_->exchange({}).front());
+    pipeline_->save(part);
+    static_cast<void>(pipeline_->exchange(part.contents()));
+    return;
+  }
   // The metrics of a step are on the disk before the checkpoint that has seen it.
   folder_.sync_metrics();
   CheckpointWriter writer(folder_.checkpoints(), step);
-  pipeline_->save(writer);
+  static_cast<void>(pipeline_->exchange(writer.temporary_folder().string()));
+  pipeline_->save(writer.own_part());
+  const std::vector<std::string> parts = pipeline_->exchange({});
+  for (std::size_t process = 1; process < parts.size(); ++process) writer.add(parts[process]);
   writer.commit(to_json({settings_, data_.description, step}));
-  saved_step_ = step;
   keep_newest_checkpoints(folder_.checkpoints(), settings_.keep);
 }
 
@@ -214,7 +253,8 @@ TrainResult Run::finish(bool interrupted) {
     result.stages.push_back({stage.stage, stage.rank, device, stage.first_layer, stage.first_layer + stage.layers - 1,
                              stage.parameters, stage.busy_share, stage.peak_memory, stage.sent});
   }
-  if (!timelines_.empty()) write_timelines(result);
+  result.speaks = leads();
+  if (leads() && !timelines_.empty()) write_timelines(result);
   result.held_out_loss = std::numeric_limits<double>::quiet_NaN();
   if (interrupted || !data_.held_out) return result;
   result.held_out_loss = held_out_loss();
@@ -247,16 +287,59 @@ double mean_loss(Pipeline& pipeline, const Dataset& dataset, const std::vector<s
   return sum / weight;
 }
 
-TrainResult train(const TrainSettings& settings, const TrainObserver& observer) {
-  check_settings(settings);
+namespace {
+
+TrainResult run(const TrainSettings& settings, const TrainObserver& observer, ProcessGroup* group) {
   try {
-    return Run(settings, observer)();
+    return Run(settings, observer, group)();
   } catch (const c10::Error& error) {
     // The pipeline has words of its own: what is left is a minibatch that is too large to be cut.
     const std::string reason = error.what_without_backtrace();
     throw run_failed(reason.substr(0, reason.find('\n')), "a minibatch that libtorch can hold",
                      "where memory ran out, lower --batch or --context");
   }
+}
+
+}  // namespace
+
+TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
+                  const std::optional<ProcessSettings>& processes) {
+  check_settings(settings);
+  if (!processes || processes->processes == 1) return run(settings, observer, nullptr);
+  ProcessSettings own = *processes;
+  own.ranks = make_run_schedule(settings)->ranks();
+  own.peer_timeout = Milliseconds{settings.peer_timeout * 1000};
+  own.join_timeout = Milliseconds{settings.join_timeout * 1000};
+  own.own_address = settings.listen;
+  ProcessGroup group(own);
+  try {
+    return run(settings, observer, &group);
+  } catch (const std::exception& error) {
+    // Whatever ends one process ends all, in its words.
+    group.abort(error.what());
+    throw;
+  }
+}
+
+int threads_of_ranks(const TrainSettings& settings) { return default_threads(make_run_schedule(settings)->ranks()); }
+
+int stages_of_fewer(const TrainSettings& settings, int processes_before, int processes) {
+  const int ranks = make_run_schedule(settings)->ranks();
+  const int stages_per_rank = settings.stages / ranks;
+  TrainSettings fewer = settings;
+  // Some schedules want an even number of ranks.
+  for (int wanted = std::max(ranks * processes / processes_before, processes); wanted >= processes; --wanted) {
+    fewer.stages = wanted * stages_per_rank;
+    try {
+      static_cast<void>(make_run_schedule(fewer));
+      return fewer.stages;
+    } catch (const Error&) {
+      continue;
+    }
+  }
+  throw bad_input(fmt::format("no {} on {} ranks of {}", settings.schedule, processes,
+                              counted(settings.microbatches, "microbatch")),
+                  "a schedule for the processes that are left", "choose another --schedule for --elastic");
 }
 
 TrainSettings settings_of_run(const std::filesystem::path& out) {

@@ -14,9 +14,10 @@
 
 namespace penstock {
 
-// First this rank's losses and weights, then one entry for each parameter: its layer and the square of its norm.
-std::vector<double> Worker::own_totals(const StepOutput& output) const {
-  std::vector<double> values{static_cast<double>(output.loss_sums.size())};
+// First whether to stop, then this rank's losses and weights, then one entry for each parameter: its layer and the
+// square of its norm.
+std::vector<double> Worker::own_totals(const StepOutput& output, bool stop) const {
+  std::vector<double> values{stop ? 1.0 : 0.0, static_cast<double>(output.loss_sums.size())};
   values.insert(values.end(), output.loss_sums.begin(), output.loss_sums.end());
   values.insert(values.end(), output.loss_weights.begin(), output.loss_weights.end());
   for (const Parameter& parameter : parameters_) {
@@ -34,12 +35,13 @@ Worker::Totals Worker::sum_totals(const std::vector<std::vector<double>>& by_ran
   totals.losses.resize(static_cast<std::size_t>(training_.microbatches));
   std::vector<std::pair<double, double>> squares;
   for (const std::vector<double>& of_rank : by_rank) {
-    const auto losses = static_cast<std::size_t>(of_rank.front());
+    totals.stop = totals.stop || of_rank[0] != 0;
+    const auto losses = static_cast<std::size_t>(of_rank[1]);
     for (std::size_t microbatch = 0; microbatch < losses; ++microbatch) {
-      totals.losses[microbatch].sum += of_rank[1 + microbatch];
-      totals.losses[microbatch].weight += of_rank[1 + losses + microbatch];
+      totals.losses[microbatch].sum += of_rank[2 + microbatch];
+      totals.losses[microbatch].weight += of_rank[2 + losses + microbatch];
     }
-    for (std::size_t next = 1 + 2 * losses; next < of_rank.size(); next += 2)
+    for (std::size_t next = 2 + 2 * losses; next < of_rank.size(); next += 2)
       squares.emplace_back(of_rank[next], of_rank[next + 1]);
   }
   std::stable_sort(squares.begin(), squares.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
@@ -63,6 +65,7 @@ StepResult Worker::judge(const Totals& totals, std::int64_t step) const {
   result.loss_scale = loss_scale_.scale;
   result.gradient_norm = totals.scaled_norm / (totals.weight * loss_scale_.scale);
   result.losses = totals.losses;
+  result.stop = totals.stop;
   if (std::isfinite(result.loss) && std::isfinite(result.gradient_norm)) return result;
   // A scale of 1 scales nothing: what is not finite then, is not for want of range above.
   if (!loss_scale_state_.defined() || loss_scale_.scale <= 1)
@@ -122,19 +125,12 @@ double Worker::share_weight(const StepOutput& output) {
   return std::accumulate(weights.begin(), weights.end(), 0.0);
 }
 
-StepResult Worker::update(const StepOutput& output, std::int64_t step, double learning_rate) {
-  const std::vector<double> own = own_totals(output);
+StepResult Worker::update(const StepOutput& output, const UpdateSettings& settings) {
+  const std::vector<double> own = own_totals(output, settings.stop);
   StepResult result;
-  // What ranks tell each other is let go of by the last to read it: not a rank's memory.
-  const auto uncounted = [this](const auto& exchange) {
-    const Bytes before = memory_.held();
-    auto told = exchange();
-    memory_.moved(before - memory_.held());
-    return told;
-  };
   if (!plan_.settings.post_validation) {
-    result = judge(sum_totals(uncounted([&] { return all_gather(transport_, own); })), step);
-    if (!result.skipped) apply(factor_of(result), learning_rate);
+    result = judge(sum_totals(uncounted([&] { return all_gather(transport_, own); })), settings.step);
+    if (!result.skipped) apply(factor_of(result), settings.learning_rate);
     finish_update(result);
     return result;
   }
@@ -145,14 +141,14 @@ StepResult Worker::update(const StepOutput& output, std::int64_t step, double le
   });
   const std::vector<at::Tensor> sums = gradients();
   optimizer_.keep();
-  apply(factor_of(hoped), learning_rate);
-  result = judge(sum_totals(uncounted([&] { return gather_from_all(transport_, own); })), step);
+  apply(factor_of(hoped), settings.learning_rate);
+  result = judge(sum_totals(uncounted([&] { return gather_from_all(transport_, own); })), settings.step);
   if (result.skipped || factor_of(result) != factor_of(hoped)) {
     optimizer_.take_back();
     auto next = sums.begin();
     for (const Parameter& parameter : parameters_)
       if (parameter.tensor.grad().defined()) parameter.tensor.mutable_grad() = *next++;
-    if (!result.skipped) apply(factor_of(result), learning_rate);
+    if (!result.skipped) apply(factor_of(result), settings.learning_rate);
   }
   optimizer_.let_go();
   finish_update(result);

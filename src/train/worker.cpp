@@ -4,6 +4,7 @@
 #include <cmath>
 #include <fmt/format.h>
 #include <numeric>
+#include <thread>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -31,6 +32,8 @@ std::vector<std::shared_ptr<DeferredBatchNorm>> find_batch_norms(const std::vect
 }
 
 }  // namespace
+
+int default_threads(int ranks) { return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / ranks); }
 
 std::string tensor_name(std::int64_t layer, const std::string& name) {
   return fmt::format("layers.{}.{}", layer, name);
@@ -103,13 +106,13 @@ std::vector<Worker::Parameter> Worker::find_parameters() const {
   return parameters;
 }
 
-WorkerStep Worker::train(StepInput input, double learning_rate) {
+WorkerStep Worker::train(StepInput input, const UpdateSettings& settings) {
   input.settings.loss_scale = loss_scale_.scale;
   StepOutput output = executor_.run(training_, input);
   account(output);
   add_copied_gradients();
   add_tied_gradients();
-  StepResult result = update(output, input.settings.step, learning_rate);
+  StepResult result = update(output, settings);
   return {std::move(result), std::move(output.events), std::move(output.activations), std::move(output.outputs)};
 }
 

@@ -37,9 +37,19 @@ class Worker {
   Worker(const PipelinePlan& plan, Transport& transport, const Clock& clock);
 
   // Schedule, sums over copies and ties, norm, update.
-  WorkerStep train(StepInput input, double learning_rate);
+  WorkerStep train(StepInput input, const UpdateSettings& settings);
   [[nodiscard]] StepOutput evaluate(const Program& program, const StepInput& input) {
     return executor_.run(program, input);
+  }
+  [[nodiscard]] Transport& transport() { return transport_; }
+
+  // What ranks tell each other is let go of by the last to read it: not a rank's memory.
+  template <class Exchange>
+  auto uncounted(const Exchange& exchange) {
+    const Bytes before = memory_.held();
+    auto told = exchange();
+    memory_.moved(before - memory_.held());
+    return told;
   }
 
   // Whether this rank speaks for a stage: it is its only holder, or the first of two.
@@ -68,6 +78,7 @@ class Worker {
   // Norms and losses that the ranks tell each other before an update.
   struct Totals {
     std::vector<MicrobatchLoss> losses;
+    bool stop = false;
     double loss_sum = 0;
     double weight = 0;
     double scaled_norm = 0;  // of the summed gradient: neither divided by the weight nor by the loss scale
@@ -80,8 +91,8 @@ class Worker {
   void add_copied_gradients();
   void add_tied_gradients();
   // Those of update.cpp: from gradients to weights.
-  StepResult update(const StepOutput& output, std::int64_t step, double learning_rate);
-  [[nodiscard]] std::vector<double> own_totals(const StepOutput& output) const;
+  StepResult update(const StepOutput& output, const UpdateSettings& settings);
+  [[nodiscard]] std::vector<double> own_totals(const StepOutput& output, bool stop) const;
   [[nodiscard]] Totals sum_totals(const std::vector<std::vector<double>>& by_rank) const;
   [[nodiscard]] double share_weight(const StepOutput& output);
   [[nodiscard]] StepResult judge(const Totals& totals, std::int64_t step) const;
@@ -113,6 +124,9 @@ class Worker {
 
 // The name of the loss scale's state in checkpoints.
 inline constexpr const char* loss_scale_name = "optimizer.loss_scale";
+
+// Of each rank, where nobody chose.
+[[nodiscard]] int default_threads(int ranks);
 
 // The name of a layer's tensor in checkpoints.
 [[nodiscard]] std::string tensor_name(std::int64_t layer, const std::string& name);

@@ -1,5 +1,9 @@
+#include <algorithm>
+#include <cstring>
+
 #include <ATen/ATen.h>
 
+#include "penstock/base/error.h"
 #include "penstock/transport/transport.h"
 
 namespace penstock {
@@ -46,6 +50,55 @@ std::vector<std::vector<double>> gather_from_all(Transport& transport, const std
 std::vector<std::vector<double>> all_gather(Transport& transport, const std::vector<double>& values) {
   offer_to_all(transport, values);
   return gather_from_all(transport, values);
+}
+
+namespace {
+
+// The texts' lengths, and the texts one behind the other.
+std::vector<at::Tensor> packed(const std::vector<std::string>& texts) {
+  at::Tensor lengths = at::empty({static_cast<std::int64_t>(texts.size())}, at::kLong);
+  std::string all;
+  for (std::size_t index = 0; index < texts.size(); ++index) {
+    lengths.data_ptr<std::int64_t>()[index] = static_cast<std::int64_t>(texts[index].size());
+    all += texts[index];
+  }
+  at::Tensor bytes = at::empty({static_cast<std::int64_t>(all.size())}, at::kByte);
+  std::memcpy(bytes.data_ptr(), all.data(), all.size());
+  return {lengths, bytes};
+}
+
+std::vector<std::string> unpacked(const std::vector<at::Tensor>& message) {
+  const at::Tensor& lengths = message.at(0);
+  const auto* letter = static_cast<const char*>(message.at(1).data_ptr());
+  const char* const end = letter + message.at(1).nbytes();
+  std::vector<std::string> texts;
+  for (std::int64_t index = 0; index < lengths.numel(); ++index) {
+    const std::int64_t length = lengths.data_ptr<std::int64_t>()[index];
+    if (length < 0 || length > end - letter)
+      throw run_failed("texts longer than their message", "their lengths, and as many bytes",
+                       "start every process of the run with the same penstock");
+    texts.emplace_back(letter, static_cast<std::size_t>(length));
+    letter += length;
+  }
+  return texts;
+}
+
+}  // namespace
+
+std::vector<std::string> all_gather_texts(Transport& transport, const std::string& text,
+                                          const std::vector<RankId>& members) {
+  const auto tag = [](RankId from) { return Tag{MessageKind::Report, from.value, 0}; };
+  const RankId root = members.front();
+  if (transport.rank() != root) {
+    transport.send(root, tag(transport.rank()), packed({text}));
+    return unpacked(transport.receive(root, tag(root)));
+  }
+  std::vector<std::string> texts{text};
+  for (const RankId member : members)
+    if (member != root) texts.push_back(unpacked(transport.receive(member, tag(member))).at(0));
+  for (const RankId member : members)
+    if (member != root) transport.send(member, tag(root), packed(texts));
+  return texts;
 }
 
 }  // namespace penstock

@@ -52,7 +52,7 @@ class Inbox {
                             std::chrono::nanoseconds(static_cast<std::int64_t>(spin_us > 0 ? spin_us * 1000 : 0));
     std::unique_lock lock(mutex_);
     for (;;) {
-      if (aborted_) throw Aborted(reason_);
+      if (aborted_) throw Aborted(reason_, peer_is_lost_);
       const auto found = messages_.find(address);
       if (found != messages_.end() && !found->second.empty()) return take_first(found->second);
       const std::uint64_t seen = arrivals_.load(std::memory_order_relaxed);
@@ -66,12 +66,13 @@ class Inbox {
     }
   }
 
-  void abort(const std::string& reason) {
+  void abort(const std::string& reason, bool peer_is_lost = false) {
     {
       const std::scoped_lock lock(mutex_);
       if (aborted_) return;
       aborted_ = true;
       reason_ = reason;
+      peer_is_lost_ = peer_is_lost;
       arrivals_.fetch_add(1, std::memory_order_release);
     }
     arrived_.notify_all();
@@ -112,6 +113,7 @@ class Inbox {
   std::atomic<std::uint64_t> arrivals_{0};
   bool aborted_ = false;
   std::string reason_;
+  bool peer_is_lost_ = false;
 };
 
 }  // namespace penstock

@@ -72,6 +72,16 @@ TEST_P(Conformance, UndefinedTensorsArrive) {
   EXPECT_TRUE(message.at(1).defined());
 }
 
+TEST_P(Conformance, WhetherATensorRequiresItsGradientArrives) {
+  const Ends ends = make(2);
+  for (const bool requires_gradient : {true, false, true}) {
+    ends[0]->send({1}, activation(0), {at::ones({3}).requires_grad_(requires_gradient), at::ones({2})});
+    const auto got = ends[1]->receive({0}, activation(0));
+    EXPECT_EQ(got[0].requires_grad(), requires_gradient);
+    EXPECT_FALSE(got[1].requires_grad());
+  }
+}
+
 TEST_P(Conformance, AnySizeAndTypeArrivesWhole) {
   const Ends ends = make(2);
   constexpr std::int64_t many = 300'000;

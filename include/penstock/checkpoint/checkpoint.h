@@ -28,6 +28,33 @@ struct CheckpointId {
   friend bool operator==(const CheckpointId&, const CheckpointId&) = default;
 };
 
+/// A part of a checkpoint that is under way: the stages that one process writes into the folder of a
+/// `CheckpointWriter`, its own or another process's.
+class CheckpointPart {
+ public:
+  /// \param folder of the writer, as `CheckpointWriter::temporary_folder` says it.
+  explicit CheckpointPart(std::filesystem::path folder);
+  CheckpointPart(const CheckpointPart&) = delete;
+  CheckpointPart& operator=(const CheckpointPart&) = delete;
+  CheckpointPart(CheckpointPart&&) = delete;
+  CheckpointPart& operator=(CheckpointPart&&) = delete;
+  ~CheckpointPart();
+
+  /// Writes the tensors of one stage to a file of its own and waits until they are on the disk. Thread-safe: the ranks
+  /// write their stages at the same time. Each stage at most once, each tensor name in one stage only.
+  /// \throws Error (RunFailed) where it cannot be written: the checkpoint can then no longer be committed.
+  /// \throws Error (BadInput) for a name that another stage has written, or a tensor that safetensors cannot hold.
+  void write_stage(StageId stage, std::span<const NamedTensor> tensors);
+
+  /// What was written, as a text for `CheckpointWriter::add`. \throws Error (RunFailed) where a stage could not be.
+  [[nodiscard]] std::string contents() const;
+
+ private:
+  friend class CheckpointWriter;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 /// Writes one checkpoint. It exists from the moment at which `commit` renames it, whole; before that it does not exist
 /// at all. A checkpoint of the same step that is already there is replaced in the same moment.
 class CheckpointWriter {
@@ -44,13 +71,17 @@ class CheckpointWriter {
   /// Removes what was written, unless it was committed.
   ~CheckpointWriter();
 
-  /// Writes the tensors of one stage to a file of its own and waits until they are on the disk. Thread-safe: the ranks
-  /// write their stages at the same time. Each stage at most once, each tensor name in one stage only.
-  /// \throws Error (RunFailed) where it cannot be written: the checkpoint can then no longer be committed.
-  /// \throws Error (BadInput) for a name that another stage has written, or a tensor that safetensors cannot hold.
-  void write_stage(StageId stage, std::span<const NamedTensor> tensors);
+  /// Where the stages are written until `commit`.
+  [[nodiscard]] const std::filesystem::path& temporary_folder() const;
 
-  /// Makes it a checkpoint. Call once, after every `write_stage` has returned.
+  /// This process's part.
+  [[nodiscard]] CheckpointPart& own_part();
+
+  /// Takes in a part that another process has written into the folder. \param contents as its part says them.
+  /// \throws Error (RunFailed) where they are damaged, or a file or tensor is in another part too.
+  void add(const std::string& contents);
+
+  /// Makes it a checkpoint. Call once, after every `write_stage` has returned and every other part was added.
   /// \param metadata_json text that the reader gives back to the byte; UTF-8, by custom a JSON object.
   /// \throws Error (RunFailed) where it cannot be written, or where a stage could not be.
   void commit(const std::string& metadata_json);

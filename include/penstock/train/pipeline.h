@@ -21,8 +21,9 @@
 
 namespace penstock {
 
-class CheckpointWriter;
+class CheckpointPart;
 class CheckpointReader;
+class ProcessGroup;
 
 /// How a network is laid out and trained.
 struct PipelineSettings {
@@ -54,6 +55,7 @@ struct UpdateSettings {
   std::int64_t step = 0;  ///< numbers the random layers' draws
   double learning_rate = 1e-3;
   bool keep_outputs = false;  ///< return the outputs of the last stage
+  bool stop = false;          ///< ask all processes to end after this step: see `StepResult::stop`
 };
 
 /// What the loss said of one microbatch.
@@ -71,10 +73,13 @@ struct StepResult {
   double gradient_norm = 0;            ///< over all stages, of the divided gradient, before clipping
   bool skipped = false;                ///< Float16: the gradient was not finite, and nothing was updated
   double loss_scale = 1;               ///< that the step's gradients were scaled by
+  bool stop = false;                   ///< some process has asked to end after this step; the same on all
   std::vector<MicrobatchLoss> losses;  ///< by microbatch
-  std::vector<Tensors> outputs;        ///< by microbatch, where they were asked for; `merge_outputs` joins them
-  /// Measured; zero is the start of the step. Its memory has a sample at the end of each event, of what the rank holds
-  /// for the microbatches under way: no weights, gradients of weights or messages.
+  /// By microbatch, where they were asked for; `merge_outputs` joins them. Only where the last stage's rank lives.
+  std::vector<Tensors> outputs;
+  /// Measured; zero is the start of the step. Of several processes the first knows all ranks, the others their own. Its
+  /// memory has a sample at the end of each event, of what the rank holds for the microbatches under way: no weights,
+  /// gradients of weights or messages.
   Timeline timeline;
 };
 
@@ -90,13 +95,16 @@ struct StageReport {
   Bytes sent;             ///< by the stage to other ranks
 };
 
-/// A pipeline in one process. Calls come from one thread at a time; each returns when all ranks have done it. After an
-/// Error from a step the pipeline is stopped for good: make a new one and load a checkpoint.
+/// A pipeline in one process, or this process's part of one in several, which then all make the same calls in the same
+/// order. Calls come from one thread at a time; each returns when this process's ranks have done it. After an Error
+/// from a step the pipeline is stopped for good: make a new one and load a checkpoint.
 class Pipeline {
  public:
   /// Builds each layer on its rank. \param schedule a compute schedule; sends and receives are added here.
+  /// \param group the processes that share the pipeline, each with its own ranks; null: all ranks are threads of this
+  /// one. Must outlive the pipeline, and serves one pipeline only.
   /// \throws Error (BadInput) where schedule, cut and network do not fit each other.
-  Pipeline(Network network, const VerifiedSchedule& schedule, PipelineSettings settings);
+  Pipeline(Network network, const VerifiedSchedule& schedule, PipelineSettings settings, ProcessGroup* group = nullptr);
   Pipeline(const Pipeline&) = delete;
   Pipeline& operator=(const Pipeline&) = delete;
   Pipeline(Pipeline&&) noexcept;
@@ -132,18 +140,22 @@ class Pipeline {
   /// The outputs for one input that has the samples in its first dimension, joined along it.
   [[nodiscard]] Tensors forward(const at::Tensor& input);
 
-  /// Writes weights and optimizer state, a file a stage, each from its rank. Does not commit.
-  void save(CheckpointWriter& writer);
+  /// Writes weights and optimizer state of this process's stages, a file a stage, each from its rank. Does not commit.
+  void save(CheckpointPart& part);
+
+  /// Every process gives a text and gets those of all, by process.
+  [[nodiscard]] std::vector<std::string> exchange(const std::string& text);
 
   /// Takes weights and, where `with_optimizer`, optimizer state from a checkpoint, written on any number of stages.
   /// \throws Error (BadInput) that names a tensor which is missing or of another shape: the checkpoint of another
   /// network.
   void load(const CheckpointReader& reader, std::int64_t updates, bool with_optimizer = true);
 
-  /// A copy of every weight, "layers.0.token.weight" and so on, in the order of the layers.
+  /// A copy of every weight of this process's stages, "layers.0.token.weight" and so on, in the order of the layers.
   [[nodiscard]] std::vector<std::pair<std::string, at::Tensor>> weights();
 
   void begin_accounting();
+  /// By stage. Of several processes the first knows all, the others their own.
   [[nodiscard]] std::vector<StageReport> report();
 
   [[nodiscard]] int ranks() const;

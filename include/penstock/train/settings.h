@@ -54,6 +54,14 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
   std::string precision = "fp32";
   std::uint64_t seed = 1;
 
+  // Where it runs.
+  int processes = 1;
+  int restarts = 0;
+  bool elastic = false;
+  double peer_timeout = 30;
+  double join_timeout = 120;
+  std::string listen;
+
   // What is kept and told.
   std::string out;
   bool resume = false;
@@ -68,7 +76,7 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
 };
 
 /// Which part of the settings one belongs to, for the headings of `--help` and of config.toml.
-enum class SettingGroup { Data, Network, Pipeline, Training, Run };
+enum class SettingGroup { Data, Network, Pipeline, Training, Processes, Run };
 
 /// Calls `visit(group, name, value, meaning)` for every setting, in order. The name is that of the command line,
 /// without its dashes, and of TOML. `Settings` is `TrainSettings` or `const TrainSettings`.
@@ -110,6 +118,13 @@ void visit_settings(Settings& settings, Visitor&& visit) {
         "update before the norm is known; take back if it clips");
   visit(Training, "precision", settings.precision, "of the layers: fp32, bf16 or fp16; weights stay in fp32");
   visit(Training, "seed", settings.seed, "of weights, order of the data and dropout");
+  visit(Processes, "processes", settings.processes, "that share the ranks on this machine; 1: all ranks are threads");
+  visit(Processes, "restarts", settings.restarts, "times a run that lost a process goes on from its last checkpoint");
+  visit(Processes, "elastic", settings.elastic, "go on with the processes that are left, cut again");
+  visit(Processes, "peer-timeout", settings.peer_timeout, "seconds of silence after which a process counts as lost");
+  visit(Processes, "join-timeout", settings.join_timeout, "seconds until all processes must have come");
+  visit(Processes, "listen", settings.listen,
+        "own address for other processes; empty: loopback, or towards MASTER_ADDR");
   visit(Run, "out", settings.out, "folder of the run: settings, metrics, checkpoints");
   visit(Run, "resume", settings.resume, "go on from the folder's last whole checkpoint");
   visit(Run, "eval-every", settings.eval_every, "steps between held-out evaluations; 0: only at the end");

@@ -12,6 +12,7 @@
 
 #include "penstock/base/units.h"
 #include "penstock/train/settings.h"
+#include "penstock/transport/process_settings.h"
 
 namespace penstock {
 
@@ -48,6 +49,7 @@ struct TrainStart {
   std::int64_t train_samples = 0;
   std::int64_t held_out_samples = 0;
   int ranks = 0;
+  int processes = 1;
   int threads_per_rank = 0;
   std::int64_t first_step = 0;  ///< updates that a checkpoint has already seen
   std::int64_t steps = 0;
@@ -63,6 +65,7 @@ struct TrainResult {
   Milliseconds median_step_time;
   double tokens_per_s = 0;  ///< median
   std::vector<StageSummary> stages;
+  bool speaks = true;      ///< this process is the only one or the first: what follows, and `stages`, is of all
   std::string prediction;  ///< where `timeline` is set: figures of the last step beside those predicted from the others
 };
 
@@ -77,8 +80,19 @@ struct TrainObserver {
 /// Trains, or goes on training. Writes into `settings.out`: config.toml (the resolved settings), metrics.jsonl (a line
 /// a step), checkpoints/, and at the end timeline.json (the last step, for Perfetto); with `timeline` also timeline.svg
 /// and timeline.html, in which the simulator's prediction, with the costs measured in the steps before, stands over it.
+/// \param processes this process's part where several share the run: they are given the same settings and data, which
+/// is checked, and a folder that all of them see; the first one writes everything there but the others' stages. `ranks`
+/// is the schedule's, and need not be set.
 /// \throws Error (BadInput) before anything is written; (RunFailed) with the last checkpoint whole.
-TrainResult train(const TrainSettings& settings, const TrainObserver& observer);
+TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
+                  const std::optional<ProcessSettings>& processes = std::nullopt);
+
+/// The threads of each rank that a run on this machine has where `settings.threads_per_rank` is 0.
+[[nodiscard]] int threads_of_ranks(const TrainSettings& settings);
+
+/// The stages with which `processes` go on where `processes_before` had made `settings.stages` of them, as many on each
+/// rank and about as many ranks in each process as before. \throws Error (BadInput) where the schedule has none.
+[[nodiscard]] int stages_of_fewer(const TrainSettings& settings, int processes_before, int processes);
 
 /// The settings that the run in `out` was started with. \throws Error (BadInput) where there is no run.
 [[nodiscard]] TrainSettings settings_of_run(const std::filesystem::path& out);

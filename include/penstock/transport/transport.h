@@ -26,7 +26,9 @@ enum class MessageKind : std::uint8_t {
   CopySum,       ///< the sum of both holders' gradients, back to the second; channel: the stage
   Values,        ///< a few numbers that all ranks share; channel: the rank that sends
   LossWeights,   ///< of the microbatches, from a rank of the last stage to all; channel: the rank that sends
+  Report,        ///< what was done and measured, and texts, between the processes; channel: the rank that sends
 };
+inline constexpr int message_kinds = 9;
 
 /// The address of a message within a pair of ranks.
 struct Tag {
@@ -40,7 +42,13 @@ struct Tag {
 /// Thrown by a receive when some rank has called `abort`: this rank is healthy and only has to stop.
 class Aborted : public Error {
  public:
-  explicit Aborted(const std::string& reason) : Error(ErrorKind::RunFailed, reason) {}
+  /// \param peer_is_lost whether nobody said why: another process is gone or silent.
+  explicit Aborted(const std::string& reason, bool peer_is_lost = false)
+      : Error(ErrorKind::RunFailed, reason), peer_is_lost_(peer_is_lost) {}
+  [[nodiscard]] bool peer_is_lost() const { return peer_is_lost_; }
+
+ private:
+  bool peer_is_lost_;
 };
 
 /// One rank's end of the transport. Used by that rank's thread alone, but for `abort`, which any thread may call.
@@ -56,8 +64,9 @@ class Transport {
   [[nodiscard]] virtual RankId rank() const = 0;
   [[nodiscard]] virtual int ranks() const = 0;
 
-  /// Hands `message` over and returns at once. Messages of one tag arrive in the order in which they were sent. The
-  /// receiver may get the very storage that was sent: the sender must not write to it afterwards.
+  /// Hands `message` over, with what says whether its tensors require gradients, and returns at once. Messages of one
+  /// tag arrive in the order in which they were sent. The receiver may get the very storage that was sent: the sender
+  /// must not write to it afterwards. It is let go of on another thread.
   virtual void send(RankId to, const Tag& tag, std::vector<at::Tensor> message) = 0;
 
   /// Waits for the next message of that tag. \throws Aborted
@@ -82,6 +91,11 @@ struct InprocSettings {
 /// Every rank gives its `values` and gets those of all ranks, by rank: the same on every rank, in the same order.
 /// Must be called by all ranks. Two hops, over rank 0. \throws Aborted
 [[nodiscard]] std::vector<std::vector<double>> all_gather(Transport& transport, const std::vector<double>& values);
+
+/// Every member gives a text and gets those of all, in the order of `members`. Must be called by all members, and by
+/// nobody else; over the first of them. \throws Aborted
+[[nodiscard]] std::vector<std::string> all_gather_texts(Transport& transport, const std::string& text,
+                                                        const std::vector<RankId>& members);
 
 /// The two halves of `all_gather`, for work to be done between them: the first does not wait, the second, given the
 /// same values, does.

@@ -31,7 +31,9 @@ void write_at(std::span<std::byte> bytes, std::size_t offset, Value value) {
   std::memcpy(bytes.data() + offset, &value, sizeof(Value));
 }
 
-// One byte of dtype, one of dimensions, eight for each size.
+// One byte of dtype, with a bit for `takes_gradient`, one of dimensions, eight for each size.
+constexpr unsigned gradient_bit = 0x80;
+
 std::size_t layout_bytes(const Layouts& layouts) {
   std::size_t bytes = 0;
   for (const TensorLayout& layout : layouts) bytes += 2 + 8 * layout.sizes.size();
@@ -40,14 +42,15 @@ std::size_t layout_bytes(const Layouts& layouts) {
 
 TensorLayout read_layout(std::span<const std::byte>& bytes) {
   if (bytes.size() < 2) throw refused("a layout that is cut short", "a dtype and dimensions for every tensor");
-  const auto dtype = std::to_integer<std::uint8_t>(bytes[0]);
+  const bool takes_gradient = (std::to_integer<unsigned>(bytes[0]) & gradient_bit) != 0;
+  const auto dtype = std::to_integer<unsigned>(bytes[0]) & ~gradient_bit;
   const auto dimensions = std::to_integer<std::size_t>(bytes[1]);
-  if (dtype > static_cast<std::uint8_t>(WireDtype::BFloat16))
+  if (dtype > static_cast<unsigned>(WireDtype::BFloat16))
     throw refused(fmt::format("the dtype {}", dtype), fmt::format("at most {}", static_cast<int>(WireDtype::BFloat16)));
   if (dimensions > most_dimensions || bytes.size() < 2 + 8 * dimensions)
     throw refused(fmt::format("a tensor of {} dimensions in {} bytes", dimensions, bytes.size()),
                   fmt::format("at most {} dimensions, eight bytes each", most_dimensions));
-  TensorLayout layout{static_cast<WireDtype>(dtype), {}};
+  TensorLayout layout{static_cast<WireDtype>(dtype), {}, takes_gradient};
   for (std::size_t dimension = 0; dimension < dimensions; ++dimension) {
     layout.sizes.push_back(read_at<std::int64_t>(bytes, 2 + 8 * dimension));
     if (layout.sizes.back() < 0) throw refused(fmt::format("a size of {}", layout.sizes.back()), "at least 0");
@@ -150,7 +153,9 @@ std::size_t FrameWriter::begin(const Frame& frame, const Layouts& layouts, std::
   if (!frame.with_layouts) return offset;
   for (const TensorLayout& layout : layouts) {
     check_invariant(layout.sizes.size() <= most_dimensions, "a tensor has at most 16 dimensions");
-    write_at(into, offset, static_cast<std::uint8_t>(layout.dtype));
+    write_at(
+        into, offset,
+        static_cast<std::uint8_t>(static_cast<unsigned>(layout.dtype) | (layout.takes_gradient ? gradient_bit : 0U)));
     write_at(into, offset + 1, static_cast<std::uint8_t>(layout.sizes.size()));
     offset += 2;
     for (const std::int64_t size : layout.sizes) {

@@ -63,6 +63,7 @@ enum class WireDtype : std::uint8_t {
 struct TensorLayout {
   WireDtype dtype = WireDtype::Undefined;
   std::vector<std::int64_t> sizes;
+  bool takes_gradient = false;  // the receiver is to send its gradient back
 
   friend bool operator==(const TensorLayout&, const TensorLayout&) = default;
 };

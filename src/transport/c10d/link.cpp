@@ -22,10 +22,6 @@ constexpr std::size_t window = 8;
 // All frames of a link use one tag of the process group: it keeps their order.
 constexpr int frame_tag = 0;
 
-std::chrono::milliseconds to_chrono(Milliseconds time) {
-  return std::chrono::milliseconds(static_cast<std::int64_t>(std::max(time.count, 1.0)));
-}
-
 std::string first_line(const std::exception& error) {
   const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
   const std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
@@ -59,6 +55,15 @@ std::vector<at::Tensor> make_tensors(const Layouts& layouts) {
                           ? at::Tensor()
                           : at::empty(layout.sizes, at::TensorOptions().dtype(scalar_type_of(layout.dtype))));
   return tensors;
+}
+
+// A contiguous copy on the CPU, in memory that no rank's meter sees.
+at::Tensor packed(const at::Tensor& tensor) {
+  const auto memory = std::make_shared<std::vector<std::byte>>(tensor.nbytes());
+  at::Tensor copy = at::from_blob(
+      memory->data(), tensor.sizes(), [memory](void*) {}, at::TensorOptions().dtype(tensor.scalar_type()));
+  copy.copy_(tensor.detach());
+  return copy;
 }
 
 }  // namespace
@@ -110,8 +115,10 @@ void Link::send(const FrameAddress& address, const std::vector<at::Tensor>& tens
   outgoing.tensors.reserve(tensors.size());
   outgoing.layouts.reserve(tensors.size());
   for (const at::Tensor& tensor : tensors) {
-    outgoing.tensors.push_back(tensor.defined() ? tensor.detach().to(at::kCPU).contiguous() : tensor);
     outgoing.layouts.push_back(layout_of(tensor));
+    const bool as_it_is = !tensor.defined() || (tensor.device().is_cpu() && tensor.is_contiguous());
+    outgoing.tensors.push_back(as_it_is ? tensor : packed(tensor));
+    if (!as_it_is) outgoing.originals.push_back(tensor);
   }
   outgoing.frame.message_bytes = bytes_of(outgoing.layouts);
   enqueue(std::move(outgoing), /*in_front=*/false);
@@ -147,7 +154,7 @@ void Link::say_goodbye() {
 void Link::wait_for_goodbye(std::chrono::steady_clock::time_point deadline) {
   std::unique_lock lock(mutex_);
   changed_.wait_until(lock, deadline,
-                    [this] { return lost_ || (said_goodbye_ && queue_.empty() && under_way_.empty()); });
+                      [this] { return lost_ || (said_goodbye_ && queue_.empty() && under_way_.empty()); });
 }
 
 LinkReport Link::report() const {
@@ -167,7 +174,9 @@ void Link::enqueue(Outgoing outgoing, bool in_front) {
     if (queue_.empty()) {
       try {
         while (!free_.empty()) {
-          if (!send_frame(outgoing)) return;
+          if (send_frame(outgoing)) continue;
+          spent_.push_back(std::move(outgoing));
+          return;
         }
       } catch (const std::exception&) {
         return;  // the receiving thread will say why
@@ -210,6 +219,7 @@ bool Link::send_frame(Outgoing& outgoing) {
 
 // Takes back the buffers of what has been sent, and sends what had to wait for them.
 void Link::pump() {
+  std::vector<Outgoing> spent;
   std::unique_lock lock(mutex_);
   try {
     for (;;) {
@@ -227,8 +237,15 @@ void Link::pump() {
         free_.push_back(std::move(buffer));
       }
       while (!queue_.empty() && !free_.empty()) {
-        if (!send_frame(queue_.front())) queue_.pop_front();
+        if (!send_frame(queue_.front())) {
+          spent_.push_back(std::move(queue_.front()));
+          queue_.pop_front();
+        }
       }
+      spent.swap(spent_);
+      lock.unlock();
+      spent.clear();
+      lock.lock();
       if (queue_.empty()) changed_.notify_all();
     }
   } catch (const std::exception& error) {
@@ -284,7 +301,11 @@ bool Link::take(const Incoming& incoming) {
     report_.received += Bytes{static_cast<std::int64_t>(frame_header_bytes + incoming.bytes.size())};
     report_.messages_received += incoming.last ? 1 : 0;
   }
-  if (incoming.last) observer_.on_message(arriving_.address, std::exchange(arriving_.tensors, {}));
+  if (incoming.last) {
+    for (std::size_t index = 0; index < arriving_.tensors.size(); ++index)
+      if ((*incoming.layouts)[index].takes_gradient) arriving_.tensors[index].requires_grad_();
+    observer_.on_message(arriving_.address, std::exchange(arriving_.tensors, {}));
+  }
   return true;
 }
 

@@ -2,6 +2,7 @@
 // stand ready.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -22,6 +23,11 @@
 #include "transport/c10d/frame.h"
 
 namespace penstock {
+
+// At least one, so that a wait is never for ever.
+inline std::chrono::milliseconds to_chrono(Milliseconds time) {
+  return std::chrono::milliseconds(static_cast<std::int64_t>(std::max(time.count, 1.0)));
+}
 
 struct LinkSettings {
   int process = 0;  // the other one
@@ -60,7 +66,8 @@ class Link {
   struct Outgoing {
     Frame frame;
     Layouts layouts;
-    std::vector<at::Tensor> tensors;  // contiguous, on the CPU
+    std::vector<at::Tensor> tensors;    // contiguous, on the CPU
+    std::vector<at::Tensor> originals;  // of those that had to be copied
     std::string reason;
     std::uint64_t sent = 0;
   };
@@ -88,9 +95,10 @@ class Link {
   std::vector<std::unique_ptr<Buffer>> free_;
   std::deque<std::pair<c10::intrusive_ptr<c10d::Work>, std::unique_ptr<Buffer>>> under_way_;
   std::deque<Outgoing> queue_;
-  bool closing_ = false;       // goodbye has been said: what is under way is waited for
-  bool ending_ = false;        // no more will be sent
-  bool said_goodbye_ = false;  // the other
+  std::vector<Outgoing> spent_;  // sent; let go of by the link's thread, whose memory nobody counts
+  bool closing_ = false;         // goodbye has been said: what is under way is waited for
+  bool ending_ = false;          // no more will be sent
+  bool said_goodbye_ = false;    // the other
   bool lost_ = false;
   std::uint64_t frames_ = 0;  // sent
   std::uint64_t frames_at_heartbeat_ = 0;

@@ -24,10 +24,6 @@
 namespace penstock {
 namespace {
 
-std::chrono::milliseconds to_chrono(Milliseconds time) {
-  return std::chrono::milliseconds(static_cast<std::int64_t>(std::max(time.count, 1.0)));
-}
-
 std::string ranks_text(int process, int processes, int ranks) {
   const auto [first, end] = ranks_of_process(process, processes, ranks);
   if (end.value - first.value == 1) return fmt::format("process {} (rank {})", process, first.value);
@@ -109,8 +105,11 @@ class ProcessGroup::State {
   [[nodiscard]] Inbox& inbox(RankId rank) { return inboxes_[rank.index() - first_.index()]; }
   [[nodiscard]] bool is_own(RankId rank) const { return rank >= first_ && rank < end_; }
   [[nodiscard]] int process_of(RankId rank) const;
-  void abort(const std::string& reason);
+  void abort(const std::string& reason, bool peer_is_lost);
+  void keep_reason(const std::string& reason);
+  void check_not_aborted();
   [[nodiscard]] std::vector<std::string> exchange(const std::string& name, const std::string& text);
+  void wait_for(const std::string& key, std::chrono::steady_clock::time_point deadline);
   void meet();
   void link_to(int process);
   void beat();
@@ -126,6 +125,7 @@ class ProcessGroup::State {
   std::mutex mutex_;
   std::condition_variable ending_changed_;
   bool ending_ = false;
+  std::string reason_;  // of the first abort
   std::thread heart_;
 };
 
@@ -162,12 +162,7 @@ void ProcessGroup::State::link_to(int process) {
   LinkSettings link;
   link.process = process;
   link.peer_timeout = settings_.peer_timeout;
-  link.terms = {number_of(settings_.run_identity),
-                first.value,
-                end.value,
-                first_.value,
-                end_.value,
-                static_cast<std::uint8_t>(MessageKind::LossWeights) + 1};
+  link.terms = {number_of(settings_.run_identity), first.value, end.value, first_.value, end_.value, message_kinds};
   const std::string name = ranks_text(process, settings_.processes, settings_.ranks);
   LinkObserver observer;
   observer.on_message = [this](const FrameAddress& address, Message message) {
@@ -175,10 +170,13 @@ void ProcessGroup::State::link_to(int process) {
     inbox({address.to}).put({{address.from}, tag}, std::move(message));
   };
   observer.on_abort = [this](const std::string& reason) {
+    keep_reason(reason);
     aborted_ = true;
     for (Inbox& inbox : inboxes_) inbox.abort(reason);
   };
-  observer.on_lost = [this, name](const std::string& reason) { abort(fmt::format("{} is lost: {}", name, reason)); };
+  observer.on_lost = [this, name](const std::string& reason) {
+    abort(fmt::format("{} is lost: {}", name, reason), /*peer_is_lost=*/true);
+  };
   links_[static_cast<std::size_t>(process)] = std::make_unique<Link>(*backend_, link, std::move(observer));
 }
 
@@ -225,11 +223,38 @@ void ProcessGroup::State::send(RankId from, RankId to, const Tag& tag, Message m
       {from.value, to.value, tag.channel, tag.microbatch, static_cast<std::uint8_t>(tag.kind)}, message);
 }
 
-void ProcessGroup::State::abort(const std::string& reason) {
+void ProcessGroup::State::abort(const std::string& reason, bool peer_is_lost) {
+  keep_reason(reason);
   if (aborted_.exchange(true)) return;
-  for (Inbox& inbox : inboxes_) inbox.abort(reason);
+  for (Inbox& inbox : inboxes_) inbox.abort(reason, peer_is_lost);
   for (const auto& link : links_)
     if (link) link->send_abort(reason);
+}
+
+void ProcessGroup::State::keep_reason(const std::string& reason) {
+  const std::scoped_lock lock(mutex_);
+  if (reason_.empty()) reason_ = reason;
+}
+
+void ProcessGroup::State::check_not_aborted() {
+  const std::scoped_lock lock(mutex_);
+  if (aborted_) throw Aborted(reason_);
+}
+
+// Waits in short turns, so that it ends soon after another process has.
+void ProcessGroup::State::wait_for(const std::string& key, std::chrono::steady_clock::time_point deadline) {
+  constexpr std::chrono::milliseconds turn{200};
+  for (;;) {
+    check_not_aborted();
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    try {
+      store_->wait({key}, std::clamp(left, std::chrono::milliseconds(1), turn));
+      return;
+    } catch (const std::exception&) {
+      if (left <= std::chrono::milliseconds(1)) throw;
+    }
+  }
 }
 
 std::vector<std::string> ProcessGroup::State::exchange(const std::string& name, const std::string& text) {
@@ -239,11 +264,11 @@ std::vector<std::string> ProcessGroup::State::exchange(const std::string& name, 
   const auto deadline = std::chrono::steady_clock::now() + to_chrono(settings_.join_timeout);
   std::vector<std::string> texts;
   for (int process = 0; process < settings_.processes; ++process) {
-    const auto left =
-        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     try {
-      store_->wait({key(process)}, std::max(left, std::chrono::milliseconds(1)));
+      wait_for(key(process), deadline);
       texts.push_back(store_->get_to_str(key(process)));
+    } catch (const Aborted&) {
+      throw;
     } catch (const std::exception&) {
       std::vector<std::string> missing;
       for (int other = process; other < settings_.processes; ++other) {
@@ -306,13 +331,15 @@ std::vector<std::unique_ptr<Transport>> ProcessGroup::take_ends() {
     ends.push_back(std::make_unique<C10dTransport>(
         rank, ranks(),
         [state, rank](RankId to, const Tag& tag, Message message) { state->send(rank, to, tag, std::move(message)); },
-        state->inbox(rank), [state](const std::string& reason) { state->abort(reason); }));
+        state->inbox(rank), [state](const std::string& reason) { state->abort(reason, /*peer_is_lost=*/false); }));
   return ends;
 }
 
 std::vector<std::string> ProcessGroup::exchange(const std::string& name, const std::string& text) {
   return state_->exchange("given/" + name, text);
 }
+
+void ProcessGroup::abort(const std::string& reason) { state_->abort(reason, /*peer_is_lost=*/false); }
 
 std::vector<LinkReport> ProcessGroup::report() const {
   std::vector<LinkReport> reports;

@@ -36,7 +36,7 @@ TensorLayout layout_of(const at::Tensor& tensor) {
                     fmt::format("a dense tensor of at most {} dimensions between processes", most_dimensions),
                     "reshape it in the layer that returns it");
   for (const auto& [wire, scalar] : types)
-    if (scalar == tensor.scalar_type()) return {wire, tensor.sizes().vec()};
+    if (scalar == tensor.scalar_type()) return {wire, tensor.sizes().vec(), tensor.requires_grad()};
   throw bad_input(fmt::format("a tensor of {}", c10::toString(tensor.scalar_type())),
                   "an integer, a float of 16 to 64 bits or bool between processes", "convert it in the layer");
 }

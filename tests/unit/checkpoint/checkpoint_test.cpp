@@ -39,7 +39,7 @@ TEST_F(Checkpoint, StagesAreWrittenAtTheSameTime) {
   std::vector<std::thread> ranks;
   ranks.reserve(stages);
   for (int stage = 0; stage < stages; ++stage)
-    ranks.emplace_back([&writer, stage] { writer.write_stage({stage}, stage_tensors(7, stage)); });
+    ranks.emplace_back([&writer, stage] { writer.own_part().write_stage({stage}, stage_tensors(7, stage)); });
   for (std::thread& rank : ranks) rank.join();
   writer.commit(R"({"step": 7})");
   expect_checkpoint({7, folder() / "step-00000007"}, stages);
@@ -49,7 +49,7 @@ TEST_F(Checkpoint, DoesNotExistBeforeItsCommit) {
   write_checkpoint(folder(), 1);
   {
     CheckpointWriter writer(folder(), 2);
-    writer.write_stage({0}, stage_tensors(2, 0));
+    writer.own_part().write_stage({0}, stage_tensors(2, 0));
     EXPECT_THAT(steps_of(whole_checkpoints(folder())), ElementsAre(1));
     EXPECT_EQ(latest_whole_checkpoint(folder())->step, 1);
   }
@@ -59,7 +59,7 @@ TEST_F(Checkpoint, DoesNotExistBeforeItsCommit) {
 TEST_F(Checkpoint, MetadataComesBackToTheByte) {
   const std::string metadata = "{\"note\": \"größer \\u0001 \\\"than\\\"\",\n\t\"rate\": 0.1}  \x7f";
   CheckpointWriter writer(folder(), 0);
-  writer.write_stage({0}, stage_tensors(0, 0));
+  writer.own_part().write_stage({0}, stage_tensors(0, 0));
   writer.commit(metadata);
   EXPECT_EQ(CheckpointReader({0, folder() / "step-00000000"}).metadata(), metadata);
 }
@@ -124,8 +124,8 @@ TEST_F(Checkpoint, KeepsTheNewest) {
 
 TEST_F(Checkpoint, NoNameInTwoStages) {
   CheckpointWriter writer(folder(), 1);
-  writer.write_stage({0}, stage_tensors(1, 0));
-  EXPECT_THAT(message_of([&] { writer.write_stage({1}, stage_tensors(1, 0)); }),
+  writer.own_part().write_stage({0}, stage_tensors(1, 0));
+  EXPECT_THAT(message_of([&] { writer.own_part().write_stage({1}, stage_tensors(1, 0)); }),
               HasSubstr("\"layers.0.weight\" in stage-000.safetensors and in stage-001.safetensors"));
   message_of([&] { writer.commit("{}"); }, ErrorKind::RunFailed);
 }

@@ -48,9 +48,9 @@ pid_t start(Work&& work) {
   for (;; ++step) {
     {
       CheckpointWriter writer(folder, step);
-      std::thread other([&] { writer.write_stage({1}, stage_tensors(step, 1, numbers)); });
-      writer.write_stage({0}, stage_tensors(step, 0, numbers));
-      writer.write_stage({2}, stage_tensors(step, 2, numbers));
+      std::thread other([&] { writer.own_part().write_stage({1}, stage_tensors(step, 1, numbers)); });
+      writer.own_part().write_stage({0}, stage_tensors(step, 0, numbers));
+      writer.own_part().write_stage({2}, stage_tensors(step, 2, numbers));
       other.join();
       writer.commit(R"({"step": )" + std::to_string(step) + "}");
     }
@@ -137,10 +137,10 @@ TEST_F(Crash, AFullDiskAtAnyByteLeavesTheEarlierOneAndNothingElse) {
 TEST_F(Crash, AWriterThatLivesIsLeftAlone) {
   write_checkpoint(folder(), 1);
   CheckpointWriter slow(folder(), 2);
-  slow.write_stage({0}, stage_tensors(2, 0));
+  slow.own_part().write_stage({0}, stage_tensors(2, 0));
   write_checkpoint(folder(), 3);
   keep_newest_checkpoints(folder(), 1);
-  slow.write_stage({1}, stage_tensors(2, 1));
+  slow.own_part().write_stage({1}, stage_tensors(2, 1));
   slow.commit(R"({"step": 2})");
   EXPECT_THAT(entries(), ElementsAre("step-00000002", "step-00000003"));
   expect_checkpoint({2, folder() / "step-00000002"});

@@ -1,0 +1,72 @@
+#include "processes.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <thread>
+
+#include "penstock/launch/environment.h"
+#include "penstock/launch/launch.h"
+#include "penstock/train/train.h"
+
+namespace penstock::app {
+namespace {
+
+// What a start with fewer processes is told besides.
+std::vector<std::string> cut_again(const TrainSettings& settings, int processes) {
+  const int stages = stages_of_fewer(settings, settings.processes, processes);
+  std::vector<std::string> arguments{"--stages", std::to_string(stages)};
+  if (settings.cut != "uniform" && settings.cut != "parameters")
+    arguments.insert(arguments.end(), {"--cut", "uniform"});
+  return arguments;
+}
+
+}  // namespace
+
+std::optional<ProcessSettings> own_process() {
+  const std::optional<WorkerEnvironment> environment = worker_environment();
+  if (!environment) return std::nullopt;
+  ProcessSettings settings;
+  settings.process = environment->rank;
+  settings.processes = environment->world_size;
+  settings.address = environment->master_address;
+  settings.port = environment->master_port;
+  if (!environment->run_identity.empty())
+    settings.run_identity = fmt::format("{}/{}", environment->run_identity, environment->attempt);
+  if (environment->listen_descriptor) {
+    settings.listening_socket = *environment->listen_descriptor;
+    ::fcntl(settings.listening_socket, F_SETFD, FD_CLOEXEC);
+  }
+  // torchrun's agent has a store of its own where the variables point to.
+  settings.store_is_elsewhere = environment_variable("TORCHELASTIC_USE_AGENT_STORE") == "True";
+  return settings;
+}
+
+int launch_processes(const TrainSettings& settings, const std::vector<std::string>& arguments) {
+  LaunchSettings launch_settings;
+  launch_settings.processes = settings.processes;
+  launch_settings.elastic = settings.elastic;
+  // Each loss may be survived once.
+  launch_settings.restarts = settings.elastic ? std::max(settings.restarts, settings.processes - 1) : settings.restarts;
+  LaunchHooks hooks;
+  hooks.command = [&](const LaunchAttempt& attempt) {
+    std::vector<std::string> command{"/proc/self/exe"};
+    command.insert(command.end(), arguments.begin(), arguments.end());
+    if (attempt.number > 0) command.emplace_back("--resume");
+    // The number of threads is a part of the numbers: it stays when ranks are lost.
+    if (settings.elastic && settings.threads_per_rank == 0)
+      command.insert(command.end(), {"--threads-per-rank", std::to_string(threads_of_ranks(settings))});
+    if (attempt.processes < settings.processes) {
+      const std::vector<std::string> again = cut_again(settings, attempt.processes);
+      command.insert(command.end(), again.begin(), again.end());
+    }
+    return command;
+  };
+  hooks.line = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
+  const LaunchResult result = launch(launch_settings, hooks);
+  if (result.outcome == LaunchOutcome::Failed) fmt::print(stderr, "penstock: {}\n", result.message);
+  return exit_code(result);
+}
+
+}  // namespace penstock::app
