@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -95,8 +94,6 @@ int run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  // Of what goes wrong between processes penstock speaks itself; libtorch would add lines of its own.
-  ::setenv("TORCH_CPP_LOG_LEVEL", "ERROR", /*replace=*/0);  // NOLINT(concurrency-mt-unsafe): the first thing done
   penstock::keep_freed_memory();
   try {
     return run(argc, argv);

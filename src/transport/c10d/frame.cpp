@@ -184,7 +184,7 @@ FrameKind FrameReader::check_header(std::span<const std::byte> frame) {
     throw refused(fmt::format("the number {}", sequence), fmt::format("number {}", sequence_));
   ++sequence_;
   const auto kind = read_at<std::uint8_t>(frame, 6);
-  if (kind > static_cast<std::uint8_t>(FrameKind::Goodbye)) throw refused(fmt::format("the kind {}", kind), "0 to 4");
+  if (kind > static_cast<std::uint8_t>(FrameKind::Goodbye)) throw refused(fmt::format("the kind {}", kind), "0 to 5");
   if (read_at<std::uint8_t>(frame, 7) > 1) throw refused("unknown flags", "0 or 1");
   return static_cast<FrameKind>(kind);
 }

@@ -39,6 +39,7 @@ enum class FrameKind : std::uint8_t {
   Continuation,  // the next bytes of the message that the last frame left open
   Heartbeat,     // the sender lives
   Abort,         // the sender gives up; the bytes are its reason
+  Lost,          // the sender gives up because a process is gone or silent; the bytes say which
   Goodbye,       // the sender is done and will send nothing more
 };
 

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include <ATen/ATen.h>
-#include <c10/util/Exception.h>
 
 #include "penstock/base/error.h"
 
@@ -22,11 +21,8 @@ constexpr std::size_t window = 8;
 // All frames of a link use one tag of the process group: it keeps their order.
 constexpr int frame_tag = 0;
 
-std::string first_line(const std::exception& error) {
-  const auto* torch_error = dynamic_cast<const c10::Error*>(&error);
-  const std::string text = torch_error != nullptr ? torch_error->what_without_backtrace() : error.what();
-  return text.substr(0, text.find('\n'));
-}
+// Gloo closes every connection of a process when one wait has been too long: who is silent is found out here instead.
+constexpr std::chrono::milliseconds for_ever = std::chrono::hours(24 * 365);
 
 // Copies a part of a message, given by its offset in the bytes of all tensors together, to or from them.
 template <typename Copy>
@@ -96,7 +92,12 @@ Link::~Link() {
     ending_ = true;
   }
   changed_.notify_all();
-  for (const auto& work : receives_) {
+  std::vector<c10::intrusive_ptr<c10d::Work>> waits = receives_;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (waited_for_) waits.push_back(waited_for_);
+  }
+  for (const auto& work : waits) {
     try {
       work->abort();
     } catch (const std::exception&) {
@@ -124,9 +125,9 @@ void Link::send(const FrameAddress& address, const std::vector<at::Tensor>& tens
   enqueue(std::move(outgoing), /*in_front=*/false);
 }
 
-void Link::send_abort(const std::string& reason) {
+void Link::send_abort(const std::string& reason, bool peer_is_lost) {
   Outgoing outgoing;
-  outgoing.frame.kind = FrameKind::Abort;
+  outgoing.frame.kind = peer_is_lost ? FrameKind::Lost : FrameKind::Abort;
   outgoing.reason = reason.substr(0, largest_frame_bytes / 2);
   enqueue(std::move(outgoing), /*in_front=*/true);
 }
@@ -138,6 +139,12 @@ void Link::heartbeat() {
     if (!silent || !queue_.empty()) return;
   }
   enqueue({}, /*in_front=*/false);
+}
+
+void Link::check_heard(Milliseconds peer_timeout) {
+  const std::chrono::duration<double, std::milli> silent = std::chrono::steady_clock::now() - heard_.load();
+  if (silent.count() > peer_timeout.count)
+    lose(fmt::format("it has said nothing for {:.1f} s", peer_timeout.count / 1000));
 }
 
 void Link::say_goodbye() {
@@ -231,9 +238,12 @@ void Link::pump() {
       if (!under_way_.empty()) {
         auto [work, buffer] = std::move(under_way_.front());
         under_way_.pop_front();
+        waited_for_ = work;
         lock.unlock();
-        work->wait();
+        const bool done = work->wait(for_ever);
         lock.lock();
+        waited_for_.reset();
+        if (!done) return;  // aborted: this link ends
         free_.push_back(std::move(buffer));
       }
       while (!queue_.empty() && !free_.empty()) {
@@ -248,9 +258,9 @@ void Link::pump() {
       lock.lock();
       if (queue_.empty()) changed_.notify_all();
     }
-  } catch (const std::exception& error) {
+  } catch (const std::exception&) {
     if (lock.owns_lock()) lock.unlock();
-    lose(first_line(error));
+    lose("its connection is closed");
   }
 }
 
@@ -258,18 +268,16 @@ void Link::receive() {
   FrameReader reader(settings_.terms);
   try {
     for (std::size_t next = 0;; next = (next + 1) % window) {
-      if (!receives_[next]->wait(to_chrono(settings_.peer_timeout))) return;  // aborted: this link ends
+      if (!receives_[next]->wait(for_ever)) return;  // aborted: this link ends
+      heard_ = std::chrono::steady_clock::now();
       if (!take(reader.read(incoming_[next]->bytes))) return;
       auto view = incoming_[next]->view(largest_frame_bytes);
       receives_[next] = group_.recv(view, settings_.process, frame_tag);
     }
   } catch (const Error& error) {
     lose(error.what());
-  } catch (const std::exception& error) {
-    const std::string reason = first_line(error);
-    lose(reason.find("Timed out") == std::string::npos
-             ? "its connection is closed"
-             : fmt::format("it has said nothing for {:.1f} s", settings_.peer_timeout.count / 1000));
+  } catch (const std::exception&) {
+    lose("its connection is closed");
   }
 }
 
@@ -278,8 +286,10 @@ bool Link::take(const Incoming& incoming) {
     case FrameKind::Heartbeat:
       return true;
     case FrameKind::Abort:
+    case FrameKind::Lost:
       observer_.on_abort(
-          std::string(reinterpret_cast<const char*>(incoming.bytes.data()), incoming.bytes.size()));  // NOLINT
+          std::string(reinterpret_cast<const char*>(incoming.bytes.data()), incoming.bytes.size()),  // NOLINT
+          incoming.kind == FrameKind::Lost);
       return true;
     case FrameKind::Goodbye: {
       const std::scoped_lock lock(mutex_);

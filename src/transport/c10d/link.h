@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
@@ -32,14 +33,14 @@ inline std::chrono::milliseconds to_chrono(Milliseconds time) {
 struct LinkSettings {
   int process = 0;  // the other one
   LinkTerms terms;  // for what comes from there
-  Milliseconds peer_timeout;
 };
 
 // What a link tells its owner, from its own thread. Each of the last two at most once.
 struct LinkObserver {
   std::function<void(const FrameAddress&, std::vector<at::Tensor>)> on_message;
-  std::function<void(const std::string& reason)> on_abort;  // the other has given up
-  std::function<void(const std::string& reason)> on_lost;   // it is gone, silent, or says what it must not
+  // The other has given up, for a reason of its own or because it has lost a process.
+  std::function<void(const std::string& reason, bool peer_is_lost)> on_abort;
+  std::function<void(const std::string& reason)> on_lost;  // it is gone, silent, or says what it must not
 };
 
 class Link {
@@ -54,8 +55,10 @@ class Link {
   // Thread-safe, and does not wait: what the network does not take at once is kept until it does.
   void send(const FrameAddress& address, const std::vector<at::Tensor>& tensors);
   // Goes before the messages that are still kept.
-  void send_abort(const std::string& reason);
+  void send_abort(const std::string& reason, bool peer_is_lost);
   void heartbeat();
+  // Counts the other as lost where it has said nothing for so long.
+  void check_heard(Milliseconds peer_timeout);
   void say_goodbye();
   // Until the other has said goodbye too and everything has been sent, or one of them is lost.
   void wait_for_goodbye(std::chrono::steady_clock::time_point deadline);
@@ -104,6 +107,9 @@ class Link {
   std::uint64_t frames_at_heartbeat_ = 0;
   LinkReport report_;
 
+  c10::intrusive_ptr<c10d::Work> waited_for_;  // by the pump
+
+  std::atomic<std::chrono::steady_clock::time_point> heard_{std::chrono::steady_clock::now()};
   Message arriving_;  // the receiving thread's
   std::vector<std::unique_ptr<Buffer>> incoming_;
   std::vector<c10::intrusive_ptr<c10d::Work>> receives_;

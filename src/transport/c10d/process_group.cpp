@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
+#include <cstdlib>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <functional>
@@ -11,6 +13,7 @@
 
 #include <ATen/ATen.h>
 #include <c10/util/Exception.h>
+#include <c10/util/Flags.h>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "penstock/base/error.h"
@@ -20,6 +23,8 @@
 #include "transport/c10d/link.h"
 #include "transport/c10d/listen.h"
 #include "transport/inbox.h"
+
+C10_DECLARE_int(caffe2_log_level);
 
 namespace penstock {
 namespace {
@@ -41,6 +46,16 @@ std::uint64_t number_of(const std::string& identity) {
 std::string drawn_identity() {
   std::random_device device;
   return fmt::format("{:08x}{:08x}", device(), device());
+}
+
+Error store_is_gone() {
+  return run_failed("process 0 gone while the processes came together", "all processes of the run",
+                    "see process 0's own error");
+}
+
+// libtorch prints what it also throws, and penstock says it in its own words. Whoever has chosen a level keeps it.
+void quiet_libtorch() {
+  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = 2;  // NOLINT: errors only
 }
 
 c10::intrusive_ptr<c10d::Store> open_store(const ProcessSettings& settings) {
@@ -109,7 +124,8 @@ class ProcessGroup::State {
   void keep_reason(const std::string& reason);
   void check_not_aborted();
   [[nodiscard]] std::vector<std::string> exchange(const std::string& name, const std::string& text);
-  void wait_for(const std::string& key, std::chrono::steady_clock::time_point deadline);
+  bool comes(const std::string& key, std::chrono::steady_clock::time_point deadline);
+  [[nodiscard]] std::string agreed_identity();
   void meet();
   void link_to(int process);
   void beat();
@@ -136,6 +152,7 @@ ProcessGroup::State::State(const ProcessSettings& settings)
       inboxes_(end_.index() - first_.index()),
       links_(static_cast<std::size_t>(settings.processes)) {
   if (settings_.processes == 1) return;
+  quiet_libtorch();
   store_ = open_store(settings_);
   meet();
   if (settings_.own_address.empty()) settings_.own_address = address_towards(settings_.address);
@@ -145,13 +162,33 @@ ProcessGroup::State::State(const ProcessSettings& settings)
   heart_ = std::thread([this] { beat(); });
 }
 
+// Drawn by process 0.
+std::string ProcessGroup::State::agreed_identity() {
+  const std::string key = "penstock/identity";
+  const auto deadline = std::chrono::steady_clock::now() + to_chrono(settings_.join_timeout);
+  try {
+    if (settings_.process == 0) store_->set(key, drawn_identity());
+    if (comes(key, deadline)) return store_->get_to_str(key);
+  } catch (const std::exception&) {
+    throw store_is_gone();
+  }
+  throw run_failed(fmt::format("no process 0 within {:.0f} s", settings_.join_timeout.count / 1000),
+                   "all processes of the run", "start process 0");
+}
+
 // Says who is missing and who is there twice, which the process group would not.
 void ProcessGroup::State::meet() {
   if (settings_.run_identity.empty()) {
-    settings_.run_identity = exchange("drawn", settings_.process == 0 ? drawn_identity() : "").front();
+    settings_.run_identity = agreed_identity();
   }
   const std::string key = fmt::format("penstock/{}/joined/{}", settings_.run_identity, settings_.process);
-  if (store_->add(key, 1) > 1)
+  std::int64_t count = 0;
+  try {
+    count = store_->add(key, 1);
+  } catch (const std::exception&) {
+    throw store_is_gone();
+  }
+  if (count > 1)
     throw bad_input(fmt::format("another process {} of this run", settings_.process), "one process for each number",
                     "give each process its own RANK");
   static_cast<void>(exchange("joined", fmt::format("{} ranks", settings_.ranks)));
@@ -161,7 +198,6 @@ void ProcessGroup::State::link_to(int process) {
   const auto [first, end] = ranks_of_process(process, settings_.processes, settings_.ranks);
   LinkSettings link;
   link.process = process;
-  link.peer_timeout = settings_.peer_timeout;
   link.terms = {number_of(settings_.run_identity), first.value, end.value, first_.value, end_.value, message_kinds};
   const std::string name = ranks_text(process, settings_.processes, settings_.ranks);
   LinkObserver observer;
@@ -169,10 +205,10 @@ void ProcessGroup::State::link_to(int process) {
     const Tag tag{static_cast<MessageKind>(address.tag_kind), address.channel, address.microbatch};
     inbox({address.to}).put({{address.from}, tag}, std::move(message));
   };
-  observer.on_abort = [this](const std::string& reason) {
+  observer.on_abort = [this](const std::string& reason, bool peer_is_lost) {
     keep_reason(reason);
     aborted_ = true;
-    for (Inbox& inbox : inboxes_) inbox.abort(reason);
+    for (Inbox& inbox : inboxes_) inbox.abort(reason, peer_is_lost);
   };
   observer.on_lost = [this, name](const std::string& reason) {
     abort(fmt::format("{} is lost: {}", name, reason), /*peer_is_lost=*/true);
@@ -186,8 +222,11 @@ void ProcessGroup::State::beat() {
   const auto interval = to_chrono({std::min(settings_.peer_timeout.count / beats, 5'000.0)});
   std::unique_lock lock(mutex_);
   while (!ending_changed_.wait_for(lock, interval, [this] { return ending_; })) {
-    for (const auto& link : links_)
-      if (link) link->heartbeat();
+    for (const auto& link : links_) {
+      if (!link) continue;
+      link->heartbeat();
+      link->check_heard(settings_.peer_timeout);
+    }
   }
 }
 
@@ -228,7 +267,7 @@ void ProcessGroup::State::abort(const std::string& reason, bool peer_is_lost) {
   if (aborted_.exchange(true)) return;
   for (Inbox& inbox : inboxes_) inbox.abort(reason, peer_is_lost);
   for (const auto& link : links_)
-    if (link) link->send_abort(reason);
+    if (link) link->send_abort(reason, peer_is_lost);
 }
 
 void ProcessGroup::State::keep_reason(const std::string& reason) {
@@ -241,52 +280,41 @@ void ProcessGroup::State::check_not_aborted() {
   if (aborted_) throw Aborted(reason_);
 }
 
-// Waits in short turns, so that it ends soon after another process has.
-void ProcessGroup::State::wait_for(const std::string& key, std::chrono::steady_clock::time_point deadline) {
-  constexpr std::chrono::milliseconds turn{200};
-  for (;;) {
+// Asks now and then, so that it ends soon after another process has. Whether it came in time.
+bool ProcessGroup::State::comes(const std::string& key, std::chrono::steady_clock::time_point deadline) {
+  constexpr std::chrono::milliseconds between{10};
+  while (!store_->check({key})) {
     check_not_aborted();
-    const auto left =
-        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-    try {
-      store_->wait({key}, std::clamp(left, std::chrono::milliseconds(1), turn));
-      return;
-    } catch (const std::exception&) {
-      if (left <= std::chrono::milliseconds(1)) throw;
-    }
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    std::this_thread::sleep_for(between);
   }
+  return true;
 }
 
 std::vector<std::string> ProcessGroup::State::exchange(const std::string& name, const std::string& text) {
   if (settings_.processes == 1) return {text};
   const auto key = [&](int process) { return fmt::format("penstock/{}/{}/{}", settings_.run_identity, name, process); };
-  store_->set(key(settings_.process), text);
   const auto deadline = std::chrono::steady_clock::now() + to_chrono(settings_.join_timeout);
   std::vector<std::string> texts;
-  for (int process = 0; process < settings_.processes; ++process) {
-    try {
-      wait_for(key(process), deadline);
-      texts.push_back(store_->get_to_str(key(process)));
-    } catch (const Aborted&) {
-      throw;
-    } catch (const std::exception&) {
-      std::vector<std::string> missing;
-      for (int other = process; other < settings_.processes; ++other) {
-        try {
-          if (store_->check({key(other)})) continue;
-        } catch (const std::exception&) {
-          throw run_failed("process 0 gone while the others came together", "all processes of the run",
-                           "see process 0's own error");
-        }
-        missing.push_back(ranks_text(other, settings_.processes, settings_.ranks));
-      }
-      throw run_failed(
-          fmt::format("no {} within {:.0f} s", fmt::join(missing, ", "), settings_.join_timeout.count / 1000),
-          fmt::format("all {} processes", settings_.processes),
-          "see their own errors, or start them; --join-timeout waits longer");
+  std::vector<std::string> missing;
+  try {
+    store_->set(key(settings_.process), text);
+    for (int process = 0; process < settings_.processes; ++process) {
+      if (comes(key(process), deadline))
+        texts.push_back(store_->get_to_str(key(process)));
+      else
+        missing.push_back(ranks_text(process, settings_.processes, settings_.ranks));
     }
+  } catch (const Aborted&) {
+    throw;
+  } catch (const std::exception&) {
+    check_not_aborted();
+    throw store_is_gone();
   }
-  return texts;
+  if (missing.empty()) return texts;
+  throw run_failed(fmt::format("no {} within {:.0f} s", fmt::join(missing, ", "), settings_.join_timeout.count / 1000),
+                   fmt::format("all {} processes", settings_.processes),
+                   "see their own errors, or start them; --join-timeout waits longer");
 }
 
 namespace {
