@@ -24,6 +24,7 @@
 
 #include "train/model.h"
 #include "train/run_folder.h"
+#include "train/setting_words.h"
 
 namespace penstock {
 namespace {
@@ -80,8 +81,9 @@ TrainResult Run::operator()() {
   // Everything that can be refused is refused before anything is written.
   data_ = open_data(data_settings(settings_));
   Network network = make_network(settings_, data_.description);
-  PipelineSettings pipeline_settings = make_pipeline_settings(settings_, network);
+  PipelineSettings pipeline_settings = make_pipeline_settings(settings_, data_.description, network);
   schedule_ = make_run_schedule(settings_);
+  const std::string recomputed = words_of_layers(pipeline_settings.recompute);
   const std::optional<CheckpointReader> checkpoint = find_checkpoint();
   std::int64_t updates = 0;
   if (checkpoint) {
@@ -97,6 +99,7 @@ TrainResult Run::operator()() {
   learning_rate_ = {settings_.learning_rate, settings_.warmup, settings_.steps, settings_.final_learning_rate};
   folder_.open(settings_, first_step_);
   announce(described);
+  if (settings_.recompute == "selected") note("--recompute selected: " + recomputed);
   pipeline_->begin_accounting();
   std::int64_t step = first_step_;
   bool interrupted = false;
