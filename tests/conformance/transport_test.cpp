@@ -68,12 +68,13 @@ TEST_P(Conformance, UndefinedTensorsArrive) {
   EXPECT_TRUE(message.at(1).defined());
 }
 
-TEST_P(Conformance, AnAbortEndsEveryWaitWithTheFirstReason) {
+TEST_P(Conformance, AnAbortEndsEveryWaitAndLaterSendsWithTheFirstReason) {
   const Ends ends = make(4);
   run(ends, [](Transport& end) {
     if (end.rank() == RankId{3}) {
       end.abort("rank 3 gave up");
       end.abort("and again");
+      EXPECT_THROW(end.send({0}, activation(8), {at::ones({1})}), Aborted);
       return;
     }
     try {

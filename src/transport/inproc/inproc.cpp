@@ -38,6 +38,7 @@ class Inbox {
   void put(const Address& address, Message message) {
     {
       const std::scoped_lock lock(mutex_);
+      if (aborted_) throw Aborted(reason_);
       messages_[address].push_back(std::move(message));
       arrivals_.fetch_add(1, std::memory_order_release);
     }
