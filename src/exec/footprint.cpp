@@ -68,7 +68,7 @@ class Products {
   Products()
       : handle_(at::addThreadLocalCallback(
             at::RecordFunctionCallback(count).needsInputs(true).scopes({at::RecordScope::FUNCTION}))) {
-    found_ = 0;
+    found = 0;
   }
   Products(const Products&) = delete;
   Products& operator=(const Products&) = delete;
@@ -76,18 +76,17 @@ class Products {
   Products& operator=(Products&&) = delete;
   ~Products() { at::removeCallback(handle_); }
 
-  [[nodiscard]] static double found() { return found_; }
+  static thread_local double found;
 
  private:
   static std::unique_ptr<at::ObserverContext> count(const at::RecordFunction& call) {
-    found_ += multiplications(call);
+    found += multiplications(call);
     return nullptr;
   }
 
-  static thread_local double found_;
   at::CallbackHandle handle_;
 };
-thread_local double Products::found_ = 0;
+thread_local double Products::found = 0;
 
 std::int64_t size_of(const Tensors& tensors) {
   std::int64_t total = 0;
@@ -129,7 +128,7 @@ Measured measure(const Network& network, std::int64_t index, const Tensors& inpu
     measured.outputs = as_leaves(outputs);
   }
   measured.footprint.work =
-      work_per_multiplication * Products::found() + work_per_byte * static_cast<double>(counter->written);
+      work_per_multiplication * Products::found + work_per_byte * static_cast<double>(counter->written);
   return measured;
 }
 

@@ -1,5 +1,6 @@
 #include "penstock/exec/footprint.h"
 
+#include <algorithm>
 #include <gtest/gtest.h>
 
 #include <ATen/ATen.h>
@@ -39,7 +40,7 @@ TEST(Footprint, CountsWhatALayerKeepsBesideInputsAndOutputs) {
   const auto footprints = layer_footprints(network, {at::zeros({256})});
   // The last exponential keeps its result, which is the output.
   EXPECT_EQ(footprints[0].kept, Bytes{0});
-  EXPECT_EQ(footprints[1].kept, Bytes{2 * 1024});
+  EXPECT_EQ(footprints[1].kept, Bytes{2048});
   EXPECT_DOUBLE_EQ(footprints[0].work, 10 * 2 * 1024);
   EXPECT_DOUBLE_EQ(footprints[1].work, 10 * 4 * 1024);
 }
