@@ -13,6 +13,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/checkpoint/checkpoint.h"
+#include "penstock/exec/device.h"
 #include "penstock/schedule/lower.h"
 
 #include "train/crew.h"
@@ -70,6 +71,21 @@ PipelinePlan make_plan(Network network, const VerifiedSchedule& schedule, Pipeli
   return {std::move(network), std::move(settings), lower(schedule)};
 }
 
+std::vector<std::unique_ptr<DeviceLane>> make_lanes(const PipelinePlan& plan, int ranks) {
+  std::vector<std::unique_ptr<DeviceLane>> lanes;
+  lanes.reserve(static_cast<std::size_t>(ranks));
+  for (std::int32_t rank = 0; rank < ranks; ++rank)
+    lanes.push_back(std::make_unique<DeviceLane>(device_of(plan, RankId{rank})));
+  return lanes;
+}
+
+std::vector<DeviceLane*> views_of(const std::vector<std::unique_ptr<DeviceLane>>& lanes) {
+  std::vector<DeviceLane*> views;
+  views.reserve(lanes.size());
+  for (const auto& lane : lanes) views.push_back(lane.get());
+  return views;
+}
+
 Minibatch minibatch_of(const at::Tensor& input, const at::Tensor& target) {
   if (input.dim() < 1)
     throw bad_input("an input of no dimension", "the samples in its first dimension", "check the dataset");
@@ -91,7 +107,9 @@ class Pipeline::State {
   State(Network network, const VerifiedSchedule& schedule, PipelineSettings settings)
       : plan_(make_plan(std::move(network), schedule, std::move(settings))),
         workers_(static_cast<std::size_t>(schedule->ranks())),
-        transport_(make_inproc_transport(schedule->ranks(), inproc_settings(schedule->ranks()))),
+        lanes_(make_lanes(plan_, schedule->ranks())),
+        transport_(ordered_by_events(make_inproc_transport(schedule->ranks(), inproc_settings(schedule->ranks())),
+                                     views_of(lanes_))),
         crew_(schedule->ranks()) {
     run([this](RankId rank) {
       at::set_num_threads(plan_.settings.threads_per_rank);
@@ -116,7 +134,13 @@ class Pipeline::State {
     if (stopped_)
       throw run_failed("a pipeline that has failed before", "a new one", "make a new one and load a checkpoint");
     try {
-      crew_.run(work, [this](const std::string& reason) { transport_.front()->abort(reason); });
+      const std::vector<c10::Event> before = marks_of_caller(plan_.settings.devices);
+      const auto on_device = [&](RankId rank) {
+        lanes_[rank.index()]->enter(before);
+        work(rank);
+        lanes_[rank.index()]->wait();
+      };
+      crew_.run(on_device, [this](const std::string& reason) { transport_.front()->abort(reason); });
     } catch (const c10::Error& error) {
       // Outside of an action, which has its own words: building layers, moving weights, the update.
       stopped_ = true;
@@ -143,7 +167,8 @@ class Pipeline::State {
 
   PipelinePlan plan_;
   SteadyClock clock_;
-  std::vector<std::unique_ptr<Worker>> workers_;  // by rank
+  std::vector<std::unique_ptr<Worker>> workers_;    // by rank
+  std::vector<std::unique_ptr<DeviceLane>> lanes_;  // by rank
   std::vector<std::unique_ptr<Transport>> transport_;
   bool stopped_ = false;
   std::size_t sequences_ = 0;  // that the layers remember

@@ -114,6 +114,9 @@ class Worker {
 // The name of the loss scale's state in checkpoints.
 inline constexpr const char* loss_scale_name = "optimizer.loss_scale";
 
+// Devices are used in turn where there are fewer than ranks.
+[[nodiscard]] at::Device device_of(const PipelinePlan& plan, RankId rank);
+
 // The name of a layer's tensor in checkpoints.
 [[nodiscard]] std::string tensor_name(std::int64_t layer, const std::string& name);
 
