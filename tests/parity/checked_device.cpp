@@ -137,6 +137,9 @@ thread_local int current_device = 0;
 thread_local std::array<std::int64_t, devices> current_stream{};
 std::atomic<std::int64_t> next_stream{1};
 
+// Never negative here.
+int number_of(c10::DeviceIndex device) { return static_cast<unsigned char>(device); }
+
 StreamKey key_of(const c10::Stream& stream) { return {stream.device_index(), stream.id()}; }
 StreamKey current_on(int device) { return {device, current_stream[static_cast<std::size_t>(device)]}; }
 
@@ -148,13 +151,13 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
  public:
   [[nodiscard]] c10::DeviceType type() const override { return checked_device; }
   [[nodiscard]] c10::Device exchangeDevice(c10::Device device) const override {
-    return {checked_device, static_cast<c10::DeviceIndex>(std::exchange(current_device, device.index()))};
+    return {checked_device, static_cast<c10::DeviceIndex>(std::exchange(current_device, number_of(device.index())))};
   }
   [[nodiscard]] c10::Device getDevice() const override {
     return {checked_device, static_cast<c10::DeviceIndex>(current_device)};
   }
-  void setDevice(c10::Device device) const override { current_device = device.index(); }
-  void uncheckedSetDevice(c10::Device device) const noexcept override { current_device = device.index(); }
+  void setDevice(c10::Device device) const override { current_device = number_of(device.index()); }
+  void uncheckedSetDevice(c10::Device device) const noexcept override { current_device = number_of(device.index()); }
   [[nodiscard]] c10::Stream getStream(c10::Device device) const override {
     const int index = device.has_index() ? device.index() : current_device;
     return stream_of({checked_device, static_cast<c10::DeviceIndex>(index)}, current_on(index).second);
@@ -164,7 +167,7 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
     return stream_of(device, next_stream++);
   }
   [[nodiscard]] c10::Stream exchangeStream(c10::Stream stream) const override {
-    const auto index = static_cast<std::size_t>(stream.device_index());
+    const auto index = static_cast<std::size_t>(number_of(stream.device_index()));
     return stream_of(stream.device(), std::exchange(current_stream[index], stream.id()));
   }
   void record(void** event, const c10::Stream& stream, c10::DeviceIndex /*index*/,
@@ -216,13 +219,13 @@ class Memory final : public c10::DeviceAllocator {
   c10::CachingDeviceAllocator::DeviceStats getDeviceStats(c10::DeviceIndex device) override {
     const std::scoped_lock lock(mutex_);
     c10::CachingDeviceAllocator::DeviceStats stats;
-    stats.allocated_bytes[0] = bytes_[static_cast<std::size_t>(device)];
+    stats.allocated_bytes[0] = bytes_[static_cast<std::size_t>(number_of(device))];
     return stats;
   }
   void resetAccumulatedStats(c10::DeviceIndex /*device*/) override {}
   void resetPeakStats(c10::DeviceIndex device) override {
     const std::scoped_lock lock(mutex_);
-    bytes_[static_cast<std::size_t>(device)].reset_peak();
+    bytes_[static_cast<std::size_t>(number_of(device))].reset_peak();
   }
 
  private:
@@ -261,8 +264,6 @@ struct CheckedHooks final : at::HPUHooksInterface {
   [[nodiscard]] bool isAvailable() const override { return true; }
   [[nodiscard]] bool hasPrimaryContext(c10::DeviceIndex /*device*/) const override { return true; }
 };
-using at::HPUHooksArgs;
-using at::HPUHooksInterface;
 using at::HPUHooksRegistry;
 using at::RegistererHPUHooksRegistry;
 C10_REGISTER_CLASS(HPUHooksRegistry, HPUHooks, CheckedHooks)
@@ -297,7 +298,7 @@ void run_on_host(const c10::OperatorHandle& operation, torch::jit::Stack* stack)
   int device = current_device;
   for (std::size_t index = 0; index < arguments; ++index)
     visit_tensors(torch::jit::peek(*stack, index, arguments), [&](const at::Tensor& tensor) {
-      if (is_checked(tensor)) device = tensor.device().index();
+      if (is_checked(tensor)) device = number_of(tensor.device().index());
     });
   const StreamKey stream = current_on(device);
   for (std::size_t index = 0; index < arguments; ++index) {

@@ -127,7 +127,7 @@ TEST_F(OnDevice, WhatIsSentBetweenDevicesIsNoMemoryOfTheHosts) {
   PipelineSettings settings;
   settings.devices = {device(0), device(1)};
   settings.threads_per_rank = 1;
-  settings.memory_limit = {64 * 1024};
+  settings.memory_limit = {65536};
   Pipeline pipeline(small_network("mlp", 0), verify(one_f_one_b_schedule(2, 4)), settings);
   TraceSettings drawn;
   drawn.network = "mlp";
