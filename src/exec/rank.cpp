@@ -6,6 +6,7 @@
 #include <c10/util/Exception.h>
 
 #include "penstock/base/error.h"
+#include "penstock/exec/device.h"
 
 #include "exec/moved.h"
 
@@ -16,6 +17,14 @@ Bytes size_of(const Tensors& tensors) {
   Bytes total;
   for (const at::Tensor& tensor : tensors)
     if (tensor.defined()) total += Bytes{static_cast<std::int64_t>(tensor.nbytes())};
+  return total;
+}
+
+// What a meter of the host's memory has to hear of.
+Bytes size_on_host(const Tensors& tensors) {
+  Bytes total;
+  for (const at::Tensor& tensor : tensors)
+    if (tensor.defined() && tensor.device().is_cpu()) total += Bytes{static_cast<std::int64_t>(tensor.nbytes())};
   return total;
 }
 
@@ -32,13 +41,18 @@ Bytes gradients_of(const Stage& stage) {
 }  // namespace
 
 RankExecutor::RankExecutor(std::vector<Stage> stages, Transport& transport, const Clock& clock, MemoryMeter& memory)
-    : stages_(std::move(stages)), transport_(transport), clock_(clock), memory_(memory), boundaries_(stages_.size()) {}
+    : stages_(std::move(stages)),
+      transport_(transport),
+      clock_(clock),
+      memory_(memory),
+      device_(stages_.empty() ? at::Device(at::kCPU) : stages_.front().device()),
+      boundaries_(stages_.size()) {}
 
 void RankExecutor::begin(const Program& program, const StepInput& input) {
   StepSettings settings = input.settings;
   settings.microbatches = program.microbatches;
   hold_nothing(settings);
-  standing_ = memory_.held();
+  standing_ = held();
   in_transit_ = {};
   gradients_.assign(stages_.size(), {});
 }
@@ -74,8 +88,9 @@ StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& 
   output.events.reserve(program.instructions.size());
   output.activations.reserve(program.instructions.size());
   if (input.keep_outputs) output.outputs.resize(static_cast<std::size_t>(program.microbatches));
+  Stamps stamps(device_, clock_);
   for (const Instruction& instruction : program.instructions) {
-    const Milliseconds start = clock_.now();
+    const Milliseconds start = stamps.now();
     try {
       interpret(instruction, input, output);
     } catch (const Aborted& aborted) {
@@ -88,9 +103,10 @@ StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& 
     } catch (const std::exception& error) {
       throw named(instruction, first_line(error.what()));
     }
-    output.events.push_back({instruction.action, start, clock_.now()});
+    output.events.push_back({instruction.action, start, stamps.now()});
     output.activations.push_back(held_for_microbatches());
   }
+  stamps.resolve(output.events);
   collect_losses(input, output);
   return output;
 }
@@ -117,8 +133,14 @@ void RankExecutor::collect_losses(const StepInput& input, StepOutput& output) co
   }
 }
 
+// On a device, what all ranks hold that share it.
+Bytes RankExecutor::held() const {
+  if (device_.is_cpu()) return memory_.held();
+  return device_memory(device_).value_or(DeviceMemory{}).held;
+}
+
 Bytes RankExecutor::held_for_microbatches() const {
-  Bytes held = memory_.held() - standing_ - in_transit_;
+  Bytes held = this->held() - standing_ - in_transit_;
   for (const Bytes& of_stage : gradients_) held = held - of_stage;
   return held;
 }
@@ -213,10 +235,11 @@ void RankExecutor::send(const Instruction& instruction, StepOutput& output) {
   auto& leaving = forward ? boundaries.leaving_activations : boundaries.leaving_gradients;
   Tensors message = std::move(leaving[action.microbatch.index()]);
   const Bytes bytes = size_of(message);
+  const Bytes on_host = size_on_host(message);
   const Tag tag{forward ? MessageKind::Activation : MessageKind::Gradient, action.stage.value + (forward ? 1 : -1),
                 action.microbatch.value};
   transport_.send(instruction.peer, tag, std::move(message));
-  memory_.moved(Bytes{-bytes.count});
+  memory_.moved(Bytes{-on_host.count});
   in_transit_ = in_transit_ - bytes;
   output.sent[static_cast<std::size_t>(instruction.local_stage)] += bytes;
 }
@@ -227,7 +250,7 @@ void RankExecutor::receive(const Instruction& instruction) {
   const bool forward = action.kind == ActionKind::ReceiveForward;
   const Tag tag{forward ? MessageKind::Activation : MessageKind::Gradient, action.stage.value, action.microbatch.value};
   Tensors message = transport_.receive(instruction.peer, tag);
-  memory_.moved(size_of(message));
+  memory_.moved(size_on_host(message));
   for (at::Tensor& tensor : message) tensor = moved(tensor, stages_[local].device());
   in_transit_ += size_of(message);
   auto& arrived = forward ? boundaries_[local].activations : boundaries_[local].gradients;

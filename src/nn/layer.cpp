@@ -1,5 +1,6 @@
 #include "penstock/nn/layer.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <map>
 #include <mutex>
@@ -20,6 +21,11 @@ bool is_dropout(const torch::nn::Module& module) {
   return module.as<torch::nn::DropoutImpl>() != nullptr || module.as<torch::nn::Dropout2dImpl>() != nullptr ||
          module.as<torch::nn::Dropout3dImpl>() != nullptr || module.as<torch::nn::AlphaDropoutImpl>() != nullptr ||
          module.as<torch::nn::FeatureAlphaDropoutImpl>() != nullptr;
+}
+
+bool is_batch_norm(const torch::nn::Module& module) {
+  return module.as<torch::nn::BatchNorm1dImpl>() != nullptr || module.as<torch::nn::BatchNorm2dImpl>() != nullptr ||
+         module.as<torch::nn::BatchNorm3dImpl>() != nullptr;
 }
 
 void refuse_dropout(const Layer& layer, std::int64_t index) {
@@ -92,13 +98,16 @@ Layer build_layer(const Network& network, std::int64_t layer, std::uint64_t seed
   return built;
 }
 
+bool is_recomputable(const Layer& built) {
+  const auto modules = built.module().modules();
+  return std::none_of(modules.begin(), modules.end(), [](const auto& module) { return is_batch_norm(*module); });
+}
+
 void check_recomputable(const Layer& built, std::int64_t layer) {
-  for (const auto& part : built.module().modules()) {
-    const auto& module = *part;
-    if (module.as<torch::nn::BatchNorm1dImpl>() != nullptr || module.as<torch::nn::BatchNorm2dImpl>() != nullptr ||
-        module.as<torch::nn::BatchNorm3dImpl>() != nullptr)
+  for (const auto& module : built.module().modules()) {
+    if (is_batch_norm(*module))
       throw bad_input(
-          fmt::format("layer {} holds {}, which would count what is computed again twice", layer, module.name()),
+          fmt::format("layer {} holds {}, which would count what is computed again twice", layer, module->name()),
           "a layer that can run twice", "use penstock::DeferredBatchNorm, or do not recompute it");
   }
 }

@@ -9,6 +9,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/exec/footprint.h"
 #include "penstock/nn/networks.h"
 #include "penstock/schedule/generators.h"
 
@@ -138,7 +139,19 @@ VerifiedSchedule make_run_schedule(const TrainSettings& settings) {
   }
 }
 
-PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Network& network) {
+namespace {
+
+// The first layer's input for a largest microbatch.
+at::Tensor blank_microbatch(const TrainSettings& settings, const DataDescription& data) {
+  const std::int64_t samples = (settings.batch + settings.microbatches - 1) / settings.microbatches;
+  return is_image(data) ? at::zeros({samples, data.channels, data.rows, data.columns})
+                        : at::zeros({samples, settings.context}, at::kLong);
+}
+
+}  // namespace
+
+PipelineSettings make_pipeline_settings(const TrainSettings& settings, const DataDescription& data,
+                                        const Network& network) {
   PipelineSettings pipeline;
   const auto layers = static_cast<std::int64_t>(network.layers.size());
   if (settings.cut == "uniform") {
@@ -154,11 +167,14 @@ PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Net
   pipeline.optimizer = {settings.optimizer, settings.weight_decay, settings.momentum,
                         settings.beta1,     settings.beta2,        settings.epsilon};
   pipeline.clip_norm = settings.clip;
-  pipeline.recompute = recomputed_layers(settings.recompute, layers);
   pipeline.offload = settings.offload;
   pipeline.precision = settings.precision == "bf16"   ? Precision::BFloat16
                        : settings.precision == "fp16" ? Precision::Float16
                                                       : Precision::Float32;
+  pipeline.recompute =
+      settings.recompute == "selected"
+          ? select_recomputed(layer_footprints(network, {blank_microbatch(settings, data)}, pipeline.precision))
+          : recomputed_layers(settings.recompute, layers);
   pipeline.post_validation = settings.post_validation;
   pipeline.check_finite = settings.check_finite;
   pipeline.memory_limit = parse_memory_limit(settings.memory_limit);

@@ -16,7 +16,8 @@ namespace penstock {
 
 [[nodiscard]] VerifiedSchedule make_run_schedule(const TrainSettings& settings);
 
-[[nodiscard]] PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Network& network);
+[[nodiscard]] PipelineSettings make_pipeline_settings(const TrainSettings& settings, const DataDescription& data,
+                                                      const Network& network);
 
 // What a checkpoint keeps beside its tensors.
 struct CheckpointNotes {

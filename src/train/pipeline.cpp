@@ -14,6 +14,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/checkpoint/checkpoint.h"
+#include "penstock/exec/device.h"
 #include "penstock/schedule/lower.h"
 #include "penstock/transport/c10d.h"
 
@@ -71,6 +72,21 @@ PipelinePlan make_plan(Network network, const VerifiedSchedule& schedule, Pipeli
   return {std::move(network), std::move(settings), lower(schedule)};
 }
 
+// By rank, for those of this process.
+std::vector<std::unique_ptr<DeviceLane>> make_lanes(const PipelinePlan& plan, RankId first, std::size_t own) {
+  std::vector<std::unique_ptr<DeviceLane>> lanes(static_cast<std::size_t>(plan.training->ranks()));
+  for (std::size_t rank = first.index(); rank < first.index() + own; ++rank)
+    lanes[rank] = std::make_unique<DeviceLane>(device_of(plan, RankId{static_cast<std::int32_t>(rank)}));
+  return lanes;
+}
+
+std::vector<DeviceLane*> views_of(const std::vector<std::unique_ptr<DeviceLane>>& lanes) {
+  std::vector<DeviceLane*> views;
+  views.reserve(lanes.size());
+  for (const auto& lane : lanes) views.push_back(lane.get());
+  return views;
+}
+
 Minibatch minibatch_of(const at::Tensor& input, const at::Tensor& target) {
   if (input.dim() < 1)
     throw bad_input("an input of no dimension", "the samples in its first dimension", "check the dataset");
@@ -91,12 +107,15 @@ class Pipeline::State {
  public:
   State(Network network, const VerifiedSchedule& schedule, PipelineSettings settings, ProcessGroup* group)
       : plan_(make_plan(std::move(network), schedule, std::move(settings))),
-        transport_(make_ends(schedule->ranks(), group)),
-        first_(transport_.front()->rank()),
-        workers_(transport_.size()),
+        ends_(make_ends(schedule->ranks(), group)),
+        first_(ends_.front()->rank()),
+        own_(ends_.size()),
+        workers_(own_),
+        lanes_(make_lanes(plan_, first_, own_)),
+        transport_(ordered_by_events(std::move(ends_), views_of(lanes_))),
         leaders_(leaders_of(group)),
         clock_offsets_(static_cast<std::size_t>(schedule->ranks())),
-        crew_(first_, static_cast<int>(transport_.size())) {
+        crew_(first_, static_cast<int>(own_)) {
     run([this](RankId rank) {
       at::set_num_threads(plan_.settings.threads_per_rank);
       workers_[local(rank)] = std::make_unique<Worker>(plan_, *transport_[local(rank)], clock_);
@@ -115,9 +134,7 @@ class Pipeline::State {
   // Of a rank of this process, its place in what is kept by rank.
   [[nodiscard]] std::size_t local(RankId rank) const { return rank.index() - first_.index(); }
   [[nodiscard]] Worker& worker(RankId rank) { return *workers_[local(rank)]; }
-  [[nodiscard]] bool is_own(RankId rank) const {
-    return rank >= first_ && rank.index() < first_.index() + transport_.size();
-  }
+  [[nodiscard]] bool is_own(RankId rank) const { return rank >= first_ && rank.index() < first_.index() + own_; }
   [[nodiscard]] int ranks() const { return plan_.training->ranks(); }
 
   static std::vector<std::unique_ptr<Transport>> make_ends(int ranks, ProcessGroup* group) {
@@ -152,7 +169,13 @@ class Pipeline::State {
     if (stopped_)
       throw run_failed("a pipeline that has failed before", "a new one", "make a new one and load a checkpoint");
     try {
-      crew_.run(work, [this](const std::string& reason) { transport_.front()->abort(reason); });
+      const std::vector<c10::Event> before = marks_of_caller(plan_.settings.devices);
+      const auto on_device = [&](RankId rank) {
+        lanes_[rank.index()]->enter(before);
+        work(rank);
+        lanes_[rank.index()]->wait();
+      };
+      crew_.run(on_device, [this](const std::string& reason) { transport_.front()->abort(reason); });
     } catch (const c10::Error& error) {
       // Outside of an action, which has its own words: building layers, moving weights, the update.
       stopped_ = true;
@@ -179,12 +202,15 @@ class Pipeline::State {
 
   PipelinePlan plan_;
   SteadyClock clock_;
-  std::vector<std::unique_ptr<Transport>> transport_;  // by own rank
+  std::vector<std::unique_ptr<Transport>> ends_;       // only until they are ordered
   RankId first_;                                       // own rank
+  std::size_t own_;                                    // ranks
   std::vector<std::unique_ptr<Worker>> workers_;       // by own rank
+  std::vector<std::unique_ptr<DeviceLane>> lanes_;     // by rank; none of other processes'
+  std::vector<std::unique_ptr<Transport>> transport_;  // by own rank
   std::vector<RankId> leaders_;                        // the first rank of each process
-  std::vector<Milliseconds>
-      clock_offsets_;  // by rank: how far its clock is ahead of rank 0's; kept by rank 0's process
+  // By rank: how far its clock is ahead of rank 0's. Kept by rank 0's process.
+  std::vector<Milliseconds> clock_offsets_;
   bool stopped_ = false;
   std::size_t sequences_ = 0;  // that the layers remember
   Crew crew_;                  // last: its threads use everything above

@@ -34,12 +34,25 @@ std::vector<bool> recomputed_layers(const std::string& text, std::int64_t layers
     const auto last = dash == std::string_view::npos ? first : whole_number(part.substr(dash + 1));
     if (!first || !last || *first > *last || *last >= layers)
       throw bad_input(fmt::format("--recompute is \"{}\"", text),
-                      fmt::format("none, full, or layers from 0 to {}, such as 1-4,7", layers - 1),
+                      fmt::format("none, full, selected, or layers from 0 to {}, such as 1-4,7", layers - 1),
                       "correct --recompute");
     for (std::int64_t layer = *first; layer <= *last; ++layer) recomputed[static_cast<std::size_t>(layer)] = true;
     begin = end + 1;
   }
   return recomputed;
+}
+
+std::string words_of_layers(const std::vector<bool>& layers) {
+  std::string words;
+  for (std::size_t first = 0; first < layers.size(); ++first) {
+    if (!layers[first]) continue;
+    std::size_t last = first;
+    while (last + 1 < layers.size() && layers[last + 1]) ++last;
+    words += fmt::format("{}{}", words.empty() ? "" : ",", first);
+    if (last > first) words += fmt::format("-{}", last);
+    first = last;
+  }
+  return words.empty() ? "none" : words;
 }
 
 Bytes parse_memory_limit(const std::string& text) {

@@ -239,7 +239,7 @@ void check_settings(const TrainSettings& settings) {
                                     {"clip", settings.clip},
                                     {"epsilon", settings.epsilon}})
     check_at_least(name, value, 0);
-  static_cast<void>(recomputed_layers(settings.recompute, settings.layers + 2));
+  if (settings.recompute != "selected") static_cast<void>(recomputed_layers(settings.recompute, settings.layers + 2));
   static_cast<void>(parse_memory_limit(settings.memory_limit));
   if (settings.epsilon == 0) throw bad_input("--epsilon is 0", "more than 0", "raise it");
   // A TOML file, such as the run's own config.toml, holds no larger number.

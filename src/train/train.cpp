@@ -26,6 +26,7 @@
 #include "train/agreement.h"
 #include "train/model.h"
 #include "train/run_folder.h"
+#include "train/setting_words.h"
 #include "train/worker.h"
 
 namespace penstock {
@@ -95,8 +96,9 @@ TrainResult Run::operator()() {
   data_ = open_data(data_settings(settings_));
   if (group_ != nullptr) check_same_data(*group_, data_);
   Network network = make_network(settings_, data_.description);
-  PipelineSettings pipeline_settings = make_pipeline_settings(settings_, network);
+  PipelineSettings pipeline_settings = make_pipeline_settings(settings_, data_.description, network);
   schedule_ = make_run_schedule(settings_);
+  const std::string recomputed = words_of_layers(pipeline_settings.recompute);
   const std::optional<CheckpointReader> checkpoint = find_checkpoint();
   std::int64_t updates = 0;
   if (checkpoint) {
@@ -112,6 +114,7 @@ TrainResult Run::operator()() {
   learning_rate_ = {settings_.learning_rate, settings_.warmup, settings_.steps, settings_.final_learning_rate};
   if (leads()) folder_.open(settings_, first_step_);
   announce(described);
+  if (settings_.recompute == "selected") note("--recompute selected: " + recomputed);
   pipeline_->begin_accounting();
   std::int64_t step = first_step_;
   bool interrupted = false;

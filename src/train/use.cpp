@@ -40,8 +40,9 @@ Loaded load_run(const std::filesystem::path& out) {
   const CheckpointNotes notes = parse_notes(reader.metadata());
   settings.dropout = 0;
   settings.memory_limit.clear();
+  settings.recompute = "none";  // without a backward there is nothing to choose
   Network network = make_network(settings, notes.data);
-  PipelineSettings pipeline_settings = make_pipeline_settings(settings, network);
+  PipelineSettings pipeline_settings = make_pipeline_settings(settings, notes.data, network);
   Loaded loaded{settings, notes, latest->step,
                 Pipeline(std::move(network), make_run_schedule(settings), std::move(pipeline_settings))};
   loaded.pipeline.load(reader, notes.updates, /*with_optimizer=*/false);

@@ -10,6 +10,7 @@
 #include <ATen/ATen.h>
 
 #include "penstock/base/error.h"
+#include "penstock/exec/device.h"
 
 namespace penstock {
 namespace {
@@ -39,6 +40,11 @@ std::string tensor_name(std::int64_t layer, const std::string& name) {
   return fmt::format("layers.{}.{}", layer, name);
 }
 
+at::Device device_of(const PipelinePlan& plan, RankId rank) {
+  const auto& devices = plan.settings.devices;
+  return devices.empty() ? at::Device(at::kCPU) : devices[rank.index() % devices.size()];
+}
+
 std::int64_t end_of_stage(const PipelinePlan& plan, StageId stage) {
   const Cut& cut = plan.settings.cut;
   return stage.index() + 1 < cut.size() ? cut[stage.index() + 1]
@@ -65,8 +71,7 @@ Worker::Worker(const PipelinePlan& plan, Transport& transport, const Clock& cloc
 std::vector<Stage> Worker::build_stages(const PipelinePlan& plan, const Program& program, RankId rank) {
   std::vector<Stage> stages;
   for (const StageId stage : program.stages) {
-    const auto& devices = plan.settings.devices;
-    const at::Device device = devices.empty() ? at::Device(at::kCPU) : devices[rank.index() % devices.size()];
+    const at::Device device = device_of(plan, rank);
     StageParts parts;
     parts.stage = stage;
     parts.first_layer = plan.settings.cut[stage.index()];
@@ -165,6 +170,7 @@ void Worker::begin_accounting() {
   sent_.assign(executor_.stages().size(), Bytes{});
   active_ms_ = 0;
   memory_.reset_peak();
+  reset_device_peak(device_of(plan_, transport_.rank()));
 }
 
 void Worker::account(const StepOutput& output) {
@@ -190,7 +196,8 @@ std::vector<StageReport> Worker::report() {
     for (const Layer& layer : stage.layers())
       for (const at::Tensor& parameter : layer.module().parameters()) report.parameters += parameter.numel();
     report.busy_share = active_ms_ > 0 ? busy_ms_[local] / active_ms_ : 0;
-    report.peak_memory = memory_.peak();
+    const auto on_device = device_memory(stage.device());
+    report.peak_memory = on_device ? on_device->peak : memory_.peak();
     report.sent = sent_[local];
     reports.push_back(report);
   }

@@ -128,6 +128,9 @@ inline constexpr const char* loss_scale_name = "optimizer.loss_scale";
 // Of each rank, where nobody chose.
 [[nodiscard]] int default_threads(int ranks);
 
+// Devices are used in turn where there are fewer than ranks.
+[[nodiscard]] at::Device device_of(const PipelinePlan& plan, RankId rank);
+
 // The name of a layer's tensor in checkpoints.
 [[nodiscard]] std::string tensor_name(std::int64_t layer, const std::string& name);
 

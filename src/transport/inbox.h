@@ -41,6 +41,7 @@ class Inbox {
   void put(const SenderAndTag& address, Message message) {
     {
       const std::scoped_lock lock(mutex_);
+      if (aborted_) throw Aborted(reason_, peer_is_lost_);
       messages_[address].push_back(std::move(message));
       arrivals_.fetch_add(1, std::memory_order_release);
     }

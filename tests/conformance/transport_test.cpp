@@ -120,12 +120,13 @@ TEST_P(Conformance, MoreThanIsTakenAtOnceIsKept) {
   }
 }
 
-TEST_P(Conformance, AnAbortEndsEveryWaitWithTheFirstReason) {
+TEST_P(Conformance, AnAbortEndsEveryWaitAndLaterSendsWithTheFirstReason) {
   const Ends ends = make(4);
   run(ends, [](Transport& end) {
     if (end.rank() == RankId{3}) {
       end.abort("rank 3 gave up");
       end.abort("and again");
+      EXPECT_THROW(end.send({0}, activation(8), {at::ones({1})}), Aborted);
       return;
     }
     try {

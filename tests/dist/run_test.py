@@ -34,6 +34,15 @@ class Run(p.Case):
         self.assertEqual(p.losses(self.folder / "again"), p.losses(out))
         self.assertEqual((self.folder / "again" / "config.toml").read_text(), (out / "config.toml").read_text())
 
+    def test_selected_recomputation_is_the_same_for_every_cut_and_changes_no_number(self):
+        none = p.losses(self.must_train(self.folder / "none", dropout=0))
+        for stages in (1, 3):
+            out = self.folder / f"selected-{stages}"
+            code, told, err = self.train(out, dropout=0, recompute="selected", stages=stages)
+            self.assertEqual(code, 0, err)
+            self.assertIn("--recompute selected: 1,3\n", told)
+            self.assertEqual(p.losses(out), none)
+
     def test_flags_win_over_the_file(self):
         config = self.folder / "run.toml"
         config.write_text("\n".join(

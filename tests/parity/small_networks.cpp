@@ -29,7 +29,7 @@ class Mixing : public torch::nn::Module {
 
   Tensors forward(const Tensors& inputs) {
     at::Tensor sum = inputs.front();
-    at::Tensor count = at::ones({1}, at::kLong);
+    at::Tensor count = at::ones({1}, sum.options().dtype(at::kLong));
     for (std::size_t index = 1; index < inputs.size(); ++index) {
       const at::Tensor& input = inputs[index];
       if (!input.defined()) continue;

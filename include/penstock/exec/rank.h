@@ -74,6 +74,7 @@ class RankExecutor {
   void interpret(const Instruction& instruction, const StepInput& input, StepOutput& output);
   [[nodiscard]] Error named(const Instruction& instruction, const std::string& message) const;
   void collect_losses(const StepInput& input, StepOutput& output) const;
+  [[nodiscard]] Bytes held() const;
   [[nodiscard]] Bytes held_for_microbatches() const;
   void forward(const Instruction& instruction, const StepInput& input, StepOutput& output);
   void backward(const Instruction& instruction);
@@ -93,6 +94,7 @@ class RankExecutor {
   Transport& transport_;
   const Clock& clock_;
   MemoryMeter& memory_;
+  at::Device device_;                   // of all its stages
   std::vector<Boundaries> boundaries_;  // by local stage
   Bytes standing_;                      // held before the step
   Bytes in_transit_;                    // messages that wait to be sent or used

@@ -128,6 +128,9 @@ template <LayerModule Module, class... Arguments>
 /// \throws Error (BadInput) for such a module; (RunFailed) for whatever its constructor throws.
 [[nodiscard]] Layer build_layer(const Network& network, std::int64_t layer, std::uint64_t seed, at::Device device);
 
+/// Whether a layer's forward pass can be run twice: not with a batch norm of libtorch's.
+[[nodiscard]] bool is_recomputable(const Layer& built);
+
 /// Refuses a layer whose forward pass cannot be run twice: one with a batch norm of libtorch's, whose running
 /// statistics would see each microbatch twice. \throws Error (BadInput)
 void check_recomputable(const Layer& built, std::int64_t layer);

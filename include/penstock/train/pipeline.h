@@ -91,7 +91,8 @@ struct StageReport {
   std::int64_t layers = 0;
   std::int64_t parameters = 0;
   double busy_share = 0;  ///< of its rank's time between the first and the last action of each step
-  Bytes peak_memory;      ///< of its rank: weights, gradients, optimizer and activations together, in CPU tensors
+  Bytes peak_memory;      ///< of its rank: weights, gradients, optimizer and activations together, in CPU tensors; on
+                          ///< another device, of all ranks that share it
   Bytes sent;             ///< by the stage to other ranks
 };
 

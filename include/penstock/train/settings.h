@@ -99,7 +99,7 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Pipeline, "microbatches", settings.microbatches, "slices of the minibatch that flow through the stages");
   visit(Pipeline, "devices", settings.devices, "of the ranks, with commas between: cpu,cpu or cuda:0,cuda:1");
   visit(Pipeline, "threads-per-rank", settings.threads_per_rank, "0: cores / ranks, at least 1; part of the numbers");
-  visit(Pipeline, "recompute", settings.recompute, "layers run again in the backward: none, full, or some: 1-4,7");
+  visit(Pipeline, "recompute", settings.recompute, "layers run again in the backward: none, full, selected, or 1-4,7");
   visit(Pipeline, "offload", settings.offload, "what recomputation keeps waits in the host's memory");
   visit(Pipeline, "memory-limit", settings.memory_limit, "of each rank, such as 12GiB; more than that fails the run");
   visit(Training, "batch", settings.batch, "samples of a minibatch");

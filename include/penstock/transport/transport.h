@@ -66,13 +66,15 @@ class Transport {
 
   /// Hands `message` over, with what says whether its tensors require gradients, and returns at once. Messages of one
   /// tag arrive in the order in which they were sent. The receiver may get the very storage that was sent: the sender
-  /// must not write to it afterwards. It is let go of on another thread.
+  /// must not write to it afterwards. It is let go of on another thread. A rank that has nothing to wait for learns
+  /// here that it has to stop. \throws Aborted after an `abort`
   virtual void send(RankId to, const Tag& tag, std::vector<at::Tensor> message) = 0;
 
   /// Waits for the next message of that tag. \throws Aborted
   [[nodiscard]] virtual std::vector<at::Tensor> receive(RankId from, const Tag& tag) = 0;
 
-  /// Makes every pending and later receive of every rank throw `Aborted` with `reason`. The first reason stays.
+  /// Makes every pending and later receive, and every later send, of every rank throw `Aborted` with `reason`. The
+  /// first reason stays.
   virtual void abort(const std::string& reason) noexcept = 0;
 };
 

@@ -121,7 +121,7 @@ class ProcessGroup::State {
   [[nodiscard]] bool is_own(RankId rank) const { return rank >= first_ && rank < end_; }
   [[nodiscard]] int process_of(RankId rank) const;
   void abort(const std::string& reason, bool peer_is_lost);
-  void keep_reason(const std::string& reason);
+  void keep_reason(const std::string& reason, bool peer_is_lost);
   void check_not_aborted();
   [[nodiscard]] std::vector<std::string> exchange(const std::string& name, const std::string& text);
   bool comes(const std::string& key, std::chrono::steady_clock::time_point deadline);
@@ -142,6 +142,7 @@ class ProcessGroup::State {
   std::condition_variable ending_changed_;
   bool ending_ = false;
   std::string reason_;  // of the first abort
+  bool peer_is_lost_ = false;
   std::thread heart_;
 };
 
@@ -203,10 +204,14 @@ void ProcessGroup::State::link_to(int process) {
   LinkObserver observer;
   observer.on_message = [this](const FrameAddress& address, Message message) {
     const Tag tag{static_cast<MessageKind>(address.tag_kind), address.channel, address.microbatch};
-    inbox({address.to}).put({{address.from}, tag}, std::move(message));
+    try {
+      inbox({address.to}).put({{address.from}, tag}, std::move(message));
+    } catch (const Aborted&) {
+      return;  // nobody will take it
+    }
   };
   observer.on_abort = [this](const std::string& reason, bool peer_is_lost) {
-    keep_reason(reason);
+    keep_reason(reason, peer_is_lost);
     aborted_ = true;
     for (Inbox& inbox : inboxes_) inbox.abort(reason, peer_is_lost);
   };
@@ -222,11 +227,13 @@ void ProcessGroup::State::beat() {
   const auto interval = to_chrono({std::min(settings_.peer_timeout.count / beats, 5'000.0)});
   std::unique_lock lock(mutex_);
   while (!ending_changed_.wait_for(lock, interval, [this] { return ending_; })) {
+    lock.unlock();
     for (const auto& link : links_) {
       if (!link) continue;
       link->heartbeat();
       link->check_heard(settings_.peer_timeout);
     }
+    lock.lock();
   }
 }
 
@@ -258,26 +265,29 @@ void ProcessGroup::State::send(RankId from, RankId to, const Tag& tag, Message m
     inbox(to).put({from, tag}, std::move(message));
     return;
   }
+  if (aborted_) check_not_aborted();
   links_[static_cast<std::size_t>(process_of(to))]->send(
       {from.value, to.value, tag.channel, tag.microbatch, static_cast<std::uint8_t>(tag.kind)}, message);
 }
 
 void ProcessGroup::State::abort(const std::string& reason, bool peer_is_lost) {
-  keep_reason(reason);
+  keep_reason(reason, peer_is_lost);
   if (aborted_.exchange(true)) return;
   for (Inbox& inbox : inboxes_) inbox.abort(reason, peer_is_lost);
   for (const auto& link : links_)
     if (link) link->send_abort(reason, peer_is_lost);
 }
 
-void ProcessGroup::State::keep_reason(const std::string& reason) {
+void ProcessGroup::State::keep_reason(const std::string& reason, bool peer_is_lost) {
   const std::scoped_lock lock(mutex_);
-  if (reason_.empty()) reason_ = reason;
+  if (!reason_.empty()) return;
+  reason_ = reason;
+  peer_is_lost_ = peer_is_lost;
 }
 
 void ProcessGroup::State::check_not_aborted() {
   const std::scoped_lock lock(mutex_);
-  if (aborted_) throw Aborted(reason_);
+  if (aborted_) throw Aborted(reason_, peer_is_lost_);
 }
 
 // Asks now and then, so that it ends soon after another process has. Whether it came in time.
