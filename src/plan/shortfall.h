@@ -1,0 +1,27 @@
+/// \file
+/// What is said where nothing fits into the memory.
+#pragma once
+
+#include <optional>
+
+#include "penstock/base/error.h"
+
+#include "plan/evaluation.h"
+
+namespace penstock {
+
+/// Remembers the configuration that came nearest.
+class Shortfall {
+ public:
+  void consider(const Candidate& candidate) {
+    if (!nearest_ || candidate.excess < nearest_->excess) nearest_ = candidate;
+  }
+
+  /// How much is missing, where, and which of the knobs comes nearest.
+  [[nodiscard]] Error error(const PlanningProblem& problem) const;
+
+ private:
+  std::optional<Candidate> nearest_;
+};
+
+}  // namespace penstock
