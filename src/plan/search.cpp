@@ -263,9 +263,14 @@ std::vector<SweepPoint> sweep_plans(const LayerCosts& costs, const PlanRequest& 
     if (configuration.replicas > 1 ||
         evaluation.simulated_passes() + passes_of(configuration) > request.most_simulated_passes)
       continue;
-    const Candidate candidate = evaluation.evaluate(configuration);
+    Candidate candidate = evaluation.evaluate(configuration);
+    const bool fits = candidate.excess == 0;
+    // What does not fit may not have been played.
+    if (!fits)
+      candidate = evaluation.play(configuration, verify(schedule_of(configuration)), candidate.division,
+                                  configuration.shape->split_backward);
     points.push_back({std::string(configuration.shape->family->name), configuration.shape->stages_per_rank,
-                      configuration.microbatches, candidate.prediction.step, candidate.excess == 0});
+                      configuration.microbatches, candidate.prediction.step, fits});
   }
   std::stable_sort(points.begin(), points.end(), [](const SweepPoint& a, const SweepPoint& b) {
     return std::tie(a.schedule, a.stages_per_rank, a.microbatches) <
