@@ -92,7 +92,6 @@ class Search {
       Candidate candidate = evaluation_.evaluate(configuration);
       if (candidate.excess > 0) {
         ++answer_.over_memory;
-        shortfall_.consider(candidate);
         continue;
       }
       keep(std::move(candidate));
@@ -170,7 +169,7 @@ class Search {
     settings.ranks = configuration.ranks;
     settings.microbatches = configuration.microbatches;
     settings.placement = configuration.shape->placement;
-    settings.most_evaluations = std::llround(std::clamp(passes_of_search / static_cast<double>(passes), 20.0, 5000.0));
+    settings.most_evaluations = std::llround(std::clamp(passes_of_search / static_cast<double>(passes), 20.0, 1000.0));
     try {
       const Synthesis synthesis = synthesise(settings, cost, SteadyClock());
       Candidate played =

@@ -13,6 +13,7 @@ namespace penstock {
 /// Remembers the configuration that came nearest.
 class Shortfall {
  public:
+  /// \param candidate played, so that its excess is exact.
   void consider(const Candidate& candidate) {
     if (!nearest_ || candidate.excess < nearest_->excess) nearest_ = candidate;
   }

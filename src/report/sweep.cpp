@@ -14,7 +14,7 @@ namespace penstock {
 namespace {
 
 constexpr double axis_width = 64;
-constexpr double legend_width = 190;
+constexpr double legend_width = 250;
 constexpr double chart_width = 560;
 constexpr double chart_height = 340;
 constexpr std::size_t most_lines = 8;
@@ -94,7 +94,8 @@ Axes axes_of(const std::vector<SweepLine>& lines, const std::vector<MeasuredPoin
   axes.longest = std::max(std::min(longest * 1.05, fastest * of_interest), 1e-9);
   axes.layout.title = title;
   axes.layout.left += axis_width;
-  if (!title.empty()) axes.layout.top += title_height;
+  constexpr double unit_height = 14;
+  axes.layout.top += unit_height + (title.empty() ? 0 : title_height);
   axes.layout.width = chart_width + legend_width;
   axes.layout.height = chart_height;
   return axes;
@@ -157,7 +158,13 @@ std::string sweep_svg(const std::vector<SweepPoint>& points, const std::vector<M
   if (points.empty())
     throw bad_input("no predictions to draw", "at least one", "allow more schedules, microbatches or effort");
   const std::vector<SweepLine> lines = lines_of(points);
-  const Axes axes = axes_of(lines, measured, title);
+  std::vector<MeasuredPoint> drawn;  // on a line
+  std::copy_if(measured.begin(), measured.end(), std::back_inserter(drawn), [&](const MeasuredPoint& point) {
+    return std::any_of(lines.begin(), lines.end(), [&](const SweepLine& line) {
+      return line.schedule == point.schedule && line.stages_per_rank == point.stages_per_rank;
+    });
+  });
+  const Axes axes = axes_of(lines, drawn, title);
   std::string out;
   append_head(out, axes.layout);
   append_axes(out, axes);
@@ -165,7 +172,7 @@ std::string sweep_svg(const std::vector<SweepPoint>& points, const std::vector<M
   for (std::size_t index = 0; index < lines.size(); ++index) {
     const std::string_view colour = line_colours.at(index);
     append_sweep_line(out, axes, lines[index], colour);
-    for (const MeasuredPoint& point : measured)
+    for (const MeasuredPoint& point : drawn)
       if (point.schedule == lines[index].schedule && point.stages_per_rank == lines[index].stages_per_rank)
         append_cross(out, axes, point, colour);
     const double y = axes.layout.top + 14 + 22 * static_cast<double>(index);
@@ -178,7 +185,7 @@ std::string sweep_svg(const std::vector<SweepPoint>& points, const std::vector<M
     append_text(out, "faint", legend_x, y, "hollow: over the memory");
     y += 18;
   }
-  if (!measured.empty()) append_text(out, "faint", legend_x, y, "crosses: measured");
+  if (!drawn.empty()) append_text(out, "faint", legend_x, y, "crosses: measured");
   out += "</svg>\n";
   return out;
 }
