@@ -76,6 +76,7 @@ void export_for_pytorch(const Plan& plan, const LayerCosts& costs, const std::fi
     throw run_failed(fmt::format("cannot make the folder {}: {}", shortened(folder.string()), problem.message()),
                      "a place that can be written", "check the path and its permissions");
   std::vector<std::int64_t> memory;
+  memory.reserve(plan.prediction.memory.size());
   for (const Bytes bytes : plan.prediction.memory) memory.push_back(bytes.count);
   const Json document = {{"ranks", plan.ranks},
                          {"batch", plan.batch},

@@ -92,8 +92,8 @@ struct Bracket {
 
 Bracket bracket(const LayerCost& layer, double samples) {
   const auto& sizes = layer.sizes;
-  const double least = static_cast<double>(sizes.front().samples);
-  const double most = static_cast<double>(sizes.back().samples);
+  const auto least = static_cast<double>(sizes.front().samples);
+  const auto most = static_cast<double>(sizes.back().samples);
   if (!(samples >= least && samples <= most))
     throw bad_input(fmt::format("microbatches of {:.6g} samples", samples),
                     least == most ? fmt::format("{}, the one size that the layer \"{}\" was measured at", least,

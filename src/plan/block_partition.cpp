@@ -16,6 +16,7 @@ Cut block_partition_cut(const std::vector<double>& weights, int stages) {
   for (std::size_t block = 0; block + 1 < blocks; ++block) ends[block] = weights.size() / blocks * (block + 1);
   const auto sums = [&] {
     std::vector<double> of_blocks;
+    of_blocks.reserve(blocks);
     for (std::size_t block = 0; block < blocks; ++block)
       of_blocks.push_back(std::accumulate(scaled.begin() + static_cast<std::ptrdiff_t>(block > 0 ? ends[block - 1] : 0),
                                           scaled.begin() + static_cast<std::ptrdiff_t>(ends[block]), 0.0));

@@ -82,6 +82,7 @@ double bidirectional_bound(const Cost& cost, int ranks, int microbatches) {
 
 std::vector<std::int32_t> first_holders(const Placement& placement) {
   std::vector<std::int32_t> ranks;
+  ranks.reserve(placement.holders.size());
   for (const auto& holders : placement.holders) ranks.push_back(holders.front().value);
   return ranks;
 }
@@ -173,7 +174,7 @@ const Division& Evaluation::unconstrained(const Configuration& configuration) {
                         loop ? nullptr : shape.family, shape.stages_per_rank};
   const auto known = unconstrained_.find(key);
   if (known != unconstrained_.end()) return known->second;
-  DivisionProblem problem = division_problem(configuration, shape.split_backward);
+  const DivisionProblem problem = division_problem(configuration, shape.split_backward);
   Division division;
   if (problem_.request().cut) {
     division = {*problem_.request().cut,

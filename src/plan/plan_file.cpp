@@ -137,6 +137,7 @@ std::string recompute_words(const Plan& plan) {
 std::string to_toml(const Plan& plan, std::string_view schedule_file) {
   const PlanPrediction& prediction = plan.prediction;
   std::vector<std::int64_t> memory;
+  memory.reserve(prediction.memory.size());
   for (const Bytes bytes : prediction.memory) memory.push_back(bytes.count);
   std::string text = "# Chosen by `penstock plan`.\n";
   text += fmt::format("batch = {}\nstages = {}\ncut = {}\nschedule = {}\nmicrobatches = {}\nrecompute = {}\n",

@@ -31,9 +31,9 @@ std::vector<int> sensible_microbatches(std::int64_t batch, int ranks) {
   for (std::int64_t divisor = 1; divisor * divisor <= batch; ++divisor)
     if (batch % divisor == 0) counts.insert({divisor, batch / divisor});
   // Rounds of the ranks, in which the loops of interleaved schedules come out even, and between them in steps of a
-  // quarter; beyond 64 rounds the bubble is no longer worth the smaller microbatches.
-  for (double rounds = 1; rounds <= 64; rounds *= 1.25)
-    counts.insert(std::llround(rounds) * static_cast<std::int64_t>(ranks));
+  // quarter or so; beyond 64 rounds the bubble is no longer worth the smaller microbatches.
+  for (const std::int64_t rounds : {1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64})
+    counts.insert(rounds * ranks);
   counts.insert(2LL * ranks - 1);
   std::vector<int> sensible;
   for (const std::int64_t count : counts)
@@ -64,8 +64,10 @@ void PlanningProblem::check() const {
   if (request.batch < 1 || request.batch > most_batch)
     throw bad_input(fmt::format("--batch {}", request.batch), fmt::format("1 to {}", most_batch), "change --batch");
   const auto layers = std::ssize(costs_->layers);
-  const bool whole = std::find(request.replicas.begin(), request.replicas.end(), 1) != request.replicas.end();
-  if (request.ranks > layers && (whole || request.replicas.empty()) && request.replicas.size() == 1)
+  // Auto may take as many replicas as ranks.
+  const int most_replicas =
+      request.replicas.empty() ? request.ranks : *std::max_element(request.replicas.begin(), request.replicas.end());
+  if (most_replicas >= 1 && request.ranks / most_replicas > layers)
     throw bad_input(fmt::format("--ranks {}", request.ranks), fmt::format("at most {}, the number of layers", layers),
                     "lower --ranks, or allow --replicas");
   if (!costs_->ranks.empty() && std::ssize(costs_->ranks) != request.ranks)
@@ -83,7 +85,7 @@ void PlanningProblem::check() const {
       throw bad_input(fmt::format("--microbatches {}", count),
                       fmt::format("1 to {}, the samples of the batch", request.batch), "change --microbatches");
   for (const int count : request.stages_per_rank)
-    if (count < 1 || static_cast<std::int64_t>(count) * request.ranks > layers)
+    if (count < 1 || static_cast<std::int64_t>(count) * (request.ranks / most_replicas) > layers)
       throw bad_input(fmt::format("--stages-per-rank {}", count),
                       fmt::format("at least 1, and in all no more stages than the {}", counted(layers, "layer")),
                       "change --stages-per-rank");
@@ -128,9 +130,11 @@ bool PlanningProblem::is_wanted(const ScheduleFamily& family) const {
   if (family.name == "forward-only") return false;
   // A stage on two ranks of other speeds would have two costs.
   if (family.bidirectional && (!request_->copies_of_stages || !ranks_alike())) return false;
+  // A synthesised schedule takes the place of a published one: where it is all that is asked for, of any.
   const auto& names = request_->schedules;
-  return names.empty() || std::find(names.begin(), names.end(), family.name) != names.end() ||
-         std::find(names.begin(), names.end(), synthesised_schedule) != names.end();
+  return std::all_of(names.begin(), names.end(),
+                     [](const std::string& name) { return name == synthesised_schedule; }) ||
+         std::find(names.begin(), names.end(), family.name) != names.end();
 }
 
 std::vector<int> PlanningProblem::microbatch_counts(int replicas, int ranks) const {
@@ -178,8 +182,9 @@ std::vector<Configuration> PlanningProblem::configurations(std::vector<std::stri
   std::int64_t too_large = 0;
   for (const int replicas : replica_counts) {
     const int ranks = request_->ranks / replicas;
-    if (replicas > 1 && (!ranks_alike() || !costs_->links.empty())) {
-      notes.push_back("replicas were not looked at: ranks or links are not alike");
+    const bool caps_alike = std::all_of(caps_.begin(), caps_.end(), [&](double cap) { return cap == caps_.front(); });
+    if (replicas > 1 && (!ranks_alike() || !caps_alike || !costs_->links.empty())) {
+      notes.emplace_back("replicas were not looked at: ranks or links are not alike");
       continue;
     }
     if (ranks > std::ssize(costs_->layers)) continue;

@@ -143,8 +143,7 @@ class Search {
                       std::all_of(request().schedules.begin(), request().schedules.end(),
                                   [](const std::string& name) { return name == synthesised_schedule; });
     if (only) best_.clear();
-    for (Candidate& candidate : found)
-      if (only || candidate.prediction.step < best_.front().prediction.step) keep(std::move(candidate));
+    for (Candidate& candidate : found) keep(std::move(candidate));
     if (best_.empty())
       throw bad_input("nothing to synthesise for these costs",
                       fmt::format("at most {} passes a step, and no more kept after I than before it where memory is "
@@ -169,12 +168,16 @@ class Search {
     settings.ranks = configuration.ranks;
     settings.microbatches = configuration.microbatches;
     settings.placement = configuration.shape->placement;
-    settings.most_evaluations = std::llround(std::clamp(passes_of_search / static_cast<double>(passes), 20.0, 1000.0));
+    settings.most_evaluations = std::llround(std::clamp(passes_of_search / static_cast<double>(passes), 20.0, 2000.0));
     try {
       const Synthesis synthesis = synthesise(settings, cost, SteadyClock());
       Candidate played =
           evaluation_.play(configuration, synthesis.schedule, candidate.division, /*split_backward=*/true);
       if (played.excess > 0) return std::nullopt;
+      // A file in place of a name has to be worth it, unless it was asked for.
+      constexpr double worth_it = 0.999;
+      if (request().schedules.empty() && played.prediction.step.count > candidate.prediction.step.count * worth_it)
+        return std::nullopt;
       played.schedule_csv = to_csv(synthesis.schedule.get());
       return played;
     } catch (const Error&) {

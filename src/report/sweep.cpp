@@ -50,6 +50,7 @@ std::vector<SweepLine> lines_of(const std::vector<SweepPoint>& points) {
     if (line.fastest < best.fastest) best = line;
   }
   std::vector<SweepLine> lines;
+  lines.reserve(of_schedule.size());
   for (const auto& [schedule, line] : of_schedule) lines.push_back(line);
   std::stable_sort(lines.begin(), lines.end(),
                    [](const SweepLine& a, const SweepLine& b) { return a.fastest < b.fastest; });
@@ -111,7 +112,8 @@ void append_axes(std::string& out, const Axes& axes) {
   const double rough = axes.longest / 5;
   const double power = std::pow(10, std::floor(std::log10(rough)));
   const double unit = rough / power >= 5 ? 5 * power : rough / power >= 2 ? 2 * power : power;
-  for (double mark = 0; mark <= axes.longest; mark += unit) {
+  for (int index = 0; index * unit <= axes.longest; ++index) {
+    const double mark = index * unit;
     append_line(out, axes.layout.left, axes.y(mark), axes.layout.left + chart_width, axes.y(mark));
     append_text(out, "faint end", axes.layout.left - 8, axes.y(mark) + 4, fmt::format("{:.6g}", mark));
   }
