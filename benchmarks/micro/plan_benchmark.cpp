@@ -1,8 +1,9 @@
-// How long a plan takes to find, on one core: every size once more with a cap that makes stages recompute.
+// How long a plan takes to find, in seconds of one processor, which others on the machine do not lengthen: every size
+// once more with a cap that makes stages recompute.
+#include <ctime>
 #include <fmt/format.h>
 #include <random>
 
-#include "penstock/base/clock.h"
 #include "penstock/base/error.h"
 #include "penstock/plan/plan.h"
 #include "penstock/plan/what_if.h"
@@ -40,22 +41,23 @@ LayerCosts network(int layers) {
   return costs;
 }
 
+double seconds(std::clock_t ticks) { return static_cast<double>(ticks) / CLOCKS_PER_SEC; }
+
 void measure(int ranks, int layers, std::int64_t batch, std::optional<Bytes> memory) {
   const LayerCosts costs = network(layers);
   PlanRequest request;
   request.ranks = ranks;
   request.batch = batch;
   request.memory = memory;
-  const SteadyClock clock;
-  const Milliseconds begin = clock.now();
+  const std::clock_t begin = std::clock();
   const PlanAnswer answer = make_plans(costs, request);
-  const Milliseconds found = clock.now();
+  const std::clock_t found = std::clock();
   static_cast<void>(neighbours(costs, request, answer));
   static_cast<void>(other_circumstances(costs, request, answer));
-  const Milliseconds explained = clock.now();
+  const std::clock_t explained = std::clock();
   const Plan& best = answer.plans.front();
   fmt::print("| {}, {}, {} | {} | {:.2f} s | {:.2f} s | {} | {} | {} | {}, M = {} | {:.1f} % |\n", ranks, layers, batch,
-             memory ? to_string(*memory) : "none", (found - begin).count / 1000, (explained - begin).count / 1000,
+             memory ? to_string(*memory) : "none", seconds(found - begin), seconds(explained - begin),
              answer.configurations, answer.simulated, answer.left_out, best.schedule, best.microbatches,
              best.prediction.utilisation * 100);
 }

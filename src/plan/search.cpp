@@ -9,6 +9,7 @@
 #include "penstock/sim/simulate.h"
 
 #include "plan/evaluation.h"
+#include "plan/find_plans.h"
 #include "plan/refine.h"
 #include "plan/shortfall.h"
 
@@ -19,6 +20,8 @@ namespace {
 /// best of them.
 constexpr double share_of_configurations = 0.6;
 constexpr double share_of_refinement = 0.3;
+/// For each synthesis, whose evaluations cost less than simulations.
+constexpr double share_of_synthesis = 0.4;
 
 bool wants(const PlanRequest& request, std::string_view name) {
   return request.schedules.empty() ||
@@ -49,7 +52,8 @@ class Search {
  public:
   explicit Search(PlanningProblem& problem) : problem_(problem), evaluation_(problem) {}
 
-  PlanAnswer run() {
+  /// Nothing where nothing fits.
+  std::optional<PlanAnswer> run() {
     answer_.notes.clear();
     std::vector<Configuration> configurations = problem_.configurations(answer_.notes);
     if (configurations.empty())
@@ -61,11 +65,15 @@ class Search {
                      [](const Configuration& a, const Configuration& b) { return a.bound < b.bound; });
     look_at(configurations);
     if (best_.empty()) look_for_the_leanest(configurations);
+    if (best_.empty()) return std::nullopt;
     improve_the_best();
     synthesise_for_the_best();
     finish();
     return std::move(answer_);
   }
+
+  /// Why nothing fits.
+  [[nodiscard]] Error shortfall() const { return shortfall_.error(problem_); }
 
  private:
   [[nodiscard]] const PlanRequest& request() const { return problem_.request(); }
@@ -73,8 +81,10 @@ class Search {
     return static_cast<std::int64_t>(static_cast<double>(request().most_simulated_passes) * share) -
            evaluation_.simulated_passes();
   }
+  /// Refinement changes their order, so that a few are kept even where one is wanted.
+  [[nodiscard]] std::size_t most_kept() const { return std::max<std::size_t>(request().most_plans, 6); }
   [[nodiscard]] double worst_kept() const {
-    return best_.size() < request().most_plans ? no_cap : best_.back().prediction.step.count;
+    return best_.size() < most_kept() ? no_cap : best_.back().prediction.step.count;
   }
 
   void look_at(const std::vector<Configuration>& configurations) {
@@ -100,7 +110,7 @@ class Search {
 
   void keep(Candidate candidate) {
     best_.insert(std::upper_bound(best_.begin(), best_.end(), candidate, faster), std::move(candidate));
-    if (best_.size() > std::max<std::size_t>(request().most_plans, 1)) best_.pop_back();
+    if (best_.size() > most_kept()) best_.pop_back();
   }
 
   /// Only where nothing fits that was to be fast: the cuts that take least, from the most microbatches on.
@@ -116,7 +126,6 @@ class Search {
       else
         keep(std::move(candidate));
     }
-    if (best_.empty()) throw shortfall_.error(problem_);
   }
 
   void improve_the_best() {
@@ -153,7 +162,7 @@ class Search {
   }
 
   std::optional<Candidate> synthesise_for(const Candidate& candidate) {
-    constexpr double passes_of_search = 20'000'000;
+    const double passes_of_search = share_of_synthesis * static_cast<double>(request().most_simulated_passes);
     const Configuration& configuration = candidate.configuration;
     const std::int64_t passes = std::int64_t{3} * configuration.stages() * configuration.microbatches;
     if (passes > most_passes) return std::nullopt;
@@ -186,6 +195,7 @@ class Search {
   }
 
   void finish() {
+    best_.resize(std::min(best_.size(), std::max<std::size_t>(request().most_plans, 1)));
     for (const Candidate& candidate : best_) {
       Plan plan = plan_of(problem_, candidate);
       if (plan.prediction.memory.empty()) {
@@ -231,6 +241,14 @@ Cost cost_for(const Plan& plan, const Schedule& schedule, const LayerCosts& cost
 }  // namespace
 
 PlanAnswer make_plans(const LayerCosts& costs, const PlanRequest& request) {
+  PlanningProblem problem(costs, request);
+  Search search(problem);
+  std::optional<PlanAnswer> answer = search.run();
+  if (!answer) throw search.shortfall();
+  return std::move(*answer);
+}
+
+std::optional<PlanAnswer> find_plans(const LayerCosts& costs, const PlanRequest& request) {
   PlanningProblem problem(costs, request);
   return Search(problem).run();
 }

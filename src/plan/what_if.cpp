@@ -5,17 +5,22 @@
 #include "penstock/base/error.h"
 #include "penstock/schedule/generators.h"
 
+#include "plan/find_plans.h"
+
 namespace penstock {
 namespace {
 
 constexpr std::int64_t part_of_the_effort = 10;
 
-/// The best plan for a changed request, or nothing where there is none.
-std::optional<Plan> best_plan(const LayerCosts& costs, PlanRequest request) {
+/// The best plan for a changed request, or nothing where there is none. \param complete set to whether all of it was
+/// looked at.
+std::optional<Plan> best_plan(const LayerCosts& costs, PlanRequest request, bool* complete = nullptr) {
   request.most_plans = 1;
   request.most_simulated_passes /= part_of_the_effort;
   try {
-    return make_plans(costs, request).plans.front();
+    std::optional<PlanAnswer> answer = find_plans(costs, request);
+    if (answer && complete != nullptr) *complete = answer->left_out == 0;
+    return answer ? std::optional(std::move(answer->plans.front())) : std::nullopt;
   } catch (const Error&) {
     return std::nullopt;
   }
@@ -38,13 +43,16 @@ PlanRequest pinned(const PlanRequest& request, const Plan& plan) {
 /// The best plan under other circumstances. Where the effort is not enough for a whole search, the schedule that is
 /// best as things are is looked at by itself, so that what is better does not look worse.
 std::optional<Plan> best_plan_near(const LayerCosts& costs, const PlanRequest& request, const Plan& best) {
-  std::optional<Plan> plan = best_plan(costs, request);
-  PlanRequest same_schedule = pinned(request, best);
-  same_schedule.microbatches = request.microbatches;
-  for (const PlanRequest& near : {same_schedule, pinned(request, best)}) {
-    const std::optional<Plan> other = best_plan(costs, near);
-    if (other && (!plan || other->prediction.step < plan->prediction.step)) plan = other;
-  }
+  bool complete = false;
+  std::optional<Plan> plan = best_plan(costs, request, &complete);
+  const auto consider = [&](const PlanRequest& near) {
+    std::optional<Plan> other = best_plan(costs, near);
+    if (other && (!plan || other->prediction.step < plan->prediction.step)) plan = std::move(other);
+  };
+  PlanRequest near = pinned(request, best);
+  consider(near);
+  near.microbatches = request.microbatches;
+  if (!complete) consider(near);
   return plan;
 }
 
