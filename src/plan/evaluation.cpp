@@ -87,6 +87,16 @@ std::vector<std::int32_t> first_holders(const Placement& placement) {
   return ranks;
 }
 
+/// A cut that is given: its stages recompute where they do not fit otherwise, and where they may.
+Division division_of(const DivisionProblem& problem, const Cut& cut) {
+  Division division{cut, std::vector<bool>(cut.size(), problem.recomputation == Recomputation::Full)};
+  for (std::size_t stage = 0; problem.recomputation == Recomputation::WhereNeeded && stage < cut.size(); ++stage)
+    division.recomputed[stage] =
+        memory_of_stage(problem, stage, static_cast<std::size_t>(cut[stage]),
+                        end_of(cut, stage, problem.layers->layers()), false) > problem.places[stage].cap;
+  return division;
+}
+
 /// By how much a rank is above its cap, at least, and which: with what stands and its activations alone. Costs a small
 /// part of a play.
 std::pair<double, std::size_t> least_excess(const PlanningProblem& problem, const Schedule& schedule,
@@ -247,6 +257,7 @@ std::optional<Division> Evaluation::constrained(const Configuration& configurati
     for (const RankId rank : schedule.placement.holders[stage])
       problem.places[stage].cap = std::min(problem.places[stage].cap, caps[rank.index()]);
   }
+  if (problem_.request().cut) return division_of(problem, *problem_.request().cut);
   return fastest_division(problem);
 }
 
@@ -307,7 +318,7 @@ Candidate Evaluation::evaluate_within_caps(const Configuration& configuration) {
   std::vector<double> caps(static_cast<std::size_t>(configuration.ranks));
   for (std::size_t rank = 0; rank < caps.size(); ++rank) caps[rank] = problem_.cap(rank);
   Candidate nearest = play_unless_full(configuration, schedule, unconstrained(configuration));
-  if (nearest.excess == 0 || problem_.request().cut) return nearest;
+  if (nearest.excess == 0) return nearest;
   const auto consider = [&](Candidate candidate) {
     if (candidate.excess < nearest.excess) nearest = std::move(candidate);
   };
@@ -348,7 +359,6 @@ Candidate Evaluation::evaluate(const Configuration& configuration) {
 Candidate Evaluation::evaluate_leanest(const Configuration& configuration) {
   const VerifiedSchedule schedule = verify(schedule_of(configuration));
   const bool split = configuration.shape->split_backward;
-  if (problem_.request().cut) return play(configuration, schedule, unconstrained(configuration), split);
   DivisionProblem problem = division_problem(configuration, split);
   const auto held = held_microbatches(schedule.get());
   const int sharing = configuration.shape->stages_per_rank * (configuration.shape->family->bidirectional ? 2 : 1);
@@ -357,7 +367,8 @@ Candidate Evaluation::evaluate_leanest(const Configuration& configuration) {
     for (const RankId rank : schedule->placement.holders[stage])
       problem.places[stage].cap = std::min(problem.places[stage].cap, problem_.cap(rank.index()) / sharing);
   }
-  return play(configuration, schedule, leanest_division(problem), split);
+  const auto& cut = problem_.request().cut;
+  return play(configuration, schedule, cut ? division_of(problem, *cut) : leanest_division(problem), split);
 }
 
 }  // namespace penstock

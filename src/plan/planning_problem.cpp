@@ -35,6 +35,8 @@ std::vector<int> sensible_microbatches(std::int64_t batch, int ranks) {
   for (const std::int64_t rounds : {1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64})
     counts.insert(rounds * ranks);
   counts.insert(2LL * ranks - 1);
+  // Of every magnitude of microbatches, also where the batch has few divisors.
+  for (std::int64_t samples = 1; samples < batch; samples *= 2) counts.insert((batch + samples - 1) / samples);
   std::vector<int> sensible;
   for (const std::int64_t count : counts)
     if (count <= batch) sensible.push_back(static_cast<int>(count));
@@ -197,6 +199,10 @@ std::vector<Configuration> PlanningProblem::configurations(std::vector<std::stri
           configurations.push_back({replicas, ranks, count, shape, 0});
       }
   }
+  if (too_large > 0 && configurations.empty())
+    throw bad_input(fmt::format("a batch of {} in microbatches that were measured", request_->batch),
+                    fmt::format("a step of at most {} million passes", most_passes / 1'000'000),
+                    "measure larger microbatches, or lower --batch");
   if (too_large > 0)
     notes.push_back(fmt::format("{} of more than {} million passes a step were not looked at",
                                 counted(too_large, "configuration"), most_passes / 1'000'000));

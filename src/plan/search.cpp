@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
+#include <map>
 
 #include "penstock/base/clock.h"
 #include "penstock/base/error.h"
@@ -118,9 +119,12 @@ class Search {
     std::stable_sort(configurations.begin(), configurations.end(), [](const Configuration& a, const Configuration& b) {
       return a.microbatches * a.replicas > b.microbatches * b.replicas;
     });
-    constexpr std::size_t most = 100;
-    for (std::size_t index = 0; index < configurations.size() && index < most; ++index) {
-      Candidate candidate = evaluation_.evaluate_leanest(configurations[index]);
+    constexpr int most_of_a_shape = 2;
+    std::map<const FamilyShape*, int> tried;
+    for (const Configuration& configuration : configurations) {
+      if (tried[configuration.shape.get()]++ >= most_of_a_shape) continue;
+      if (shortfall_.is_known() && passes_left(1) < passes_of(configuration)) continue;
+      Candidate candidate = evaluation_.evaluate_leanest(configuration);
       if (candidate.excess > 0)
         shortfall_.consider(candidate);
       else

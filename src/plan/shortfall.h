@@ -18,6 +18,8 @@ class Shortfall {
     if (!nearest_ || candidate.excess < nearest_->excess) nearest_ = candidate;
   }
 
+  [[nodiscard]] bool is_known() const { return nearest_.has_value(); }
+
   /// How much is missing, where, and which of the knobs comes nearest.
   [[nodiscard]] Error error(const PlanningProblem& problem) const;
 

@@ -106,6 +106,19 @@ TEST(Plan, CapsOfEachRankHold) {
   EXPECT_LE(plan.prediction.memory[1].count, 40'000);
 }
 
+TEST(Plan, AGivenCutRecomputesWhereItDoesNotFitOtherwise) {
+  const LayerCosts costs = even_network(8);
+  PlanRequest request = request_for(2, 16);
+  request.schedules = {"gpipe"};
+  request.microbatches = {8};
+  request.cut = Cut{0, 3};
+  const Plan free = make_plans(costs, request).plans.front();
+  request.memory = Bytes{free.prediction.memory[1].count - 1};
+  const Plan plan = make_plans(costs, request).plans.front();
+  EXPECT_EQ(plan.cut, free.cut);
+  EXPECT_EQ(plan.recomputed, (std::vector<bool>{false, true}));
+}
+
 TEST(Plan, AFastRankGetsMoreLayers) {
   LayerCosts costs = even_network(9);
   costs.ranks = {{2, {}}, {1, {}}};
@@ -216,6 +229,11 @@ TEST(Plan, WhatWasNotMeasuredIsNotPlannedButSaid) {
   const PlanAnswer answer = make_plans(costs, request_for(2, 128));
   for (const Plan& plan : answer.plans) EXPECT_LE(plan.samples(), 32);
   EXPECT_THAT(answer.notes, testing::Contains(HasSubstr("only microbatches of 1 to 32 samples")));
+}
+
+TEST(Plan, ABatchWithoutDivisorsIsPlannedToo) {
+  EXPECT_GT(make_plans(even_network(4), request_for(2, 10'007)).plans.front().microbatches, 10'007 / 33);
+  EXPECT_THAT(refusal(even_network(4), request_for(2, 2'000'000'000)), HasSubstr("million passes"));
 }
 
 TEST(Plan, OtherCircumstancesAreNeverWorse) {
