@@ -18,6 +18,7 @@ struct DurationField {
 struct SizeField {
   const char* key;
   Bytes StageCost::* member;
+  bool written_only_if_above_0 = false;
 };
 
 inline constexpr std::array<DurationField, 3> duration_fields = {{
@@ -26,12 +27,14 @@ inline constexpr std::array<DurationField, 3> duration_fields = {{
     {"weight_backward_ms", &StageCost::weight_backward},
 }};
 
-inline constexpr std::array<SizeField, 5> size_fields = {{
+inline constexpr std::array<SizeField, 7> size_fields = {{
     {"activation_bytes", &StageCost::activation},
     {"boundary_bytes", &StageCost::boundary},
     {"parameter_bytes", &StageCost::parameter},
     {"gradient_bytes", &StageCost::gradient},
     {"optimizer_bytes", &StageCost::optimizer},
+    {"forward_workspace_bytes", &StageCost::forward_workspace, true},
+    {"backward_workspace_bytes", &StageCost::backward_workspace, true},
 }};
 
 }  // namespace penstock

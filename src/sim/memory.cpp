@@ -50,17 +50,20 @@ class Ledger {
       case ActionKind::Forward:
         receive(played_.inputs, action, action.stage.value - 1, event.start);
         own(event.start, activation);
+        workspace(event, stage.forward_workspace);
         if (schedule_.forward_only) own(event.end, -activation);
         send(played_.inputs, event, action.stage.value + 1);
         break;
       case ActionKind::Backward:
       case ActionKind::InputBackward:
+        workspace(event, stage.backward_workspace);
         receive(played_.gradients, action, action.stage.value + 1, event.end);
         if (action.kind == ActionKind::Backward) own(event.end, -activation);
         if (action.kind == ActionKind::InputBackward) own(event.end, for_weights - activation);
         send(played_.gradients, event, action.stage.value - 1);
         break;
       case ActionKind::WeightBackward:
+        workspace(event, stage.backward_workspace);
         own(event.end, -for_weights);
         break;
       default:
@@ -91,6 +94,11 @@ class Ledger {
     const RankId to = played_.routes.rank_of(StageId{to_stage}, action.microbatch);
     own(event.end, size);
     message(arrivals.at(StageId{to_stage}, action.microbatch) - link_between(cost_, rank_, to).latency.count, -size);
+  }
+
+  void workspace(const Event& event, Bytes size) {
+    own(event.start, size.count);
+    own(event.end, -size.count);
   }
 
   void own(Milliseconds time, std::int64_t bytes) {

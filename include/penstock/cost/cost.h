@@ -12,7 +12,8 @@
 ///     }
 ///
 /// `stages` is needed, one entry for each, and in it the three times; sizes that are left out are 0, `gradient_bytes`
-/// as large as the parameters, `weight_activation_share` (of the activation, kept between `I` and `W`) 1. `link`
+/// as large as the parameters, `weight_activation_share` (of the activation, kept between `I` and `W`) 1. A stage may
+/// also have `forward_workspace_bytes` and `backward_workspace_bytes`. `link`
 /// (default: immediate) holds for every pair of ranks that `links` does not name; `links` are directed. A bandwidth
 /// that is left out is unlimited. `memory_cap_bytes` is left out where nothing is capped.
 #pragma once
@@ -48,6 +49,8 @@ struct StageCost {
   /// 2401.10241. Up to `largest_weight_activation_share`: above 1 where more is held after `I` than before it, as when
   /// autograd keeps for `W` the gradients that arrived at each layer besides what `W` needs of the activation.
   double weight_activation_share = 1;
+  Bytes forward_workspace = {};   ///< taken while a forward runs, beside what it keeps
+  Bytes backward_workspace = {};  ///< the same of any part of the backward
 
   friend bool operator==(const StageCost&, const StageCost&) = default;
 };

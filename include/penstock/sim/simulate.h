@@ -16,7 +16,8 @@
 /// The
 ///   activations of a microbatch are held from the start of its `F` to the end of its `B` or `W`, from its `I` on only
 ///   the share that `W` needs. A message is held by the sender until the link has it, and by the receiver from its
-///   arrival to the start of the `F`, or the end of the `B` or `I`, that uses it.
+///   arrival to the start of the `F`, or the end of the `B` or `I`, that uses it. The workspace of a stage is held
+///   while an action of it runs.
 #pragma once
 
 #include "penstock/cost/cost.h"

@@ -53,6 +53,16 @@ TEST(Cost, MoreMayBeHeldAfterIThanBefore) {
   EXPECT_NO_THROW(validate(cost));
 }
 
+TEST(Cost, WorkspacesGoBothWays) {
+  Cost cost = uniform_cost(1, {{1}, {1}, {1}, {}, {}, {}, {}, {}});
+  EXPECT_THAT(to_json(cost), testing::Not(testing::HasSubstr("workspace")));
+  cost.stages[0].forward_workspace = {7};
+  cost.stages[0].backward_workspace = {9};
+  EXPECT_EQ(parse_cost(to_json(cost)), cost);
+  cost.stages[0].backward_workspace = {-9};
+  EXPECT_THROW(validate(cost), Error);
+}
+
 TEST(Cost, FilesGoBothWays) {
   const auto path = std::filesystem::path(testing::TempDir()) / "cost_test.json";
   save_cost(uneven_cost(), path);

@@ -287,6 +287,22 @@ TEST(Simulate, MemoryEndsWhereItStood) {
   }
 }
 
+TEST(Simulate, WorkspaceIsHeldWhileAnActionRuns) {
+  StageCost stage = stage_of(1, 1, 1);
+  stage.activation = {100};
+  stage.parameter = {10};
+  stage.forward_workspace = {5};
+  stage.backward_workspace = {70};
+  const auto peak = [&](const std::string& name, int microbatches) {
+    return peak_bytes(simulate_named(name, 1, microbatches, stage), RankId{0}).count;
+  };
+  EXPECT_EQ(peak("1f1b", 1), 10 + 100 + 70);
+  EXPECT_EQ(peak("gpipe", 3), 10 + 300 + 70);
+  EXPECT_EQ(peak("zb-h1", 2), 10 + 100 + 70) << "and in W as in I";
+  stage.forward_workspace = {500};
+  EXPECT_EQ(peak("gpipe", 3), 10 + 300 + 500);
+}
+
 TEST(Simulate, RefusesACostThatDoesNotFitTheSchedule) {
   const VerifiedSchedule schedule = verify(make_schedule("1f1b", 2, 2));
   const auto refusal = [&](const Cost& cost) -> std::string {

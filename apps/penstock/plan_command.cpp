@@ -1,0 +1,236 @@
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <filesystem>
+#include <fmt/format.h>
+#include <memory>
+#include <utility>
+
+#include "penstock/base/error.h"
+#include "penstock/base/file.h"
+#include "penstock/plan/plan_file.h"
+#include "penstock/report/grid.h"
+#include "penstock/report/html.h"
+#include "penstock/report/plan_report.h"
+
+#include "plan_export.h"
+#include "schedule_commands.h"
+
+namespace penstock::app {
+namespace {
+
+struct PlanOptions {
+  std::string cost;
+  int ranks = 0;
+  std::int64_t batch = 0;
+  std::string memory;
+  std::string model;
+  std::string machine;
+  std::vector<std::string> schedules;
+  std::vector<int> microbatches;
+  std::vector<int> stages_per_rank;
+  std::vector<std::string> replicas{"1"};
+  std::string recompute = "auto";
+  std::string cut = "auto";
+  std::size_t top = 5;
+  double effort = 50;
+  std::string sweep;
+  std::string draw;
+  std::string output;
+  std::string export_folder;
+  bool json = false;
+};
+
+/// "12GiB", as --memory-limit of `penstock train` has it.
+Bytes parse_memory(const std::string& text) {
+  constexpr std::array<std::pair<std::string_view, double>, 7> units{{{"KiB", 1024.0},
+                                                                      {"MiB", 1024.0 * 1024},
+                                                                      {"GiB", 1024.0 * 1024 * 1024},
+                                                                      {"KB", 1e3},
+                                                                      {"MB", 1e6},
+                                                                      {"GB", 1e9},
+                                                                      {"B", 1}}};
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  std::string_view unit = std::string_view(text).substr(static_cast<std::size_t>(end - text.data()));
+  while (unit.starts_with(' ')) unit.remove_prefix(1);
+  for (const auto& [name, bytes] : units)
+    if (error == std::errc() && unit == name && number > 0 && number * bytes >= 1 && number * bytes < 9e18)
+      return {std::llround(number * bytes)};
+  throw bad_input(fmt::format("--memory is \"{}\"", shortened(text)), "a number with its unit, such as 500MB or 12GiB",
+                  "correct --memory");
+}
+
+/// "gpt" stands for name=gpt; "name=gpt,width=128" for itself.
+Description parse_description(const std::string& text, const char* option) {
+  Description description;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find(',', begin), text.size());
+    const std::string part = text.substr(begin, end - begin);
+    const std::size_t equals = part.find('=');
+    if (part.empty() || equals == 0)
+      throw bad_input(fmt::format("{} is \"{}\"", option, shortened(text)), "a name, or NAME=VALUE with commas between",
+                      fmt::format("correct {}", option));
+    if (equals == std::string::npos)
+      description["name"] = part;
+    else
+      description[part.substr(0, equals)] = part.substr(equals + 1);
+    begin = end + 1;
+  }
+  return description;
+}
+
+std::vector<int> parse_replicas(const std::vector<std::string>& words) {
+  std::vector<int> replicas;
+  for (const std::string& word : words) {
+    if (word == "auto") return {};
+    int count = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), count);
+    if (error != std::errc() || end != word.data() + word.size() || count < 1)
+      throw bad_input(fmt::format("--replicas {}", shortened(word)), "auto, or numbers of at least 1",
+                      "correct --replicas");
+    replicas.push_back(count);
+  }
+  return replicas;
+}
+
+/// A list of the first layers of the later stages; it decides the number of stages.
+std::optional<Cut> parse_cut_option(const std::string& text, std::int64_t layers) {
+  if (text == "auto") return std::nullopt;
+  const auto stages = static_cast<int>(std::count(text.begin(), text.end(), ',')) + 2;
+  return parse_cut(text, layers, stages);
+}
+
+Recomputation parse_recomputation(const std::string& word) {
+  if (word == "none") return Recomputation::None;
+  return word == "full" ? Recomputation::Full : Recomputation::WhereNeeded;
+}
+
+PlanRequest request_of(const PlanOptions& options, const LayerCosts& costs) {
+  constexpr double passes_a_unit = 1e6;
+  if (!(options.effort > 0 && options.effort <= 1e6))
+    throw bad_input(fmt::format("--effort {}", options.effort), "millions of passes, above 0 and up to 1000000",
+                    "correct the number");
+  if (options.top < 1 || options.top > 1000)
+    throw bad_input(fmt::format("--top {}", options.top), "1 to 1000", "correct the number");
+  PlanRequest request;
+  request.ranks = options.ranks;
+  request.batch = options.batch;
+  if (!options.memory.empty()) request.memory = parse_memory(options.memory);
+  request.schedules = options.schedules;
+  request.microbatches = options.microbatches;
+  request.stages_per_rank = options.stages_per_rank;
+  request.replicas = parse_replicas(options.replicas);
+  request.recomputation = parse_recomputation(options.recompute);
+  request.cut = parse_cut_option(options.cut, std::ssize(costs.layers));
+  // PyTorch's runtime knows no copies of stages.
+  request.copies_of_stages = options.export_folder.empty();
+  request.most_plans = options.top;
+  request.most_simulated_passes = std::llround(options.effort * passes_a_unit);
+  return request;
+}
+
+std::vector<std::optional<Bytes>> caps_of(const LayerCosts& costs, const PlanRequest& request) {
+  std::vector<std::optional<Bytes>> caps(static_cast<std::size_t>(request.ranks), request.memory);
+  for (std::size_t rank = 0; rank < costs.ranks.size() && rank < caps.size(); ++rank) {
+    const auto& cap = costs.ranks[rank].memory_cap;
+    if (cap && (!caps[rank] || *cap < *caps[rank])) caps[rank] = cap;
+  }
+  return caps;
+}
+
+void draw(const PlanOptions& options, const Plan& plan, const LayerCosts& costs) {
+  const std::string title =
+      fmt::format("{} on {}, {}", plan.schedule, counted(plan.ranks, "rank"), counted(plan.microbatches, "microbatch"));
+  const Timeline timeline = timeline_of(plan, costs);
+  if (std::filesystem::path(options.draw).extension() == ".html")
+    write_file_atomically(options.draw, to_html({{plan.schedule, timeline}}, {title, "ms"}));
+  else
+    write_file_atomically(options.draw, to_svg(timeline, {title, "ms"}));
+}
+
+void check_outputs(const PlanOptions& options) {
+  for (const std::string* file : {&options.output, &options.draw, &options.sweep}) check_output(*file);
+  const auto extension = std::filesystem::path(options.draw).extension();
+  if (!options.draw.empty() && extension != ".svg" && extension != ".html")
+    throw bad_input(fmt::format("--draw {}", shortened(options.draw)), "a file that ends in .svg or .html",
+                    "change the name");
+  if (!options.export_folder.empty() && std::filesystem::exists(options.export_folder) &&
+      !std::filesystem::is_directory(options.export_folder))
+    throw bad_input(fmt::format("--export-pytorch {} is no folder", shortened(options.export_folder)),
+                    "a folder, which need not exist", "name another");
+}
+
+int run(const PlanOptions& options) {
+  check_outputs(options);
+  const LayerCosts costs = load_layer_costs(options.cost);
+  require_description(costs.model, parse_description(options.model, "--model"), "model", options.cost);
+  require_description(costs.machine, parse_description(options.machine, "--machine"), "machine", options.cost);
+  const PlanRequest request = request_of(options, costs);
+  PlanReport report;
+  report.answer = make_plans(costs, request);
+  report.neighbours = neighbours(costs, request, report.answer);
+  report.other_circumstances = other_circumstances(costs, request, report.answer);
+  report.memory_caps = caps_of(costs, request);
+  const Plan& best = report.answer.plans.front();
+  if (!options.output.empty()) save_plan(best, options.output);
+  if (!options.draw.empty()) draw(options, best, costs);
+  if (!options.sweep.empty())
+    write_file_atomically(options.sweep, sweep_svg(sweep_plans(costs, request), {},
+                                                   fmt::format("Predicted step on {}, batch of {}",
+                                                               counted(request.ranks, "rank"), request.batch)));
+  if (!options.export_folder.empty()) export_for_pytorch(best, costs, options.export_folder);
+  fmt::print("{}", options.json ? to_json(report) : to_text(report));
+  return 0;
+}
+
+void add_restrictions(CLI::App& command, PlanOptions& options) {
+  command.add_option("--schedule", options.schedules, "Only these, with commas between; synthesised is one of them")
+      ->delimiter(',');
+  command.add_option("--microbatches", options.microbatches, "Only these numbers, with commas between")
+      ->delimiter(',')
+      ->check(whole_number<int>, "");
+  command.add_option("--stages-per-rank", options.stages_per_rank, "Only these numbers, with commas between")
+      ->delimiter(',')
+      ->check(whole_number<int>, "");
+  command
+      .add_option("--replicas", options.replicas,
+                  "Copies of the whole pipeline, which divide the ranks: numbers, or auto (penstock train runs 1)")
+      ->delimiter(',')
+      ->capture_default_str();
+  command.add_option("--recompute", options.recompute, "auto: stages that do not fit otherwise; none or full")
+      ->check(CLI::IsMember({"auto", "none", "full"}))
+      ->capture_default_str();
+  command.add_option("--cut", options.cut, "auto, or the first layers of the later stages: 3,6,9")
+      ->capture_default_str();
+}
+
+}  // namespace
+
+Command add_plan_command(CLI::App& app) {
+  auto options = std::make_shared<PlanOptions>();
+  CLI::App* command = app.add_subcommand(
+      "plan", "Chooses cut, schedule, microbatches and recomputation for measured layers, and says why");
+  command->add_option("--cost", options->cost, "JSON file with the costs of every layer")->required();
+  command->add_option("--ranks", options->ranks, "Devices")->check(whole_number<int>, "")->required();
+  command->add_option("--batch", options->batch, "Samples of an update")
+      ->check(whole_number<std::int64_t>, "")
+      ->required();
+  command->add_option("--memory", options->memory, "Of each rank, such as 12GiB");
+  command->add_option("--model", options->model, "Refuse costs of another: NAME, or KEY=VALUE with commas between");
+  command->add_option("--machine", options->machine, "The same for the machine");
+  add_restrictions(*command, *options);
+  command->add_option("--top", options->top, "How many plans to list")->capture_default_str();
+  command->add_option("--effort", options->effort, "Millions of passes that may be simulated, about 10 a second")
+      ->capture_default_str();
+  command->add_option("--sweep", options->sweep, "SVG file: predicted step time over microbatches, a line a schedule");
+  command->add_option("--draw", options->draw, "SVG or HTML file: the first plan's step");
+  command->add_option("-o,--output", options->output, "TOML file to write the first plan to");
+  command->add_option("--export-pytorch", options->export_folder,
+                      "Folder to write the first plan to for torch.distributed.pipelining");
+  command->add_flag("--json", options->json, "Answer as JSON");
+  return [options] { return run(*options); };
+}
+
+}  // namespace penstock::app

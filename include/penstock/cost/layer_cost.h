@@ -1,0 +1,211 @@
+/// \file
+/// What the layers of a network cost at several microbatch sizes, and the links and ranks of a machine: what a plan is
+/// made from. From it follows the `Cost` of any cut at any size between the measured ones.
+///
+///     {
+///       "model": {"name": "gpt", "width": "128"},
+///       "machine": {"processor": "…", "cores": "2"},
+///       "layers": [
+///         {"name": "embedding", "parameter_bytes": 3145728, "optimizer_bytes": 6291456, "update_ms": 0.2,
+///          "sizes": [{"samples": 1, "forward_ms": 0.1, "input_backward_ms": 0, "weight_backward_ms": 0.2,
+///                     "activation_bytes": 131072, "boundary_bytes": 131072},
+///                    {"samples": 8, "forward_ms": 0.5, "input_backward_ms": 0, "weight_backward_ms": 1.1,
+///                     "activation_bytes": 1048576, "boundary_bytes": 1048576}]},
+///         {"name": "block 0", "sizes": […]},
+///         {"name": "block 1", "like": "block 0"}
+///       ],
+///       "action_overhead_ms": 0.006,
+///       "link": {"latency_ms": 0.02, "bandwidth_bytes_per_ms": 5000000},
+///       "links": [{"from": 0, "to": 1, "latency_ms": 0.1}],
+///       "ranks": [{"speed": 1, "memory_cap_bytes": 8589934592}, {"speed": 0.5}]
+///     }
+///
+/// Needed are `layers` and in each `name` and either `like`, the name of an earlier layer that it is alike, or `sizes`,
+/// ascending, with the three times. The time of a pass is above 0 for the layer as a whole. What is left out is 0;
+/// `gradient_bytes` as large as the parameters, `backward_ms` the sum of the two parts, `weight_activation_share` and
+/// `speed` 1, links immediate and unlimited, memory uncapped. `model` and `machine` are any texts and numbers. Messages
+/// call the form by the file that it is in.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "penstock/base/ids.h"
+#include "penstock/base/units.h"
+#include "penstock/cost/cost.h"
+
+namespace penstock {
+
+/// A measured time: the median and how far the measurements spread (the half of them in the middle).
+struct MeasuredTime {
+  Milliseconds median;
+  Milliseconds spread = {};
+
+  friend bool operator==(const MeasuredTime&, const MeasuredTime&) = default;
+};
+
+/// A layer at one microbatch size. All are at least 0 and finite.
+struct LayerAtSize {
+  std::int64_t samples = 1;  ///< of the microbatch, at least 1
+  MeasuredTime forward;      ///< and so the price of recomputing it
+  MeasuredTime input_backward;
+  MeasuredTime weight_backward;
+  std::optional<MeasuredTime> backward = std::nullopt;  ///< in one piece, where that is not the sum of its parts
+  Bytes activation = {};                                ///< kept from forward to backward, without recomputation
+  Bytes boundary = {};            ///< what crosses a cut after this layer: its output, and skips that pass there
+  Bytes forward_workspace = {};   ///< taken while the pass runs, beside what it keeps
+  Bytes backward_workspace = {};  ///< the same of any part of the backward
+
+  friend bool operator==(const LayerAtSize&, const LayerAtSize&) = default;
+};
+
+/// One layer.
+struct LayerCost {
+  std::string name;
+  std::vector<LayerAtSize> sizes;  ///< ascending by samples, at least one
+  Bytes parameter = {};
+  Bytes gradient = {};
+  Bytes optimizer = {};
+  Milliseconds update = {};              ///< of its weights, once a step
+  double weight_activation_share = 1;    ///< as in `StageCost`
+  std::optional<std::size_t> like = {};  ///< the earlier layer that it is alike, and equal to in all of the above
+
+  friend bool operator==(const LayerCost&, const LayerCost&) = default;
+};
+
+/// One rank, where ranks are not alike.
+struct RankCost {
+  double speed = 1;                                ///< times are divided by it; above 0
+  std::optional<Bytes> memory_cap = std::nullopt;  ///< nothing: no cap
+
+  friend bool operator==(const RankCost&, const RankCost&) = default;
+};
+
+/// What a cost was measured of or on: names and values, such as "width" and "128".
+using Description = std::map<std::string, std::string>;
+
+/// A whole network on a whole machine.
+struct LayerCosts {
+  Description model;
+  Description machine;
+  std::vector<LayerCost> layers;
+  std::int64_t input_bytes_per_sample = 0;  ///< of the network's input, which recomputing the first layer keeps
+  Milliseconds action_overhead = {};        ///< of each action of a rank, beside its layers
+  LinkCost default_link = {};               ///< between every pair of ranks that `links` does not name
+  std::map<RankPair, LinkCost> links = {};
+  std::vector<RankCost> ranks = {};  ///< by rank; empty: all alike and without caps
+
+  friend bool operator==(const LayerCosts&, const LayerCosts&) = default;
+};
+
+/// \throws Error (BadInput) naming the first value that is out of range by its JSON path: what is negative or not
+/// finite, a layer whose passes take no time, sizes that do not ascend, `like` that is not so.
+void validate(const LayerCosts& costs);
+
+/// Reads the JSON form. \param source how messages call the text: a file's name. \throws Error (BadInput), one line.
+[[nodiscard]] LayerCosts parse_layer_costs(std::string_view json, std::string_view source = "cost");
+
+/// The JSON form; `parse_layer_costs` of it gives back equal costs. Layers that are alike are written once.
+[[nodiscard]] std::string to_json(const LayerCosts& costs);
+
+/// `parse_layer_costs` of a file. \throws Error (BadInput)
+[[nodiscard]] LayerCosts load_layer_costs(const std::filesystem::path& path);
+
+/// Writes `to_json` so that the file is whole or not there. \throws Error (BadInput, RunFailed)
+void save_layer_costs(const LayerCosts& costs, const std::filesystem::path& path);
+
+/// Refuses costs of another model or machine. Every key of `expected` must be there with the same value. \param what
+/// "model" or "machine". \param source how the message calls the costs. \throws Error (BadInput) that names the key
+/// and both values.
+void require_description(const Description& found, const Description& expected, std::string_view what,
+                         std::string_view source);
+
+/// The microbatch sizes between which all layers were measured.
+struct SampleRange {
+  std::int64_t least = 1;
+  std::int64_t most = 1;
+  std::string narrowest_layer;  ///< the first layer that sets `most`
+
+  friend bool operator==(const SampleRange&, const SampleRange&) = default;
+};
+
+/// The range of `costs`. `least` is above `most` where no size is within the range of all layers.
+[[nodiscard]] SampleRange measured_range(const LayerCosts& costs);
+
+/// How a stage is run.
+struct StageRun {
+  bool recomputed = false;     ///< its layers keep only their inputs and run again in the backward
+  bool split_backward = true;  ///< as `I` and `W`; in one piece otherwise, and then only the sum of the two is right
+  double speed = 1;            ///< of its rank
+};
+
+/// All layers at one microbatch size, ready to be asked for any stage. Immutable, thread-safe.
+class LayersAtSize {
+ public:
+  /// Interpolates between the measured sizes. \param samples may be a fraction: the mean of microbatches of two sizes,
+  /// as which times are exact. Sizes in bytes are those of the next whole number. \throws Error (BadInput) for samples
+  /// that no interpolation reaches, naming the layer and its measured sizes; and for costs that `validate` refuses.
+  LayersAtSize(const LayerCosts& costs, double samples);
+
+  /// The layers from `first` up to `end`, excluded, as one stage. O(1) but for the workspaces, which are looked up.
+  [[nodiscard]] StageCost stage(std::size_t first, std::size_t end, const StageRun& run) const;
+  /// The time of one microbatch on that stage, forward and backward.
+  [[nodiscard]] Milliseconds time(std::size_t first, std::size_t end, const StageRun& run) const;
+  /// The update of their weights.
+  [[nodiscard]] Milliseconds update(std::size_t first, std::size_t end) const;
+  /// What crosses a cut after `layer`.
+  [[nodiscard]] Bytes boundary_after(std::size_t layer) const { return {boundary_[layer]}; }
+  [[nodiscard]] std::size_t layers() const { return sums_.size() - 1; }
+
+ private:
+  /// Of all layers before one.
+  struct Sums {
+    double forward = 0;
+    double input_backward = 0;
+    double weight_backward = 0;
+    double backward = 0;
+    double update = 0;
+    std::int64_t activation = 0;
+    std::int64_t held_for_weights = 0;
+    std::int64_t input = 0;
+    std::int64_t parameter = 0;
+    std::int64_t gradient = 0;
+    std::int64_t optimizer = 0;
+  };
+  /// The largest of any run of layers, by the run's first and last layer.
+  class Largest {
+   public:
+    void fill(const std::vector<std::int64_t>& values);
+    [[nodiscard]] std::int64_t of(std::size_t first, std::size_t end) const;
+
+   private:
+    std::vector<std::vector<std::int64_t>> of_power_;  ///< by power of two, then by first layer
+  };
+
+  std::vector<Sums> sums_;  ///< one more than layers
+  std::vector<std::int64_t> boundary_;
+  Largest forward_workspace_;
+  Largest backward_workspace_;
+  Largest recomputed_workspace_;
+  double overhead_ = 0;
+};
+
+/// How a cut is run, for `cost_of_cut`.
+struct CutRun {
+  std::vector<bool> recomputed = {};     ///< by stage; empty: none
+  bool split_backward = true;            ///< whether the schedule has `I` and `W`
+  std::vector<std::int32_t> ranks = {};  ///< the rank of each stage; empty: stage s on rank s
+};
+
+/// The cost of the stages of a cut, with the links and, where one is capped, the caps of the ranks.
+/// \param first_layers of each stage, ascending from 0. \param samples of a microbatch, as for `LayersAtSize`.
+/// \throws Error (BadInput) for what is not a cut of these layers, and as `LayersAtSize` does.
+[[nodiscard]] Cost cost_of_cut(const LayerCosts& costs, const std::vector<std::int64_t>& first_layers, double samples,
+                               const CutRun& run = {});
+
+}  // namespace penstock

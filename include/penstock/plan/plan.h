@@ -1,0 +1,125 @@
+/// \file
+/// The plan: cut, schedule, number of microbatches, recomputation and replicas for a network on a machine, chosen from
+/// the costs of its layers, with the step that it is predicted to take.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "penstock/base/units.h"
+#include "penstock/cost/layer_cost.h"
+#include "penstock/plan/cut.h"
+#include "penstock/schedule/verify.h"
+#include "penstock/timeline/timeline.h"
+
+namespace penstock {
+
+/// The name under which a plan's schedule is one that was synthesised.
+inline constexpr const char* synthesised_schedule = "synthesised";
+
+/// One step as it is predicted: the simulated pipeline, then the exchange of gradients where stages or the network have
+/// copies, then the update.
+struct PlanPrediction {
+  Milliseconds step;
+  Milliseconds pipeline;   ///< from the first action to the last
+  Milliseconds exchange;   ///< of gradients between copies
+  Milliseconds update;     ///< of the weights, on the slowest rank
+  double utilisation = 0;  ///< the share of ranks × step in which passes are computed
+  double samples_per_second = 0;
+  std::vector<Bytes> memory = {};  ///< the peak of each rank of one replica
+
+  friend bool operator==(const PlanPrediction&, const PlanPrediction&) = default;
+};
+
+/// What to run and what to expect of it. A value.
+struct Plan {
+  int ranks = 1;     ///< of one replica
+  int replicas = 1;  ///< copies of the whole pipeline, each of which takes an equal part of the batch
+  std::int64_t batch = 1;
+  int microbatches = 1;  ///< of one replica's part of the batch; sizes differ by at most one sample
+  std::string schedule;  ///< a generator's name, or `synthesised_schedule`
+  int stages_per_rank = 1;
+  std::string schedule_csv = {};  ///< the text form of a synthesised one; otherwise empty
+  std::int64_t layers = 1;
+  Cut cut = {0};
+  std::vector<bool> recomputed = {};  ///< by stage
+  PlanPrediction prediction = {};
+
+  [[nodiscard]] int stages() const { return static_cast<int>(cut.size()); }
+  /// Samples of a microbatch, on average.
+  [[nodiscard]] double samples() const { return static_cast<double>(batch) / replicas / microbatches; }
+
+  friend bool operator==(const Plan&, const Plan&) = default;
+};
+
+/// Which stages run their forward again in the backward.
+enum class Recomputation {
+  WhereNeeded,  ///< those whose activations do not fit otherwise
+  None,
+  Full,
+};
+
+/// What to plan for, and what may be chosen. An empty list leaves the choice free.
+struct PlanRequest {
+  int ranks = 1;                            ///< all of them, those of every replica
+  std::int64_t batch = 1;                   ///< samples of an update
+  std::optional<Bytes> memory = {};         ///< of every rank; where the costs name a smaller cap, that holds
+  std::vector<std::string> schedules = {};  ///< names; `synthesised_schedule` among them
+  std::vector<int> microbatches = {};
+  std::vector<int> stages_per_rank = {};
+  std::vector<int> replicas = {1};
+  Recomputation recomputation = Recomputation::WhereNeeded;
+  std::optional<Cut> cut = {};
+  bool copies_of_stages = true;  ///< whether schedules may hold a stage on two ranks (Chimera, DualPipe)
+  std::size_t most_plans = 5;    ///< that are returned
+  /// How many passes may be simulated; about 10 million a second. Then the best so far are taken.
+  std::int64_t most_simulated_passes = 50'000'000;
+};
+
+/// The best plans and how they were found.
+struct PlanAnswer {
+  std::vector<Plan> plans;              ///< the fastest first, at least one; each a configuration of its own
+  std::int64_t configurations = 0;      ///< schedule, stages a rank, microbatches and replicas
+  std::int64_t simulated = 0;           ///< of them
+  std::int64_t bounded_away = 0;        ///< that no simulation could have made better than the plans returned
+  std::int64_t over_memory = 0;         ///< that fit under no cut
+  std::int64_t left_out = 0;            ///< for which there was no effort left
+  std::vector<std::string> notes = {};  ///< what was not looked at and why, a sentence each
+
+  friend bool operator==(const PlanAnswer&, const PlanAnswer&) = default;
+};
+
+/// Searches cuts × schedules × stages a rank × microbatches × recomputation × replicas. The cut of a configuration
+/// makes its slowest stage, link included, fastest under the caps, exactly, by dynamic programming; the best are then
+/// moved on in simulation. Equal input gives equal plans. Thread-safe.
+/// \throws Error (BadInput) for sizes below 1, more ranks than layers, microbatch sizes that were not measured, and
+/// where nothing fits into the memory: then the message says how much is missing and what comes nearest.
+[[nodiscard]] PlanAnswer make_plans(const LayerCosts& costs, const PlanRequest& request);
+
+/// The schedule of a plan. \throws Error (BadInput) where the plan is none of this build's.
+[[nodiscard]] VerifiedSchedule schedule_of(const Plan& plan);
+
+/// The cost of its stages, with the caps of the costs. \throws Error (BadInput) where they do not fit each other.
+[[nodiscard]] Cost cost_of(const Plan& plan, const LayerCosts& costs);
+
+/// The step of the plan, simulated, with memory.
+[[nodiscard]] Timeline timeline_of(const Plan& plan, const LayerCosts& costs);
+
+/// One configuration's prediction, for a drawing of step time over microbatches.
+struct SweepPoint {
+  std::string schedule;
+  int stages_per_rank = 1;
+  int microbatches = 1;
+  Milliseconds step;
+  bool fits = true;  ///< within the memory
+
+  friend bool operator==(const SweepPoint&, const SweepPoint&) = default;
+};
+
+/// Every schedule that was asked for at every sensible number of microbatches, by schedule and then microbatches, as
+/// far as `most_simulated_passes` goes. Cuts are those of the dynamic programming. \throws as `make_plans`.
+[[nodiscard]] std::vector<SweepPoint> sweep_plans(const LayerCosts& costs, const PlanRequest& request);
+
+}  // namespace penstock

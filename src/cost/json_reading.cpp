@@ -1,0 +1,166 @@
+#include "cost/json_reading.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fmt/ranges.h>
+#include <optional>
+#include <set>
+
+#include "cost/fields.h"
+
+namespace penstock {
+namespace {
+
+constexpr std::int32_t most_ranks = 1 << 20;
+
+/// A key on one line, whatever is in it, without the quotes around it.
+std::string key_name(const std::string& key) {
+  const std::string text = shown(key);
+  return text.substr(1, text.size() - (text.ends_with('"') ? 2 : 1));
+}
+
+RankId read_rank(const Place& place, const Json& value) {
+  if (!value.is_number_integer() || value < 0 || value >= most_ranks)
+    throw refuse(place, value, "a rank, counted from 0");
+  return RankId{value.get<std::int32_t>()};
+}
+
+LinkCost read_link_fields(const Place& place, const Json& object) {
+  LinkCost link;
+  if (object.contains("latency_ms")) link.latency = read_duration(place.at("latency_ms"), object["latency_ms"]);
+  if (object.contains("bandwidth_bytes_per_ms"))
+    link.bytes_per_millisecond = read_number(place.at("bandwidth_bytes_per_ms"), object["bandwidth_bytes_per_ms"],
+                                             "a number of bytes per millisecond, above 0", false);
+  return link;
+}
+
+/// What nlohmann accepts and a cost must not hold: two equal keys, of which it would keep the last, and nesting so deep
+/// that printing it would overflow the stack.
+class Oddities {
+ public:
+  bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
+    constexpr int deepest = 16;
+    too_deep_ = too_deep_ || depth > deepest;
+    if (too_deep_) return false;
+    if (event == Json::parse_event_t::object_start) open_.emplace_back();
+    if (event == Json::parse_event_t::object_end) open_.pop_back();
+    if (event == Json::parse_event_t::key && !open_.back().insert(parsed.get<std::string>()).second && !doubled_)
+      doubled_ = parsed.get<std::string>();
+    return true;
+  }
+  [[nodiscard]] bool too_deep() const { return too_deep_; }
+  [[nodiscard]] const std::optional<std::string>& doubled() const { return doubled_; }
+
+ private:
+  std::vector<std::set<std::string>> open_;
+  std::optional<std::string> doubled_;
+  bool too_deep_ = false;
+};
+
+}  // namespace
+
+std::string shown(const Json& value) {
+  constexpr std::size_t longest = 40;
+  const std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
+  return text.size() <= longest ? text : text.substr(0, longest) + "…";
+}
+
+Error refuse(const Place& place, const Json& value, const std::string& expected) {
+  return bad_input(fmt::format("{} is {}", place.name(), shown(value)), expected, "correct the file");
+}
+
+void require_keys(const Place& place, const Json& object, std::initializer_list<std::string_view> known) {
+  if (!object.is_object()) throw refuse(place, object, "an object");
+  for (const auto& [key, value] : object.items())
+    if (std::find(known.begin(), known.end(), key) == known.end())
+      throw bad_input(fmt::format("{} is not known", place.at(key_name(key)).name()),
+                      fmt::format("one of {}", fmt::join(known, ", ")), "correct or remove the key");
+}
+
+const Json& require(const Place& place, const Json& object, std::string_view key) {
+  const auto found = object.find(key);
+  if (found == object.end())
+    throw bad_input(fmt::format("{} is missing", place.at(key).name()), "it to be there", "add it to the file");
+  return *found;
+}
+
+double read_number(const Place& place, const Json& value, const std::string& expected, bool zero_allowed) {
+  if (!value.is_number()) throw refuse(place, value, expected);
+  const double number = value.get<double>();
+  if (!std::isfinite(number) || number < 0 || (number == 0 && !zero_allowed)) throw refuse(place, value, expected);
+  return number;
+}
+
+Milliseconds read_duration(const Place& place, const Json& value) {
+  return {read_number(place, value, "a number of milliseconds, at least 0", true)};
+}
+
+double read_share(const Place& place, const Json& value) {
+  const std::string expected = fmt::format("a share from 0 to {}", largest_weight_activation_share);
+  const double share = read_number(place, value, expected, true);
+  if (!is_share(share)) throw refuse(place, value, expected);
+  return share;
+}
+
+Bytes read_size(const Place& place, const Json& value) {
+  const std::string expected = "a whole number of bytes, at least 0";
+  const double number = read_number(place, value, expected, true);
+  if (number != std::floor(number) || number > largest_size) throw refuse(place, value, expected);
+  return {static_cast<std::int64_t>(number)};
+}
+
+LinkCost read_link(const Place& place, const Json& object) {
+  require_keys(place, object, {"latency_ms", "bandwidth_bytes_per_ms"});
+  return read_link_fields(place, object);
+}
+
+std::map<RankPair, LinkCost> read_links(const Place& place, const Json& array) {
+  if (!array.is_array()) throw refuse(place, array, "a list of links");
+  std::map<RankPair, LinkCost> links;
+  for (std::size_t index = 0; index < array.size(); ++index) {
+    const Place here = place.at(index);
+    const Json& entry = array[index];
+    require_keys(here, entry, {"from", "to", "latency_ms", "bandwidth_bytes_per_ms"});
+    const RankPair pair{read_rank(here.at("from"), require(here, entry, "from")),
+                        read_rank(here.at("to"), require(here, entry, "to"))};
+    if (!links.emplace(pair, read_link_fields(here, entry)).second)
+      throw bad_input(
+          fmt::format("{} is the second link from {} to {}", here.name(), pair.first.value, pair.second.value),
+          "each pair of ranks at most once", "remove one of the two");
+  }
+  return links;
+}
+
+Json parse_json(std::string_view text, std::string_view source) {
+  Oddities oddities;
+  Json document;
+  try {
+    document = Json::parse(text, std::ref(oddities));
+  } catch (const Json::parse_error& error) {
+    throw bad_input(fmt::format("{} is not JSON from byte {} on", source, error.byte), "a JSON object",
+                    "correct the file; include/penstock/cost/cost.h shows an example");
+  } catch (const Json::out_of_range&) {
+    throw bad_input(fmt::format("{} holds a number that is too large", source), "numbers below 1e308",
+                    "correct the file");
+  }
+  if (oddities.too_deep())
+    throw bad_input(fmt::format("{} is nested too deeply", source), "lists of stages and links", "correct the file");
+  if (oddities.doubled())
+    throw bad_input(fmt::format("{} has the key {} twice in one object", source, key_name(*oddities.doubled())),
+                    "each key at most once", "remove one of the two");
+  return document;
+}
+
+Json to_json(const LinkCost& link) {
+  Json object = {{"latency_ms", link.latency.count}};
+  if (std::isfinite(link.bytes_per_millisecond)) object["bandwidth_bytes_per_ms"] = link.bytes_per_millisecond;
+  return object;
+}
+
+Json to_json(const RankPair& pair, const LinkCost& link) {
+  Json object = {{"from", pair.first.value}, {"to", pair.second.value}};
+  object.update(to_json(link));
+  return object;
+}
+
+}  // namespace penstock

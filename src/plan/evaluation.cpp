@@ -1,0 +1,374 @@
+#include "plan/evaluation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "penstock/base/error.h"
+#include "penstock/sim/simulate.h"
+
+namespace penstock {
+namespace {
+
+/// A link between two ranks as a plan sees it.
+const LinkCost& link_of(const LayerCosts& costs, std::int32_t from, std::int32_t to) {
+  static const LinkCost none{};
+  if (from == to) return none;
+  const auto found = costs.links.find({RankId{from}, RankId{to}});
+  return found == costs.links.end() ? costs.default_link : found->second;
+}
+
+double transfer(const LinkCost& link, Bytes size) {
+  return link.latency.count + static_cast<double>(size.count) / link.bytes_per_millisecond;
+}
+
+/// From the begin of a step to the first action of each stage, and from the last backward of each to its end.
+struct Slopes {
+  std::vector<double> head;
+  std::vector<double> tail;
+};
+
+Slopes slopes_of(const Cost& cost, const std::vector<std::int32_t>& rank_of, bool split_backward) {
+  Slopes slopes{{0}, {0}};
+  for (std::size_t stage = 0; stage + 1 < cost.stages.size(); ++stage) {
+    const StageCost& of_stage = cost.stages[stage];
+    const RankId here{rank_of[stage]};
+    const RankId next{rank_of[stage + 1]};
+    const bool moves = here != next;
+    const double forward = moves ? transfer(link_between(cost, here, next), of_stage.boundary) : 0;
+    const double back = moves ? transfer(link_between(cost, next, here), of_stage.boundary) : 0;
+    slopes.head.push_back(slopes.head.back() + of_stage.forward.count + forward);
+    slopes.tail.push_back(slopes.tail.back() + back + of_stage.input_backward.count +
+                          (split_backward ? 0 : of_stage.weight_backward.count));
+  }
+  return slopes;
+}
+
+/// Of one holder a stage.
+double pipeline_bound(const Cost& cost, const std::vector<std::int32_t>& rank_of, int ranks, int microbatches,
+                      bool split_backward, bool one_at_a_time) {
+  const Slopes slopes = slopes_of(cost, rank_of, split_backward);
+  const StageCost& last = cost.stages.back();
+  const double alone = slopes.head.back() + last.forward.count + last.input_backward.count + slopes.tail.back();
+  if (one_at_a_time) return alone * microbatches;
+  std::vector<double> work(static_cast<std::size_t>(ranks), 0);
+  std::vector<double> chain(work.size(), 0);  // of what a later pass of another rank waits for
+  std::vector<std::size_t> first(work.size(), cost.stages.size());
+  for (std::size_t stage = 0; stage < cost.stages.size(); ++stage) {
+    const auto rank = static_cast<std::size_t>(rank_of[stage]);
+    const StageCost& of_stage = cost.stages[stage];
+    const double whole = of_stage.forward.count + of_stage.input_backward.count + of_stage.weight_backward.count;
+    work[rank] += whole;
+    chain[rank] += split_backward ? whole - of_stage.weight_backward.count : whole;
+    first[rank] = std::min(first[rank], stage);
+  }
+  double bound = alone;
+  for (std::size_t rank = 0; rank < work.size(); ++rank) {
+    if (first[rank] == cost.stages.size()) continue;
+    const double head = slopes.head[first[rank]];
+    bound = std::max(
+        {bound, head + microbatches * work[rank], head + microbatches * chain[rank] + slopes.tail[first[rank]]});
+  }
+  return bound;
+}
+
+/// Of two holders a stage, each of which takes half of the microbatches.
+double bidirectional_bound(const Cost& cost, int ranks, int microbatches) {
+  double all = 0;
+  for (const StageCost& stage : cost.stages)
+    all += stage.forward.count + stage.input_backward.count + stage.weight_backward.count;
+  return all * std::max(1.0, static_cast<double>(microbatches) / ranks);
+}
+
+std::vector<std::int32_t> first_holders(const Placement& placement) {
+  std::vector<std::int32_t> ranks;
+  ranks.reserve(placement.holders.size());
+  for (const auto& holders : placement.holders) ranks.push_back(holders.front().value);
+  return ranks;
+}
+
+/// A cut that is given: its stages recompute where they do not fit otherwise, and where they may.
+Division division_of(const DivisionProblem& problem, const Cut& cut) {
+  Division division{cut, std::vector<bool>(cut.size(), problem.recomputation == Recomputation::Full)};
+  for (std::size_t stage = 0; problem.recomputation == Recomputation::WhereNeeded && stage < cut.size(); ++stage)
+    division.recomputed[stage] =
+        memory_of_stage(problem, stage, static_cast<std::size_t>(cut[stage]),
+                        end_of(cut, stage, problem.layers->layers()), false) > problem.places[stage].cap;
+  return division;
+}
+
+/// By how much a rank is above its cap, at least, and which: with what stands and its activations alone. Costs a small
+/// part of a play.
+std::pair<double, std::size_t> least_excess(const PlanningProblem& problem, const Schedule& schedule,
+                                            const Cost& cost) {
+  std::pair<double, std::size_t> excess{0, 0};
+  for (std::size_t rank = 0; rank < schedule.actions.size(); ++rank) {
+    double held = 0;
+    for (std::size_t stage = 0; stage < cost.stages.size(); ++stage)
+      for (const RankId holder : schedule.placement.holders[stage])
+        if (holder.index() == rank)
+          held += static_cast<double>(
+              (cost.stages[stage].parameter + cost.stages[stage].gradient + cost.stages[stage].optimizer).count);
+    double most = held;
+    for (const Action& action : schedule.actions[rank]) {
+      const StageCost& stage = cost.stages[action.stage.index()];
+      const auto activation = static_cast<double>(stage.activation.count);
+      if (action.kind == ActionKind::Forward) held += activation;
+      if (action.kind == ActionKind::Backward) held -= activation;
+      if (action.kind == ActionKind::InputBackward) held -= activation * (1 - stage.weight_activation_share);
+      if (action.kind == ActionKind::WeightBackward) held -= activation * stage.weight_activation_share;
+      most = std::max(most, held);
+    }
+    // A byte for each activation that was rounded.
+    const double of_rank = most - problem.cap(rank) - static_cast<double>(schedule.microbatches);
+    if (of_rank > excess.first) excess = {of_rank, rank};
+  }
+  return excess;
+}
+
+/// Ring all-reduce of `size` among `copies`.
+double exchange_time(const LinkCost& link, Bytes size, int copies) {
+  if (copies < 2 || size.count == 0) return 0;
+  const double steps = 2.0 * (copies - 1);
+  return steps * (link.latency.count + static_cast<double>(size.count) / copies / link.bytes_per_millisecond);
+}
+
+}  // namespace
+
+Schedule schedule_of(const Configuration& configuration) {
+  const FamilyShape& shape = *configuration.shape;
+  return make_schedule(shape.family->name, configuration.ranks, configuration.microbatches,
+                       shape.family->stages_per_rank_varies ? std::optional(shape.stages_per_rank) : std::nullopt);
+}
+
+std::int64_t passes_of(const Configuration& configuration) {
+  return static_cast<std::int64_t>(configuration.stages()) * configuration.microbatches *
+         (configuration.shape->split_backward ? 3 : 2);
+}
+
+DivisionProblem Evaluation::division_problem(const Configuration& configuration, bool split_backward) {
+  const LayerCosts& costs = problem_.costs();
+  DivisionProblem division;
+  division.layers = &problem_.at(configuration.replicas, configuration.microbatches);
+  division.split_backward = split_backward;
+  division.recomputation = problem_.request().recomputation;
+  const auto ranks = first_holders(configuration.shape->placement);
+  for (std::size_t stage = 0; stage < ranks.size(); ++stage) {
+    StagePlace place;
+    place.speed = problem_.speed(static_cast<std::size_t>(ranks[stage]));
+    if (stage + 1 < ranks.size()) place.to_next = link_of(costs, ranks[stage], ranks[stage + 1]);
+    if (stage > 0) place.to_previous = link_of(costs, ranks[stage], ranks[stage - 1]);
+    division.places.push_back(std::move(place));
+  }
+  return division;
+}
+
+Cost Evaluation::cost(const Configuration& configuration, const Division& division, bool split_backward) {
+  const LayersAtSize& layers = problem_.at(configuration.replicas, configuration.microbatches);
+  const auto ranks = first_holders(configuration.shape->placement);
+  Cost cost;
+  cost.default_link = problem_.costs().default_link;
+  cost.links = problem_.costs().links;
+  for (std::size_t stage = 0; stage < division.cut.size(); ++stage)
+    cost.stages.push_back(layers.stage(
+        static_cast<std::size_t>(division.cut[stage]), end_of(division.cut, stage, layers.layers()),
+        {division.recomputed[stage], split_backward, problem_.speed(static_cast<std::size_t>(ranks[stage]))}));
+  return cost;
+}
+
+const Division& Evaluation::unconstrained(const Configuration& configuration) {
+  const FamilyShape& shape = *configuration.shape;
+  // Families of one placement share it: a loop's is told by its stages, any other by its family.
+  const bool loop = shape.placement == loop_placement(configuration.ranks, configuration.stages());
+  const DivisionKey key{configuration.replicas, configuration.microbatches, shape.split_backward,
+                        loop ? nullptr : shape.family, shape.stages_per_rank};
+  const auto known = unconstrained_.find(key);
+  if (known != unconstrained_.end()) return known->second;
+  const DivisionProblem problem = division_problem(configuration, shape.split_backward);
+  Division division;
+  if (problem_.request().cut) {
+    division = {*problem_.request().cut,
+                std::vector<bool>(problem.places.size(), problem.recomputation == Recomputation::Full)};
+  } else {
+    division = fastest_division(problem).value();
+    if (shape.stages_per_rank > 1) even_out_ranks(problem, first_holders(shape.placement), division);
+  }
+  return unconstrained_.emplace(key, std::move(division)).first->second;
+}
+
+double Evaluation::bound(const Configuration& configuration) {
+  const FamilyShape& shape = *configuration.shape;
+  const Cost cost = this->cost(configuration, unconstrained(configuration), shape.split_backward);
+  if (shape.family->bidirectional) return bidirectional_bound(cost, configuration.ranks, configuration.microbatches);
+  return pipeline_bound(cost, first_holders(shape.placement), configuration.ranks, configuration.microbatches,
+                        shape.split_backward, shape.family->name == "naive");
+}
+
+Candidate Evaluation::play(const Configuration& configuration, const VerifiedSchedule& schedule, Division division,
+                           bool split_backward) {
+  const LayersAtSize& layers = problem_.at(configuration.replicas, configuration.microbatches);
+  const Cost cost = this->cost(configuration, division, split_backward);
+  const Timeline timeline = simulate(schedule, cost, {.record_memory = problem_.capped()});
+  simulated_passes_ += passes_of(configuration) * (problem_.capped() ? 2 : 1);
+  Candidate candidate;
+  candidate.configuration = configuration;
+  PlanPrediction& prediction = candidate.prediction;
+  prediction.pipeline = makespan(timeline);
+  std::vector<double> update(static_cast<std::size_t>(configuration.ranks), 0);
+  std::vector<double> exchange(update.size(), 0);
+  for (std::size_t stage = 0; stage < division.cut.size(); ++stage) {
+    const auto& holders = schedule->placement.holders[stage];
+    const int copies = static_cast<int>(holders.size()) * configuration.replicas;
+    const double all_reduce = exchange_time(cost.default_link, cost.stages[stage].gradient, copies);
+    const double updating =
+        layers.update(static_cast<std::size_t>(division.cut[stage]), end_of(division.cut, stage, layers.layers()))
+            .count;
+    for (const RankId rank : holders) {
+      update[rank.index()] += updating / problem_.speed(rank.index());
+      exchange[rank.index()] += all_reduce;
+    }
+  }
+  prediction.update = {*std::max_element(update.begin(), update.end())};
+  prediction.exchange = {*std::max_element(exchange.begin(), exchange.end())};
+  prediction.step = prediction.pipeline + prediction.exchange + prediction.update;
+  double busy = 0;
+  for (std::int32_t rank = 0; rank < configuration.ranks; ++rank) busy += busy_time(timeline, RankId{rank}).count;
+  prediction.utilisation = busy / (configuration.ranks * prediction.step.count);
+  prediction.samples_per_second = static_cast<double>(problem_.request().batch) / prediction.step.count * 1000;
+  for (std::int32_t rank = 0; problem_.capped() && rank < configuration.ranks; ++rank) {
+    prediction.memory.push_back(peak_bytes(timeline, RankId{rank}));
+    const double excess =
+        static_cast<double>(prediction.memory.back().count) - problem_.cap(static_cast<std::size_t>(rank));
+    if (excess <= candidate.excess) continue;
+    candidate.excess = excess;
+    candidate.excess_rank = static_cast<std::size_t>(rank);
+  }
+  candidate.division = std::move(division);
+  return candidate;
+}
+
+std::optional<Division> Evaluation::constrained(const Configuration& configuration, const Schedule& schedule,
+                                                const std::vector<double>& caps) {
+  DivisionProblem problem = division_problem(configuration, configuration.shape->split_backward);
+  const auto held = held_microbatches(schedule);
+  for (std::size_t stage = 0; stage < problem.places.size(); ++stage) {
+    problem.places[stage].held = held[stage];
+    problem.places[stage].cap = no_cap;
+    for (const RankId rank : schedule.placement.holders[stage])
+      problem.places[stage].cap = std::min(problem.places[stage].cap, caps[rank.index()]);
+  }
+  if (problem_.request().cut) return division_of(problem, *problem_.request().cut);
+  return fastest_division(problem);
+}
+
+/// A configuration's schedule, made when it is needed. Of a long one the shorter with the same ramps says before that
+/// what is held at least.
+class Evaluation::LazySchedule {
+ public:
+  LazySchedule(Evaluation& evaluation, const Configuration& configuration)
+      : evaluation_(evaluation), configuration_(configuration) {
+    constexpr int rounds = 3;
+    if (configuration.microbatches <= rounds * configuration.ranks) return;
+    auto& known = evaluation.short_schedules_[configuration.shape.get()];
+    if (!known) {
+      Configuration shorter = configuration;
+      shorter.microbatches = rounds * configuration.ranks;
+      known = std::make_unique<Schedule>(schedule_of(shorter));
+    }
+    shorter_ = known.get();
+  }
+
+  /// The whole one, or the shorter where that has not been asked for.
+  const Schedule& for_counts() { return whole_ || shorter_ == nullptr ? whole().get() : *shorter_; }
+  [[nodiscard]] bool is_whole() const { return whole_.has_value(); }
+  const VerifiedSchedule& whole() {
+    if (!whole_) {
+      whole_ = verify(schedule_of(configuration_));
+      evaluation_.simulated_passes_ += passes_of(configuration_);
+    }
+    return *whole_;
+  }
+
+ private:
+  Evaluation& evaluation_;
+  const Configuration& configuration_;
+  const Schedule* shorter_ = nullptr;
+  std::optional<VerifiedSchedule> whole_;
+};
+
+Candidate Evaluation::play_unless_full(const Configuration& configuration, LazySchedule& schedule,
+                                       const Division& division) {
+  const bool split = configuration.shape->split_backward;
+  const Cost cost = this->cost(configuration, division, split);
+  auto [excess, rank] = least_excess(problem_, schedule.for_counts(), cost);
+  if (!(excess > 0) && !schedule.is_whole())
+    std::tie(excess, rank) = least_excess(problem_, schedule.whole().get(), cost);
+  if (!(excess > 0)) return play(configuration, schedule.whole(), division, split);
+  Candidate candidate;
+  candidate.configuration = configuration;
+  candidate.division = division;
+  candidate.excess = excess;
+  candidate.excess_rank = rank;
+  return candidate;
+}
+
+Candidate Evaluation::evaluate_within_caps(const Configuration& configuration) {
+  LazySchedule schedule(*this, configuration);
+  const bool one_stage = configuration.shape->stages_per_rank == 1 && !configuration.shape->family->bidirectional;
+  std::vector<double> caps(static_cast<std::size_t>(configuration.ranks));
+  for (std::size_t rank = 0; rank < caps.size(); ++rank) caps[rank] = problem_.cap(rank);
+  Candidate nearest = play_unless_full(configuration, schedule, unconstrained(configuration));
+  if (nearest.excess == 0) return nearest;
+  const auto consider = [&](Candidate candidate) {
+    if (candidate.excess < nearest.excess) nearest = std::move(candidate);
+  };
+  if (one_stage) {
+    // Only a played schedule shows how many messages wait beside the activations: where they do not fit, there is so
+    // much less room for these.
+    constexpr int most_tries = 5;
+    for (int attempt = 0; attempt < most_tries && nearest.excess > 0; ++attempt) {
+      const bool counted_whole = schedule.is_whole();
+      const auto division = constrained(configuration, schedule.for_counts(), caps);
+      if (!division) break;
+      Candidate candidate = play_unless_full(configuration, schedule, *division);
+      if (counted_whole || !schedule.is_whole()) caps[candidate.excess_rank] -= candidate.excess;
+      consider(std::move(candidate));
+    }
+    return nearest;
+  }
+  // Several stages share a rank, and are rarely all at their fullest at once: from a generous part for each to an equal
+  // one.
+  const int sharing = configuration.shape->stages_per_rank * (configuration.shape->family->bidirectional ? 2 : 1);
+  for (const double generosity : {1.6, 1.3, 1.1, 1.0, 0.9}) {
+    std::vector<double> parts = caps;
+    for (double& part : parts) part *= generosity / sharing;
+    if (const auto division = constrained(configuration, schedule.for_counts(), parts))
+      consider(play_unless_full(configuration, schedule, *division));
+    if (nearest.excess == 0) break;
+  }
+  return nearest;
+}
+
+Candidate Evaluation::evaluate(const Configuration& configuration) {
+  if (problem_.capped()) return evaluate_within_caps(configuration);
+  const VerifiedSchedule schedule = verify(schedule_of(configuration));
+  simulated_passes_ += passes_of(configuration);
+  return play(configuration, schedule, unconstrained(configuration), configuration.shape->split_backward);
+}
+
+Candidate Evaluation::evaluate_leanest(const Configuration& configuration) {
+  const VerifiedSchedule schedule = verify(schedule_of(configuration));
+  const bool split = configuration.shape->split_backward;
+  DivisionProblem problem = division_problem(configuration, split);
+  const auto held = held_microbatches(schedule.get());
+  const int sharing = configuration.shape->stages_per_rank * (configuration.shape->family->bidirectional ? 2 : 1);
+  for (std::size_t stage = 0; stage < problem.places.size(); ++stage) {
+    problem.places[stage].held = held[stage];
+    for (const RankId rank : schedule->placement.holders[stage])
+      problem.places[stage].cap = std::min(problem.places[stage].cap, problem_.cap(rank.index()) / sharing);
+  }
+  const auto& cut = problem_.request().cut;
+  return play(configuration, schedule, cut ? division_of(problem, *cut) : leanest_division(problem), split);
+}
+
+}  // namespace penstock

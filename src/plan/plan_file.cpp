@@ -1,0 +1,200 @@
+#include "penstock/plan/plan_file.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <toml++/toml.h>
+#include <vector>
+
+#include "penstock/base/error.h"
+#include "penstock/base/file.h"
+#include "penstock/schedule/generators.h"
+
+namespace penstock {
+namespace {
+
+const ScheduleFamily* family_of(const std::string& name) {
+  const auto families = schedule_families();
+  const auto found =
+      std::find_if(families.begin(), families.end(), [&](const ScheduleFamily& family) { return family.name == name; });
+  return found == families.end() ? nullptr : &*found;
+}
+
+std::string real(double value) {
+  const std::string text = fmt::format("{}", value);
+  return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
+}
+
+std::string in_quotes(std::string_view text) {
+  std::string result = "\"";
+  for (const char letter : text) {
+    if (letter == '"' || letter == '\\') result += '\\';
+    result += letter;
+  }
+  return result + '"';
+}
+
+std::string cut_words(const Cut& cut) {
+  return cut.size() == 1 ? "uniform" : fmt::format("{}", fmt::join(cut.begin() + 1, cut.end(), ","));
+}
+
+/// The keys of a plan in one table of the file.
+class Reader {
+ public:
+  Reader(const toml::table& table, std::string source) : table_(table), source_(std::move(source)) {}
+
+  template <class Value>
+  [[nodiscard]] Value read(std::string_view key, const char* expected) const {
+    const auto value = table_[key].value<Value>();
+    if (!value) throw refuse(key, expected);
+    return *value;
+  }
+
+  [[nodiscard]] int count(std::string_view key) const {
+    constexpr std::int64_t most = 1 << 30;
+    const auto value = table_[key].value<std::int64_t>();
+    if (!value || *value < 1 || *value > most) throw refuse(key, "a whole number, at least 1");
+    return static_cast<int>(*value);
+  }
+
+  [[nodiscard]] double number(std::string_view key) const {
+    const auto value = table_[key].value<double>();
+    if (!value || !std::isfinite(*value) || *value < 0) throw refuse(key, "a number, at least 0");
+    return *value;
+  }
+
+  [[nodiscard]] std::vector<Bytes> sizes(std::string_view key) const {
+    std::vector<Bytes> sizes;
+    const toml::array* array = table_[key].as_array();
+    if (array == nullptr) throw refuse(key, "a list of numbers of bytes");
+    for (const toml::node& node : *array) {
+      const auto value = node.value<std::int64_t>();
+      if (!value || *value < 0) throw refuse(key, "a list of numbers of bytes");
+      sizes.push_back({*value});
+    }
+    return sizes;
+  }
+
+  [[nodiscard]] Error refuse(std::string_view key, const char* expected) const {
+    const auto node = table_[key];
+    return bad_input(fmt::format("{}: {} is {}", source_, key, node ? "something else" : "missing"), expected,
+                     "write the plan anew with penstock plan -o");
+  }
+
+ private:
+  const toml::table& table_;
+  std::string source_;
+};
+
+std::vector<bool> recomputed_stages(const std::string& words, const Plan& plan) {
+  std::vector<bool> stages(plan.cut.size(), words == "full");
+  if (words == "none" || words == "full") return stages;
+  // Plans recompute whole stages: each is named by the range that begins with its first layer, or lies within one.
+  for (std::size_t begin = 0; begin < words.size();) {
+    const std::size_t end = std::min(words.find(',', begin), words.size());
+    std::int64_t first = 0;
+    std::int64_t last = 0;
+    const auto [after, code] = std::from_chars(words.data() + begin, words.data() + end, first);
+    last = first;
+    if (code == std::errc() && after != words.data() + end) std::from_chars(after + 1, words.data() + end, last);
+    for (std::size_t stage = 0; stage < stages.size(); ++stage)
+      if (plan.cut[stage] >= first && plan.cut[stage] <= last) stages[stage] = true;
+    begin = end + 1;
+  }
+  return stages;
+}
+
+std::string read_schedule_file(const std::filesystem::path& plan, const std::string& schedule) {
+  std::error_code ignored;
+  if (std::filesystem::is_regular_file(schedule, ignored)) return read_file(schedule);
+  return read_file(plan.parent_path() / std::filesystem::path(schedule).filename());
+}
+
+}  // namespace
+
+bool needs_schedule_file(const Plan& plan) {
+  const ScheduleFamily* family = family_of(plan.schedule);
+  return !plan.schedule_csv.empty() || family == nullptr || family->stages_per_rank != plan.stages_per_rank;
+}
+
+std::string recompute_words(const Plan& plan) {
+  const auto count = std::count(plan.recomputed.begin(), plan.recomputed.end(), true);
+  if (count == 0) return "none";
+  if (count == plan.stages()) return "full";
+  std::vector<std::string> ranges;
+  for (std::size_t stage = 0; stage < plan.cut.size(); ++stage) {
+    if (!plan.recomputed[stage]) continue;
+    const std::int64_t first = plan.cut[stage];
+    while (stage + 1 < plan.cut.size() && plan.recomputed[stage + 1]) ++stage;
+    const std::int64_t last = (stage + 1 < plan.cut.size() ? plan.cut[stage + 1] : plan.layers) - 1;
+    ranges.push_back(first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last));
+  }
+  return fmt::format("{}", fmt::join(ranges, ","));
+}
+
+std::string to_toml(const Plan& plan, std::string_view schedule_file) {
+  const PlanPrediction& prediction = plan.prediction;
+  std::vector<std::int64_t> memory;
+  memory.reserve(prediction.memory.size());
+  for (const Bytes bytes : prediction.memory) memory.push_back(bytes.count);
+  std::string text = "# Chosen by `penstock plan`.\n";
+  text += fmt::format("batch = {}\nstages = {}\ncut = {}\nschedule = {}\nmicrobatches = {}\nrecompute = {}\n",
+                      plan.batch, plan.stages(), in_quotes(cut_words(plan.cut)),
+                      in_quotes(needs_schedule_file(plan) ? schedule_file : std::string_view(plan.schedule)),
+                      plan.microbatches, in_quotes(recompute_words(plan)));
+  text += fmt::format("\n[prediction]\nschedule = {}\nranks = {}\nstages-per-rank = {}\nreplicas = {}\nlayers = {}\n",
+                      in_quotes(plan.schedule), plan.ranks, plan.stages_per_rank, plan.replicas, plan.layers);
+  text += fmt::format("step-ms = {}\npipeline-ms = {}\nexchange-ms = {}\nupdate-ms = {}\n", real(prediction.step.count),
+                      real(prediction.pipeline.count), real(prediction.exchange.count), real(prediction.update.count));
+  text += fmt::format("utilisation = {}\nsamples-per-second = {}\nmemory-bytes = [{}]\n", real(prediction.utilisation),
+                      real(prediction.samples_per_second), fmt::join(memory, ", "));
+  return text;
+}
+
+void save_plan(const Plan& plan, const std::filesystem::path& path) {
+  std::filesystem::path schedule = path;
+  schedule.replace_extension(".csv");
+  if (needs_schedule_file(plan)) write_file_atomically(schedule, to_csv(schedule_of(plan).get()));
+  write_file_atomically(path, to_toml(plan, schedule.string()));
+}
+
+Plan load_plan(const std::filesystem::path& path) {
+  toml::table table;
+  try {
+    table = toml::parse(read_file(path), path.string());
+  } catch (const toml::parse_error& error) {
+    throw bad_input(
+        fmt::format("{} line {} is not TOML: {}", path.string(), error.source().begin.line, error.description()),
+        "a plan", "write it anew with penstock plan -o");
+  }
+  const Reader settings(table, path.string());
+  const toml::table* predicted = table["prediction"].as_table();
+  if (predicted == nullptr) throw settings.refuse("prediction", "the table that penstock plan writes");
+  const Reader prediction(*predicted, path.string() + ": prediction");
+  Plan plan;
+  plan.batch = settings.count("batch");
+  plan.microbatches = settings.count("microbatches");
+  plan.ranks = prediction.count("ranks");
+  plan.stages_per_rank = prediction.count("stages-per-rank");
+  plan.replicas = prediction.count("replicas");
+  plan.layers = prediction.count("layers");
+  const int stages = settings.count("stages");
+  const auto cut = settings.read<std::string>("cut", "a text, such as \"3,6,9\"");
+  plan.cut = cut == "uniform" ? uniform_cut(plan.layers, stages) : parse_cut(cut, plan.layers, stages);
+  plan.recomputed = recomputed_stages(settings.read<std::string>("recompute", "a text, such as \"none\""), plan);
+  plan.schedule = prediction.read<std::string>("schedule", "a schedule's name");
+  if (plan.schedule == synthesised_schedule)
+    plan.schedule_csv = read_schedule_file(path, settings.read<std::string>("schedule", "a file's name"));
+  plan.prediction.step = {prediction.number("step-ms")};
+  plan.prediction.pipeline = {prediction.number("pipeline-ms")};
+  plan.prediction.exchange = {prediction.number("exchange-ms")};
+  plan.prediction.update = {prediction.number("update-ms")};
+  plan.prediction.utilisation = prediction.number("utilisation");
+  plan.prediction.samples_per_second = prediction.number("samples-per-second");
+  plan.prediction.memory = prediction.sizes("memory-bytes");
+  return plan;
+}
+
+}  // namespace penstock

@@ -1,0 +1,218 @@
+#include "plan/planning_problem.h"
+
+#include <algorithm>
+#include <cmath>
+#include <fmt/format.h>
+#include <set>
+
+#include "penstock/base/error.h"
+
+namespace penstock {
+namespace {
+
+constexpr std::int64_t most_ranks = 100'000;
+constexpr std::int64_t most_batch = std::int64_t{1} << 31;
+// A schedule of more passes than this takes seconds and gigabytes to look at.
+constexpr std::int64_t most_passes = 4'000'000;
+
+bool has_split_backward(const Schedule& schedule) {
+  for (const auto& actions : schedule.actions)
+    for (const Action& action : actions)
+      if (action.kind == ActionKind::InputBackward) return true;
+  return false;
+}
+
+}  // namespace
+
+std::vector<int> sensible_microbatches(std::int64_t batch, int ranks) {
+  constexpr std::int64_t all_up_to = 32;
+  std::set<std::int64_t> counts;
+  for (std::int64_t count = 1; count <= std::min(batch, all_up_to); ++count) counts.insert(count);
+  for (std::int64_t divisor = 1; divisor * divisor <= batch; ++divisor)
+    if (batch % divisor == 0) counts.insert({divisor, batch / divisor});
+  // Rounds of the ranks, in which the loops of interleaved schedules come out even, and between them in steps of a
+  // quarter or so; beyond 64 rounds the bubble is no longer worth the smaller microbatches.
+  for (const std::int64_t rounds : {1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64})
+    counts.insert(rounds * ranks);
+  counts.insert(2LL * ranks - 1);
+  // Of every magnitude of microbatches, also where the batch has few divisors.
+  for (std::int64_t samples = 1; samples < batch; samples *= 2) counts.insert((batch + samples - 1) / samples);
+  std::vector<int> sensible;
+  for (const std::int64_t count : counts)
+    if (count <= batch) sensible.push_back(static_cast<int>(count));
+  return sensible;
+}
+
+PlanningProblem::PlanningProblem(const LayerCosts& costs, const PlanRequest& request)
+    : costs_(&costs), request_(&request) {
+  check();
+  const auto ranks = static_cast<std::size_t>(request.ranks);
+  speeds_.assign(ranks, 1);
+  caps_.assign(ranks, request.memory ? static_cast<double>(request.memory->count) : no_cap);
+  for (std::size_t rank = 0; rank < costs.ranks.size(); ++rank) {
+    speeds_[rank] = costs.ranks[rank].speed;
+    if (costs.ranks[rank].memory_cap)
+      caps_[rank] = std::min(caps_[rank], static_cast<double>(costs.ranks[rank].memory_cap->count));
+  }
+  capped_ = std::any_of(caps_.begin(), caps_.end(), [](double cap) { return cap < no_cap; });
+  check_range();
+}
+
+void PlanningProblem::check() const {
+  validate(*costs_);
+  const PlanRequest& request = *request_;
+  if (request.ranks < 1 || request.ranks > most_ranks)
+    throw bad_input(fmt::format("--ranks {}", request.ranks), fmt::format("1 to {}", most_ranks), "change --ranks");
+  if (request.batch < 1 || request.batch > most_batch)
+    throw bad_input(fmt::format("--batch {}", request.batch), fmt::format("1 to {}", most_batch), "change --batch");
+  const auto layers = std::ssize(costs_->layers);
+  // Auto may take as many replicas as ranks.
+  const int most_replicas =
+      request.replicas.empty() ? request.ranks : *std::max_element(request.replicas.begin(), request.replicas.end());
+  if (most_replicas >= 1 && request.ranks / most_replicas > layers)
+    throw bad_input(fmt::format("--ranks {}", request.ranks), fmt::format("at most {}, the number of layers", layers),
+                    "lower --ranks, or allow --replicas");
+  if (!costs_->ranks.empty() && std::ssize(costs_->ranks) != request.ranks)
+    throw bad_input(
+        fmt::format("--ranks {} with the costs of {}", request.ranks, counted(std::ssize(costs_->ranks), "rank")),
+        "as many", "change --ranks, or the list \"ranks\" of the costs");
+  for (const int replicas : request.replicas)
+    if (replicas < 1 || request.ranks % replicas != 0 || request.batch % replicas != 0)
+      throw bad_input(
+          fmt::format("--replicas {}", replicas),
+          fmt::format("a divisor of {} and of the batch of {}", counted(request.ranks, "rank"), request.batch),
+          "change --replicas");
+  for (const int count : request.microbatches)
+    if (count < 1 || count > request.batch)
+      throw bad_input(fmt::format("--microbatches {}", count),
+                      fmt::format("1 to {}, the samples of the batch", request.batch), "change --microbatches");
+  for (const int count : request.stages_per_rank)
+    if (count < 1 || static_cast<std::int64_t>(count) * (request.ranks / most_replicas) > layers)
+      throw bad_input(fmt::format("--stages-per-rank {}", count),
+                      fmt::format("at least 1, and in all no more stages than the {}", counted(layers, "layer")),
+                      "change --stages-per-rank");
+  for (const std::string& name : request.schedules)
+    if (name != synthesised_schedule) static_cast<void>(make_schedule(name, 2, 2));
+}
+
+void PlanningProblem::check_range() const {
+  const SampleRange range = measured_range(*costs_);
+  if (range.least > range.most)
+    throw bad_input("layers that were measured at no microbatch size in common", "one size at least for all of them",
+                    "measure all layers at the same sizes");
+  bool any = false;
+  for (const int replicas : request_->replicas.empty() ? std::vector<int>{1} : request_->replicas)
+    any = any || !microbatch_counts(replicas, request_->ranks / replicas).empty();
+  if (any) return;
+  const std::string asked =
+      request_->microbatches.empty()
+          ? fmt::format("a batch of {}", request_->batch)
+          : fmt::format("--microbatches {} of a batch of {}", request_->microbatches.front(), request_->batch);
+  throw bad_input(asked,
+                  fmt::format("microbatches of {} to {} samples, between which the layer \"{}\" was measured",
+                              range.least, range.most, shortened(range.narrowest_layer)),
+                  "measure more sizes, or change the number of microbatches or the batch");
+}
+
+double PlanningProblem::samples(int replicas, int microbatches) const {
+  return static_cast<double>(request_->batch) / replicas / microbatches;
+}
+
+const LayersAtSize& PlanningProblem::at(int replicas, int microbatches) {
+  auto& known = at_size_[static_cast<std::int64_t>(replicas) * microbatches];
+  if (!known) known = std::make_unique<LayersAtSize>(*costs_, samples(replicas, microbatches));
+  return *known;
+}
+
+bool PlanningProblem::ranks_alike() const {
+  return std::all_of(speeds_.begin(), speeds_.end(), [&](double speed) { return speed == speeds_.front(); });
+}
+
+bool PlanningProblem::is_wanted(const ScheduleFamily& family) const {
+  if (family.name == "forward-only") return false;
+  // A stage on two ranks of other speeds would have two costs.
+  if (family.bidirectional && (!request_->copies_of_stages || !ranks_alike())) return false;
+  // A synthesised schedule takes the place of a published one: where it is all that is asked for, of any.
+  const auto& names = request_->schedules;
+  return std::all_of(names.begin(), names.end(),
+                     [](const std::string& name) { return name == synthesised_schedule; }) ||
+         std::find(names.begin(), names.end(), family.name) != names.end();
+}
+
+std::vector<int> PlanningProblem::microbatch_counts(int replicas, int ranks) const {
+  const SampleRange range = measured_range(*costs_);
+  std::vector<int> counts;
+  const std::int64_t part = request_->batch / replicas;
+  for (const int count : request_->microbatches.empty() ? sensible_microbatches(part, ranks) : request_->microbatches) {
+    if (count > part) continue;
+    const double mean = samples(replicas, count);
+    if (mean >= static_cast<double>(range.least) && std::ceil(mean) <= static_cast<double>(range.most))
+      counts.push_back(count);
+  }
+  return counts;
+}
+
+std::vector<std::shared_ptr<const FamilyShape>> PlanningProblem::shapes(int ranks) const {
+  std::vector<std::shared_ptr<const FamilyShape>> shapes;
+  for (const ScheduleFamily& family : schedule_families()) {
+    if (!is_wanted(family) || ranks % family.ranks_multiple != 0) continue;
+    std::vector<int> counts{family.stages_per_rank};
+    if (family.stages_per_rank_varies) counts = {2, 3, 4, 6, 8};
+    for (const int count : counts) {
+      const auto& asked = request_->stages_per_rank;
+      if (!asked.empty() && std::find(asked.begin(), asked.end(), count) == asked.end()) continue;
+      if (count % family.stages_multiple != 0 || static_cast<std::int64_t>(count) * ranks > std::ssize(costs_->layers))
+        continue;
+      if (request_->cut && std::ssize(*request_->cut) != static_cast<std::ptrdiff_t>(count) * ranks) continue;
+      // On one rank there is nothing to schedule: the simplest one says it all.
+      if (ranks == 1 && family.name != "1f1b" && family.name != "gpipe" && request_->schedules.empty()) continue;
+      const Schedule sample =
+          make_schedule(family.name, ranks, 2, family.stages_per_rank_varies ? std::optional(count) : std::nullopt);
+      shapes.push_back(
+          std::make_shared<FamilyShape>(FamilyShape{&family, count, has_split_backward(sample), sample.placement}));
+    }
+  }
+  return shapes;
+}
+
+std::vector<Configuration> PlanningProblem::configurations(std::vector<std::string>& notes) const {
+  std::vector<int> replica_counts = request_->replicas;
+  if (replica_counts.empty())
+    for (int count = 1; count <= request_->ranks; ++count)
+      if (request_->ranks % count == 0 && request_->batch % count == 0) replica_counts.push_back(count);
+  std::vector<Configuration> configurations;
+  std::int64_t too_large = 0;
+  for (const int replicas : replica_counts) {
+    const int ranks = request_->ranks / replicas;
+    const bool caps_alike = std::all_of(caps_.begin(), caps_.end(), [&](double cap) { return cap == caps_.front(); });
+    if (replicas > 1 && (!ranks_alike() || !caps_alike || !costs_->links.empty())) {
+      notes.emplace_back("replicas were not looked at: ranks or links are not alike");
+      continue;
+    }
+    if (ranks > std::ssize(costs_->layers)) continue;
+    const auto counts = microbatch_counts(replicas, ranks);
+    for (const auto& shape : shapes(ranks))
+      for (const int count : counts) {
+        if (static_cast<std::int64_t>(ranks) * shape->stages_per_rank * count * 3 > most_passes)
+          ++too_large;
+        else
+          configurations.push_back({replicas, ranks, count, shape, 0});
+      }
+  }
+  if (too_large > 0 && configurations.empty())
+    throw bad_input(fmt::format("a batch of {} in microbatches that were measured", request_->batch),
+                    fmt::format("a step of at most {} million passes", most_passes / 1'000'000),
+                    "measure larger microbatches, or lower --batch");
+  if (too_large > 0)
+    notes.push_back(fmt::format("{} of more than {} million passes a step were not looked at",
+                                counted(too_large, "configuration"), most_passes / 1'000'000));
+  const SampleRange range = measured_range(*costs_);
+  if (request_->microbatches.empty() && (range.least > 1 || range.most < request_->batch))
+    notes.push_back(
+        fmt::format("only microbatches of {} to {} samples were looked at: between these the layers were "
+                    "measured",
+                    range.least, range.most));
+  return configurations;
+}
+
+}  // namespace penstock

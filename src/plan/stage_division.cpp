@@ -1,0 +1,237 @@
+#include "plan/stage_division.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+
+#include "penstock/base/error.h"
+
+namespace penstock {
+namespace {
+
+constexpr double infinite = std::numeric_limits<double>::infinity();
+
+/// How good a stage is: what is to be small at the worst of the stages, and what in the sum of all.
+struct Cell {
+  double worst = infinite;
+  double sum = 0;
+  bool recomputed = false;
+};
+
+double transfer(const LinkCost& link, Bytes size) {
+  return static_cast<double>(size.count) / link.bytes_per_millisecond;
+}
+
+double compute_time(const DivisionProblem& problem, std::size_t stage, std::size_t first, std::size_t end,
+                    bool recomputed) {
+  return problem.layers->time(first, end, {recomputed, problem.split_backward, problem.places[stage].speed}).count;
+}
+
+std::vector<bool> allowed_recomputation(Recomputation recomputation) {
+  if (recomputation == Recomputation::None) return {false};
+  if (recomputation == Recomputation::Full) return {true};
+  return {false, true};
+}
+
+Cell fastest_cell(const DivisionProblem& problem, std::size_t stage, std::size_t first, std::size_t end) {
+  for (const bool recomputed : allowed_recomputation(problem.recomputation)) {
+    if (problem.places[stage].cap < infinite &&
+        memory_of_stage(problem, stage, first, end, recomputed) > problem.places[stage].cap)
+      continue;
+    const double pace = pace_of_stage(problem, stage, first, end, recomputed);
+    double sum = compute_time(problem, stage, first, end, recomputed);
+    if (stage + 1 < problem.places.size())
+      sum += 2 * transfer(problem.places[stage].to_next, problem.layers->boundary_after(end - 1));
+    return {pace, sum, recomputed};
+  }
+  return {};
+}
+
+Cell leanest_cell(const DivisionProblem& problem, std::size_t stage, std::size_t first, std::size_t end) {
+  Cell leanest;
+  for (const bool recomputed : allowed_recomputation(problem.recomputation)) {
+    const double excess =
+        memory_of_stage(problem, stage, first, end, recomputed) - std::min(problem.places[stage].cap, 1e18);
+    if (excess < leanest.worst) leanest = {excess, compute_time(problem, stage, first, end, recomputed), recomputed};
+  }
+  return leanest;
+}
+
+/// The best way for the first layers to make the first stages.
+struct Best {
+  double value = infinite;
+  std::size_t start = 0;  ///< of the last of these stages
+  bool recomputed = false;
+};
+
+/// Fills stage after stage. `join` makes the value of a longer division from that of a shorter one and a cell; it is
+/// infinite where the two may not be joined. `hopeless` says, of a stage that grows towards the front, that neither it
+/// nor a longer one can beat a value.
+template <class CellOf, class Join, class Hopeless>
+std::optional<Division> divide(const DivisionProblem& problem, const CellOf& cell_of, const Join& join,
+                               const Hopeless& hopeless) {
+  const std::size_t stages = problem.places.size();
+  const std::size_t layers = problem.layers->layers();
+  std::vector<std::vector<Best>> best(stages, std::vector<Best>(layers + 1));
+  for (std::size_t stage = 0; stage < stages; ++stage) {
+    const std::size_t last_end = layers - (stages - 1 - stage);
+    for (std::size_t end = stage + 1 == stages ? layers : stage + 1; end <= last_end; ++end) {
+      Best& here = best[stage][end];
+      for (std::size_t first = end; first-- > stage;) {
+        if (hopeless(stage, first, end, here.value)) break;
+        if (stage == 0 && first > 0) continue;
+        const double before = stage == 0 ? -infinite : best[stage - 1][first].value;
+        if (before == infinite) continue;
+        const Cell cell = cell_of(stage, first, end);
+        const double value = join(before, cell);
+        if (value < here.value) here = {value, first, cell.recomputed};
+      }
+    }
+  }
+  if (best.back()[layers].value == infinite) return std::nullopt;
+  Division division{Cut(stages), std::vector<bool>(stages)};
+  for (std::size_t stage = stages, end = layers; stage-- > 0;) {
+    const Best& here = best[stage][end];
+    division.cut[stage] = static_cast<std::int64_t>(here.start);
+    division.recomputed[stage] = here.recomputed;
+    end = here.start;
+  }
+  return division;
+}
+
+double worst_of(const DivisionProblem& problem, const Division& division) {
+  double worst = 0;
+  for (std::size_t stage = 0; stage < division.cut.size(); ++stage)
+    worst = std::max(worst,
+                     pace_of_stage(problem, stage, static_cast<std::size_t>(division.cut[stage]),
+                                   end_of(division.cut, stage, problem.layers->layers()), division.recomputed[stage]));
+  return worst;
+}
+
+}  // namespace
+
+std::vector<std::vector<HeldMicrobatches>> held_microbatches(const Schedule& schedule) {
+  std::vector<std::vector<HeldMicrobatches>> held(static_cast<std::size_t>(schedule.stages));
+  const auto add = [](std::vector<HeldMicrobatches>& most, HeldMicrobatches now) {
+    const auto covers = [](const HeldMicrobatches& a, const HeldMicrobatches& b) {
+      return a.whole >= b.whole && a.for_weights >= b.for_weights;
+    };
+    if (std::any_of(most.begin(), most.end(), [&](const HeldMicrobatches& other) { return covers(other, now); }))
+      return;
+    std::erase_if(most, [&](const HeldMicrobatches& other) { return covers(now, other); });
+    most.push_back(now);
+  };
+  for (const auto& actions : schedule.actions) {
+    std::map<std::int32_t, HeldMicrobatches> now;
+    for (const Action& action : actions) {
+      HeldMicrobatches& of_stage = now[action.stage.value];
+      if (action.kind == ActionKind::Forward) {
+        ++of_stage.whole;
+      } else if (action.kind == ActionKind::Backward) {
+        --of_stage.whole;
+      } else if (action.kind == ActionKind::InputBackward) {
+        --of_stage.whole;
+        ++of_stage.for_weights;
+      } else if (action.kind == ActionKind::WeightBackward) {
+        --of_stage.for_weights;
+      }
+      if (action.kind == ActionKind::Forward || action.kind == ActionKind::InputBackward)
+        add(held[action.stage.index()], of_stage);
+    }
+  }
+  return held;
+}
+
+double memory_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first, std::size_t end,
+                       bool recomputed) {
+  const StageCost cost = problem.layers->stage(first, end, {recomputed, problem.split_backward, 1});
+  const auto standing = static_cast<double>((cost.parameter + cost.gradient + cost.optimizer).count);
+  const auto activation = static_cast<double>(cost.activation.count);
+  double held = 0;
+  for (const HeldMicrobatches& counts : problem.places[stage].held)
+    held = std::max(held, activation * (counts.whole + counts.for_weights * cost.weight_activation_share));
+  double messages = 0;
+  if (stage > 0) messages += static_cast<double>(problem.layers->boundary_after(first - 1).count);
+  if (stage + 1 < problem.places.size()) messages += static_cast<double>(cost.boundary.count);
+  return standing + held + messages +
+         static_cast<double>(std::max(cost.forward_workspace, cost.backward_workspace).count);
+}
+
+double pace_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first, std::size_t end,
+                     bool recomputed) {
+  const StagePlace& place = problem.places[stage];
+  double pace = compute_time(problem, stage, first, end, recomputed);
+  if (stage > 0) pace = std::max(pace, transfer(place.to_previous, problem.layers->boundary_after(first - 1)));
+  if (stage + 1 < problem.places.size())
+    pace = std::max(pace, transfer(place.to_next, problem.layers->boundary_after(end - 1)));
+  return pace;
+}
+
+std::optional<Division> fastest_division(const DivisionProblem& problem) {
+  const bool always = problem.recomputation == Recomputation::Full;
+  const auto cell_of = [&](std::size_t stage, std::size_t first, std::size_t end) {
+    return fastest_cell(problem, stage, first, end);
+  };
+  const auto least_time = [&](std::size_t stage, std::size_t first, std::size_t end) {
+    return compute_time(problem, stage, first, end, always);
+  };
+  const auto fastest = divide(
+      problem, cell_of, [](double before, const Cell& cell) { return std::max(before, cell.worst); },
+      [&](std::size_t stage, std::size_t first, std::size_t end, double value) {
+        return least_time(stage, first, end) >= value;
+      });
+  if (!fastest) return std::nullopt;
+  // Among the divisions of that pace the one that does least besides: fewest recomputations and smallest messages, and
+  // most on fast ranks.
+  const double pace = worst_of(problem, *fastest) * (1 + 1e-12);
+  return divide(
+      problem, cell_of,
+      [&](double before, const Cell& cell) {
+        return cell.worst > pace ? infinite : (before == -infinite ? 0 : before) + cell.sum;
+      },
+      [&](std::size_t stage, std::size_t first, std::size_t end, double /*value*/) {
+        return least_time(stage, first, end) > pace;
+      });
+}
+
+Division leanest_division(const DivisionProblem& problem) {
+  const auto leanest = divide(
+      problem,
+      [&](std::size_t stage, std::size_t first, std::size_t end) { return leanest_cell(problem, stage, first, end); },
+      [](double before, const Cell& cell) { return std::max(before, cell.worst); },
+      [](std::size_t, std::size_t, std::size_t, double) { return false; });
+  check_invariant(leanest.has_value(), "as many layers as stages make no division");
+  return *leanest;
+}
+
+void even_out_ranks(const DivisionProblem& problem, const std::vector<std::int32_t>& rank_of, Division& division) {
+  const std::size_t layers = problem.layers->layers();
+  const auto ranks = static_cast<std::size_t>(*std::max_element(rank_of.begin(), rank_of.end())) + 1;
+  const auto load = [&](const Cut& cut) {
+    std::vector<double> loads(ranks, 0);
+    for (std::size_t stage = 0; stage < cut.size(); ++stage)
+      loads[static_cast<std::size_t>(rank_of[stage])] += compute_time(
+          problem, stage, static_cast<std::size_t>(cut[stage]), end_of(cut, stage, layers), division.recomputed[stage]);
+    std::sort(loads.rbegin(), loads.rend());
+    return loads;
+  };
+  std::vector<double> loads = load(division.cut);
+  for (bool moved = true; moved;) {
+    moved = false;
+    for (std::size_t stage = 1; stage < division.cut.size(); ++stage)
+      for (const std::int64_t step : {-1, 1}) {
+        Cut cut = division.cut;
+        cut[stage] += step;
+        if (cut[stage] <= cut[stage - 1] || cut[stage] >= static_cast<std::int64_t>(end_of(cut, stage, layers)))
+          continue;
+        std::vector<double> changed = load(cut);
+        // Sorted, so that two ranks that are as busy are relieved one after the other.
+        if (!(changed < loads)) continue;
+        division.cut = std::move(cut);
+        loads = std::move(changed);
+        moved = true;
+      }
+  }
+}
+
+}  // namespace penstock

@@ -1,0 +1,75 @@
+/// \file
+/// Cuts by dynamic programming: the slowest stage as fast as it can be, its links included, under caps on memory.
+#pragma once
+
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include "penstock/cost/layer_cost.h"
+#include "penstock/plan/plan.h"
+#include "penstock/schedule/schedule.h"
+
+namespace penstock {
+
+/// What a rank holds of one stage at a time: microbatches before their `B` or `I`, and between `I` and `W`.
+struct HeldMicrobatches {
+  int whole = 0;
+  int for_weights = 0;
+};
+
+/// For each stage the times at which most is held: of no two of them has one less of both. Of a stage with two holders,
+/// those of both.
+[[nodiscard]] std::vector<std::vector<HeldMicrobatches>> held_microbatches(const Schedule& schedule);
+
+/// Where a stage would run.
+struct StagePlace {
+  double speed = 1;
+  double cap = std::numeric_limits<double>::infinity();  ///< bytes that the stage may take
+  LinkCost to_next = {};
+  LinkCost to_previous = {};
+  std::vector<HeldMicrobatches> held = {};  ///< needed only where there is a cap
+};
+
+/// A cut and which of its stages recompute.
+struct Division {
+  Cut cut;
+  std::vector<bool> recomputed;
+
+  friend bool operator==(const Division&, const Division&) = default;
+};
+
+/// What is divided.
+struct DivisionProblem {
+  const LayersAtSize* layers = nullptr;
+  std::vector<StagePlace> places;  ///< by stage, at most as many as layers
+  bool split_backward = false;
+  Recomputation recomputation = Recomputation::None;
+};
+
+/// The memory that a stage takes at its peak, by the counts of its place: what stands, activations, one boundary on
+/// either side, and workspace.
+[[nodiscard]] double memory_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first,
+                                     std::size_t end, bool recomputed);
+
+/// The time that a microbatch keeps the slowest of a stage and its two links busy.
+[[nodiscard]] double pace_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first,
+                                   std::size_t end, bool recomputed);
+
+/// The division whose slowest pace is fastest; of these, one with the least sum of times. Exact. Nothing where no
+/// division is within the caps.
+[[nodiscard]] std::optional<Division> fastest_division(const DivisionProblem& problem);
+
+/// The division whose fullest stage is furthest below its cap, or least above it.
+[[nodiscard]] Division leanest_division(const DivisionProblem& problem);
+
+/// Moves the boundaries of a division, one layer at a time, as long as the busiest rank gets less to do: for ranks
+/// with several stages. \param rank_of by stage. Caps are not looked at.
+void even_out_ranks(const DivisionProblem& problem, const std::vector<std::int32_t>& rank_of, Division& division);
+
+/// The end of a stage of a cut.
+[[nodiscard]] inline std::size_t end_of(const Cut& cut, std::size_t stage, std::size_t layers) {
+  return stage + 1 < cut.size() ? static_cast<std::size_t>(cut[stage + 1]) : layers;
+}
+
+}  // namespace penstock

@@ -1,0 +1,175 @@
+#include "penstock/report/plan_report.h"
+
+#include <algorithm>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <nlohmann/json.hpp>
+
+#include "penstock/base/error.h"
+#include "penstock/plan/plan_file.h"
+
+namespace penstock {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Bytes fullest(const Plan& plan) {
+  return plan.prediction.memory.empty()
+             ? Bytes{}
+             : *std::max_element(plan.prediction.memory.begin(), plan.prediction.memory.end());
+}
+
+std::string times(Milliseconds value) { return fmt::format("{:.6g}", value.count); }
+
+std::string change(double from, double to) { return fmt::format("{:+.1f} %", (to / from - 1) * 100); }
+
+/// "zb-v, 2 stages a rank, 16 microbatches, recomputing layers 0-3".
+std::string in_words(const Plan& plan) {
+  std::string words = fmt::format("{}, {}", plan.schedule, counted(plan.microbatches, "microbatch"));
+  if (plan.stages_per_rank > 1) words += fmt::format(", {} stages a rank", plan.stages_per_rank);
+  if (plan.replicas > 1) words += fmt::format(", {} replicas", plan.replicas);
+  const std::string again = recompute_words(plan);
+  if (again == "full") words += ", recomputing all layers";
+  if (again != "full" && again != "none") words += fmt::format(", recomputing layers {}", again);
+  return words;
+}
+
+std::string table(const std::vector<Plan>& plans) {
+  std::string text =
+      fmt::format("{:>2}  {:<16} {:>6} {:>13} {:>12} {:>10} {:>11} {:>11}  {}\n", "#", "schedule", "stages",
+                  "microbatches", "step (ms)", "computing", "samples/s", "memory", "recompute");
+  for (std::size_t index = 0; index < plans.size(); ++index) {
+    const Plan& plan = plans[index];
+    std::string again = recompute_words(plan);
+    if (again != "none" && again != "full")
+      again = counted(std::count(plan.recomputed.begin(), plan.recomputed.end(), true), "stage");
+    text += fmt::format("{:>2}  {:<16} {:>6} {:>13} {:>12} {:>8.1f} % {:>11.6g} {:>11}  {}{}\n", index + 1,
+                        plan.schedule, plan.stages(), plan.microbatches, times(plan.prediction.step),
+                        plan.prediction.utilisation * 100, plan.prediction.samples_per_second, to_string(fullest(plan)),
+                        again, plan.replicas > 1 ? fmt::format(", {} replicas", plan.replicas) : "");
+  }
+  return text;
+}
+
+std::string memory_line(const Plan& plan, const std::vector<std::optional<Bytes>>& caps) {
+  constexpr std::size_t most_shown = 16;
+  std::vector<std::string> ranks;
+  const bool one_cap = !caps.empty() && caps.front() && std::equal(caps.begin() + 1, caps.end(), caps.begin());
+  for (std::size_t rank = 0; rank < plan.prediction.memory.size() && rank < most_shown; ++rank) {
+    ranks.push_back(to_string(plan.prediction.memory[rank]));
+    if (!one_cap && rank < caps.size() && caps[rank]) ranks.back() += fmt::format(" of {}", to_string(*caps[rank]));
+  }
+  const std::size_t more = plan.prediction.memory.size() - ranks.size();
+  return fmt::format("memory by rank{}: {}{}\n", one_cap ? fmt::format(", of {} each", to_string(*caps.front())) : "",
+                     fmt::join(ranks, ", "),
+                     more > 0 ? fmt::format(" and {} more", counted(static_cast<std::int64_t>(more), "rank")) : "");
+}
+
+/// Why a plan is slower than the first: because its ranks compute more, or because they wait more.
+std::string cause(const Plan& best, const Plan& other) {
+  const auto computing = [](const Plan& plan) { return plan.prediction.step.count * plan.prediction.utilisation; };
+  const auto waiting = [&](const Plan& plan) { return plan.prediction.step.count - computing(plan); };
+  const double more_computing = computing(other) - computing(best);
+  const double more_waiting = waiting(other) - waiting(best);
+  if (other.prediction.step.count <= best.prediction.step.count * 1.0005) return "no difference to speak of";
+  if (more_computing > more_waiting)
+    return fmt::format("a rank computes {} longer{}", to_string(Milliseconds{more_computing}),
+                       other.microbatches > best.microbatches ? ", as smaller microbatches use it worse" : "");
+  return fmt::format(
+      "a rank waits {} longer{}", to_string(Milliseconds{more_waiting}),
+      other.microbatches < best.microbatches ? ", as the pipeline fills and drains in larger pieces" : "");
+}
+
+std::string reasons(const PlanReport& report) {
+  const Plan& best = report.answer.plans.front();
+  std::string text = fmt::format("{}: {} a step, in which a rank computes {:.1f} % of the time on average",
+                                 in_words(best), to_string(best.prediction.step), best.prediction.utilisation * 100);
+  if (best.prediction.update.count > 0) text += fmt::format("; the update takes {}", to_string(best.prediction.update));
+  if (best.prediction.exchange.count > 0)
+    text += fmt::format("; the exchange of gradients {}", to_string(best.prediction.exchange));
+  text += "\n";
+  for (const Alternative& other : report.neighbours)
+    text +=
+        fmt::format("  {} ({}): {}, {}: {}\n", other.what, in_words(other.plan), to_string(other.plan.prediction.step),
+                    change(best.prediction.step.count, other.plan.prediction.step.count), cause(best, other.plan));
+  return text;
+}
+
+std::string changes(const PlanReport& report) {
+  if (report.other_circumstances.empty()) return "";
+  const Plan& best = report.answer.plans.front();
+  std::string text = "\nWhat would change the answer:\n";
+  for (const Alternative& other : report.other_circumstances) {
+    const bool same = other.plan.schedule == best.schedule && other.plan.microbatches == best.microbatches &&
+                      other.plan.recomputed == best.recomputed && other.plan.stages_per_rank == best.stages_per_rank &&
+                      other.plan.replicas == best.replicas;
+    text += fmt::format("  {}: {}, {} in samples a second\n", other.what, same ? "the same plan" : in_words(other.plan),
+                        change(best.prediction.samples_per_second, other.plan.prediction.samples_per_second));
+  }
+  return text;
+}
+
+Json plan_to_json(const Plan& plan) {
+  Json memory = Json::array();
+  for (const Bytes bytes : plan.prediction.memory) memory.push_back(bytes.count);
+  return {{"schedule", plan.schedule},
+          {"ranks", plan.ranks},
+          {"stages_per_rank", plan.stages_per_rank},
+          {"stages", plan.stages()},
+          {"replicas", plan.replicas},
+          {"batch", plan.batch},
+          {"microbatches", plan.microbatches},
+          {"cut", plan.cut},
+          {"recompute", recompute_words(plan)},
+          {"step_ms", plan.prediction.step.count},
+          {"pipeline_ms", plan.prediction.pipeline.count},
+          {"exchange_ms", plan.prediction.exchange.count},
+          {"update_ms", plan.prediction.update.count},
+          {"utilisation", plan.prediction.utilisation},
+          {"samples_per_second", plan.prediction.samples_per_second},
+          {"memory_bytes", memory}};
+}
+
+Json alternatives_to_json(const std::vector<Alternative>& alternatives) {
+  Json list = Json::array();
+  for (const Alternative& other : alternatives)
+    list.push_back({{"what", other.what}, {"plan", plan_to_json(other.plan)}});
+  return list;
+}
+
+}  // namespace
+
+std::string to_text(const PlanReport& report) {
+  const PlanAnswer& answer = report.answer;
+  const Plan& best = answer.plans.front();
+  std::string text = table(answer.plans);
+  text += fmt::format(
+      "\n{} of schedule, stages and microbatches: {} simulated, {} no better by their bounds, {} above the "
+      "memory\n",
+      counted(answer.configurations, "configuration"), answer.simulated, answer.bounded_away, answer.over_memory);
+  text += fmt::format("\nfirst layers of the stages: {}\n", fmt::join(best.cut, ","));
+  text += memory_line(best, report.memory_caps);
+  text += '\n';
+  text += reasons(report);
+  text += changes(report);
+  for (const std::string& note : answer.notes)
+    text += fmt::format("{}{}\n", &note == &answer.notes.front() ? "\n" : "", note);
+  return text;
+}
+
+std::string to_json(const PlanReport& report) {
+  Json plans = Json::array();
+  for (const Plan& plan : report.answer.plans) plans.push_back(plan_to_json(plan));
+  const Json document = {{"plans", plans},
+                         {"neighbours", alternatives_to_json(report.neighbours)},
+                         {"other_circumstances", alternatives_to_json(report.other_circumstances)},
+                         {"configurations", report.answer.configurations},
+                         {"simulated", report.answer.simulated},
+                         {"bounded_away", report.answer.bounded_away},
+                         {"over_memory", report.answer.over_memory},
+                         {"left_out", report.answer.left_out},
+                         {"notes", report.answer.notes}};
+  return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace penstock

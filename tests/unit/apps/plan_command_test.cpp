@@ -1,0 +1,145 @@
+#include <filesystem>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "penstock/base/error.h"
+#include "penstock/base/file.h"
+
+#include "schedule_commands.h"
+#include "unit/plan/networks.h"
+
+namespace penstock::app {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+using Json = nlohmann::json;
+
+struct Outcome {
+  int code = 0;
+  std::string out;
+  std::string err;
+};
+
+/// Runs `penstock plan LINE` in this process; an Error becomes its exit code and message, as the program makes it.
+Outcome plan(const std::string& line) {
+  CLI::App app("penstock");
+  const Command command = add_plan_command(app);
+  Outcome outcome;
+  testing::internal::CaptureStdout();
+  try {
+    app.parse("plan " + line);
+    outcome.code = command();
+  } catch (const Error& error) {
+    outcome.code = error.kind() == ErrorKind::BadInput ? 2 : 1;
+    outcome.err = error.what();
+  } catch (const CLI::ParseError& error) {
+    outcome.code = 2;
+    outcome.err = error.what();
+  }
+  outcome.out = testing::internal::GetCapturedStdout();
+  return outcome;
+}
+
+std::filesystem::path in_folder(const std::string& name) {
+  return std::filesystem::path(testing::TempDir()) / ("plan_command_" + name);
+}
+
+std::string cost_file(const LayerCosts& costs, const std::string& name) {
+  const auto path = in_folder(name);
+  save_layer_costs(costs, path);
+  return path.string();
+}
+
+LayerCosts some_costs() {
+  std::mt19937 random(21);
+  LayerCosts costs = random_network(random, 10);
+  costs.model = {{"name", "gpt"}, {"width", "128"}};
+  costs.machine = {{"name", "here"}};
+  return costs;
+}
+
+TEST(PlanCommand, PrintsTheBestAndWhy) {
+  const Outcome outcome = plan("--cost " + cost_file(some_costs(), "why.json") +
+                               " --ranks 3 --batch 24 --top 4 --effort 1 --model name=gpt,width=128 --machine here");
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(StartsWith(" #  schedule"), HasSubstr("\n 4  "), Not(HasSubstr("\n 5  ")),
+                                 HasSubstr("first layers of the stages: 0,"), HasSubstr("memory by rank: "),
+                                 HasSubstr("What would change the answer:\n"), HasSubstr("a batch twice as large"),
+                                 HasSubstr("links ten times as fast"), HasSubstr("the best other schedule")));
+}
+
+TEST(PlanCommand, AnswersAsJsonAndKeepsToTheRestrictions) {
+  const Outcome outcome =
+      plan("--cost " + cost_file(some_costs(), "json.json") +
+           " --ranks 2 --batch 16 --schedule 1f1b,gpipe --microbatches 4,8 --recompute full --json");
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const Json answer = Json::parse(outcome.out);
+  ASSERT_EQ(answer["plans"].size(), 4);
+  for (const Json& entry : answer["plans"]) {
+    EXPECT_THAT(entry["schedule"], testing::AnyOf("1f1b", "gpipe"));
+    EXPECT_EQ(entry["recompute"], "full");
+  }
+}
+
+TEST(PlanCommand, WritesPlanDrawingSweepAndExport) {
+  const std::string cost = cost_file(some_costs(), "files.json");
+  const auto toml = in_folder("plan.toml");
+  const auto folder = in_folder("export");
+  const Outcome outcome = plan("--cost " + cost + " --ranks 2 --batch 16 --effort 1 --memory 25MB -o " + toml.string() +
+                               " --draw " + in_folder("step.svg").string() + " --sweep " +
+                               in_folder("sweep.svg").string() + " --export-pytorch " + folder.string());
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(read_file(toml), AllOf(HasSubstr("stages = "), HasSubstr("\n[prediction]\n"), HasSubstr("step-ms = ")));
+  EXPECT_THAT(read_file(in_folder("step.svg")), StartsWith("<svg"));
+  EXPECT_THAT(read_file(in_folder("sweep.svg")), AllOf(StartsWith("<svg"), HasSubstr("1f1b")));
+  const Json exported = Json::parse(read_file(folder / "plan.json"));
+  EXPECT_EQ(exported["stages"].back()["end_layer"], 10);
+  EXPECT_THAT(read_file(folder / "schedule.csv"), StartsWith("0F0,"));
+  EXPECT_THAT(read_file(folder / "README.md"), HasSubstr("_load_csv"));
+}
+
+TEST(PlanCommand, BadInputIsOneLineAndExitCodeTwo) {
+  const std::string cost = cost_file(some_costs(), "good.json");
+  const auto zero = in_folder("zero.json");
+  write_file_atomically(zero, R"({"layers": [{"name": "a", "sizes": [{"samples": 1, "forward_ms": 0,
+                                  "input_backward_ms": 1, "weight_backward_ms": 1}]}]})");
+  const auto negative = in_folder("negative.json");
+  write_file_atomically(negative, R"({"layers": [{"name": "a", "sizes": [{"samples": 1, "forward_ms": 1,
+                                      "input_backward_ms": -1, "weight_backward_ms": 1}]}]})");
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"--cost none.json --ranks 2 --batch 16", "cannot read none.json"},
+      {"--cost " + zero.string() + " --ranks 1 --batch 1", "layers[0].sizes[0].forward_ms is 0"},
+      {"--cost " + negative.string() + " --ranks 1 --batch 1", "input_backward_ms is -1"},
+      {"--cost " + cost + " --ranks 11 --batch 16", "--ranks 11; expected at most 10, the number of layers"},
+      {"--cost " + cost + " --ranks 0 --batch 16", "--ranks 0"},
+      {"--cost " + cost + " --ranks 2 --batch 0", "--batch 0"},
+      {"--cost " + cost + " --ranks 2 --batch -1", "--batch -1"},
+      {"--cost " + cost + " --ranks 2 --batch 99999999999999999999", "99999999999999999999"},
+      {"--cost " + cost + " --ranks 2 --batch 16 --memory 10KB", "no plan fits"},
+      {"--cost " + cost + " --ranks 2 --batch 16 --memory much", "--memory is \"much\""},
+      {"--cost " + cost + " --ranks 2 --batch 16 --model convnet", "is of another model, name \"gpt\""},
+      {"--cost " + cost + " --ranks 2 --batch 16 --machine there", "is of another machine, name \"here\""},
+      {"--cost " + cost + " --ranks 2 --batch 16 --cut 3,2", "cut \"3,2\""},
+      {"--cost " + cost + " --ranks 2 --batch 16 --cut 3,5,7,9", "no schedule that fits the request"},
+      {"--cost " + cost + " --ranks 2 --batch 16 --replicas 0", "--replicas 0"},
+      {"--cost " + cost + " --ranks 2 --batch 16 --effort 0", "--effort 0"},
+      {"--cost " + cost + " --ranks 2 --batch 16 --top 0", "--top 0"},
+      {"--cost " + cost + " --ranks 2 --batch 16 --draw step.png", "ends in .svg or .html"},
+      {"--cost " + cost + " --ranks 2 --batch 16 -o no/such/plan.toml", "there is no folder"},
+      {"--cost " + cost + " --ranks 2 --batch 16 --schedule chimera --export-pytorch /tmp/x", "no schedule that fits"},
+      {"--cost " + cost + " --ranks 3 --batch 16 --schedule chimera", "no schedule that fits"},
+  };
+  for (const auto& [line, expected] : cases) {
+    const Outcome outcome = plan(line);
+    EXPECT_EQ(outcome.code, 2) << line;
+    EXPECT_EQ(outcome.out, "") << line;
+    EXPECT_THAT(outcome.err, AllOf(HasSubstr(expected), Not(HasSubstr("\n")))) << line;
+  }
+}
+
+}  // namespace
+}  // namespace penstock::app

@@ -1,0 +1,187 @@
+#include "penstock/cost/layer_cost.h"
+
+#include <filesystem>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "penstock/base/error.h"
+
+namespace penstock {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+constexpr const char* three_layers = R"({
+  "model": {"name": "gpt", "width": 128},
+  "machine": {"processor": "a \"fast\" one"},
+  "layers": [
+    {"name": "embedding", "parameter_bytes": 100, "optimizer_bytes": 200, "update_ms": 0.5, "sizes": [
+      {"samples": 1, "forward_ms": 1, "forward_spread_ms": 0.25, "input_backward_ms": 0, "weight_backward_ms": 1,
+       "activation_bytes": 10, "boundary_bytes": 8},
+      {"samples": 4, "forward_ms": 2.5, "input_backward_ms": 0, "weight_backward_ms": 4,
+       "activation_bytes": 40, "boundary_bytes": 32}]},
+    {"name": "block", "parameter_bytes": 1000, "gradient_bytes": 500, "weight_activation_share": 0.5, "sizes": [
+      {"samples": 1, "forward_ms": 2, "input_backward_ms": 2, "weight_backward_ms": 1, "backward_ms": 2.5,
+       "activation_bytes": 100, "boundary_bytes": 8, "forward_workspace_bytes": 3, "backward_workspace_bytes": 7},
+      {"samples": 2, "forward_ms": 3, "input_backward_ms": 3, "weight_backward_ms": 2, "backward_ms": 4,
+       "activation_bytes": 200, "boundary_bytes": 16, "forward_workspace_bytes": 6, "backward_workspace_bytes": 14},
+      {"samples": 4, "forward_ms": 5, "input_backward_ms": 5, "weight_backward_ms": 4, "backward_ms": 8,
+       "activation_bytes": 400, "boundary_bytes": 32, "forward_workspace_bytes": 12, "backward_workspace_bytes": 28}]},
+    {"name": "block 2", "like": "block"}
+  ],
+  "input_bytes_per_sample": 4,
+  "action_overhead_ms": 0.125,
+  "link": {"latency_ms": 0.5, "bandwidth_bytes_per_ms": 100},
+  "links": [{"from": 1, "to": 0, "latency_ms": 2}],
+  "ranks": [{"speed": 1, "memory_cap_bytes": 4096}, {"speed": 0.5}]
+})";
+
+std::string refusal(const std::string& json) {
+  try {
+    static_cast<void>(parse_layer_costs(json, "cost.json"));
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::BadInput);
+    return error.what();
+  }
+  return "";
+}
+
+TEST(LayerCost, TheJsonFormGivesItBack) {
+  const LayerCosts costs = parse_layer_costs(three_layers);
+  ASSERT_EQ(costs.layers.size(), 3);
+  EXPECT_EQ(costs.model.at("width"), "128");
+  EXPECT_EQ(costs.layers[2].like, 1U);
+  EXPECT_EQ(costs.layers[2].sizes, costs.layers[1].sizes);
+  EXPECT_EQ(costs.layers[0].gradient.count, 100);
+  EXPECT_EQ(costs.ranks[1].memory_cap, std::nullopt);
+  const std::string json = to_json(costs);
+  EXPECT_EQ(parse_layer_costs(json), costs);
+  EXPECT_THAT(json, HasSubstr("\"like\": \"block\""));
+  const auto path = std::filesystem::path(testing::TempDir()) / "layer_cost_test.json";
+  save_layer_costs(costs, path);
+  EXPECT_EQ(load_layer_costs(path), costs);
+}
+
+TEST(LayerCost, TimesBetweenMeasuredSizesLieOnALine) {
+  const LayerCosts costs = parse_layer_costs(three_layers);
+  const LayersAtSize three(costs, 3);
+  const StageCost both = three.stage(0, 2, {});
+  EXPECT_DOUBLE_EQ(both.forward.count, 2 + 4 + 0.125);
+  EXPECT_DOUBLE_EQ(both.input_backward.count, 4 + 0.125);
+  EXPECT_DOUBLE_EQ(both.weight_backward.count, 3 + 3 + 0.125);
+  EXPECT_EQ(both.activation.count, 30 + 300);
+  EXPECT_EQ(both.boundary.count, 24);
+  EXPECT_EQ(both.parameter.count, 1100);
+  EXPECT_EQ(both.gradient.count, 600);
+  EXPECT_EQ(both.forward_workspace.count, 9);
+  EXPECT_DOUBLE_EQ(both.weight_activation_share, (30 + 150) / 330.0);
+  EXPECT_DOUBLE_EQ(three.time(0, 2, {}).count, (both.forward + both.input_backward + both.weight_backward).count);
+  EXPECT_DOUBLE_EQ(three.update(0, 3).count, 0.5);
+  // Two microbatches of 2 and 3 samples take as long as two of 2.5; memory is that of 3.
+  const LayersAtSize mean(costs, 2.5);
+  const LayersAtSize two(costs, 2);
+  EXPECT_DOUBLE_EQ(2 * mean.time(0, 3, {}).count, two.time(0, 3, {}).count + three.time(0, 3, {}).count);
+  EXPECT_EQ(mean.stage(0, 3, {}).activation, three.stage(0, 3, {}).activation);
+}
+
+TEST(LayerCost, ABackwardInOnePieceHasItsOwnTime) {
+  const LayersAtSize one(parse_layer_costs(three_layers), 1);
+  const StageCost whole = one.stage(1, 2, {.split_backward = false});
+  EXPECT_DOUBLE_EQ((whole.input_backward + whole.weight_backward).count, 2.5 + 0.125);
+  EXPECT_DOUBLE_EQ(one.time(1, 2, {.split_backward = false}).count, 2 + 2.5 + 2 * 0.125);
+}
+
+TEST(LayerCost, RecomputationKeepsInputsAndRunsTheForwardAgain) {
+  const LayersAtSize one(parse_layer_costs(three_layers), 1);
+  const StageRun again{.recomputed = true, .split_backward = false, .speed = 1};
+  const StageCost stage = one.stage(0, 3, again);
+  EXPECT_EQ(stage.activation.count, 4 + 8 + 8);
+  EXPECT_DOUBLE_EQ((stage.input_backward + stage.weight_backward).count, (1 + 2.5 + 2.5) + (1 + 2 + 2) + 0.125);
+  EXPECT_EQ(stage.backward_workspace.count, 107) << "one layer's activation is there again while it runs back";
+  EXPECT_DOUBLE_EQ(one.time(0, 3, again).count, (stage.forward + stage.input_backward + stage.weight_backward).count);
+  // Between I and W the whole graph is there again.
+  const StageCost split = one.stage(1, 3, {.recomputed = true});
+  EXPECT_NEAR(static_cast<double>(split.activation.count) * split.weight_activation_share, 16 + 100, 1e-9);
+}
+
+TEST(LayerCost, BeyondTheMeasuredSizesIsRefusedByName) {
+  const LayerCosts costs = parse_layer_costs(three_layers);
+  EXPECT_EQ(measured_range(costs), (SampleRange{1, 4, "embedding"}));
+  for (const double samples : {0.5, 5.0, 1e300}) {
+    try {
+      const LayersAtSize beyond(costs, samples);
+      FAIL() << samples;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), AllOf(HasSubstr("microbatches of"), HasSubstr("1 to 4"), HasSubstr("\"embedding\"")));
+    }
+  }
+}
+
+TEST(LayerCost, ACutHasTheSpeedsLinksAndCapsOfItsRanks) {
+  const LayerCosts costs = parse_layer_costs(three_layers);
+  const Cost cost = cost_of_cut(costs, {0, 2}, 1);
+  ASSERT_EQ(cost.stages.size(), 2);
+  EXPECT_DOUBLE_EQ(cost.stages[1].forward.count, 2 * (2 + 0.125));
+  EXPECT_EQ(cost.default_link, costs.default_link);
+  EXPECT_EQ(cost.links, costs.links);
+  EXPECT_EQ(cost.memory_caps.front().count, 4096);
+  EXPECT_EQ(cost_of_cut(costs, {0, 2}, 1, {.ranks = {1, 0}}).stages[1].forward.count, 2 + 0.125);
+  for (const std::vector<std::int64_t>& cut : std::vector<std::vector<std::int64_t>>{{}, {1}, {0, 3}, {0, 2, 2}})
+    EXPECT_THROW(static_cast<void>(cost_of_cut(costs, cut, 1)), Error);
+}
+
+TEST(LayerCost, AnotherModelOrMachineIsRefusedByName) {
+  const LayerCosts costs = parse_layer_costs(three_layers);
+  require_description(costs.model, {{"name", "gpt"}, {"width", "128"}}, "model", "cost.json");
+  const auto message = [&](const Description& expected) -> std::string {
+    try {
+      require_description(costs.model, expected, "model", "cost.json");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_THAT(message({{"width", "256"}}), HasSubstr("cost.json is of another model, width \"128\"; expected width "
+                                                     "\"256\""));
+  EXPECT_THAT(message({{"heads", "4"}}), HasSubstr("cost.json does not say the heads of its model"));
+}
+
+TEST(LayerCost, RefusesByPath) {
+  const std::string size = R"({"samples": 1, "forward_ms": 1, "input_backward_ms": 1, "weight_backward_ms": 1)";
+  const auto with_size = [](const std::string& text) {
+    return R"({"layers": [{"name": "a", "sizes": [)" + text + "]}]}";
+  };
+  EXPECT_EQ(refusal(with_size(size + "}")), "");
+  EXPECT_THAT(refusal("{}"), HasSubstr("cost.json: layers is missing"));
+  EXPECT_THAT(refusal(R"({"layers": []})"), HasSubstr("cost.json: layers is []"));
+  EXPECT_THAT(refusal(R"({"stages": []})"), HasSubstr("cost.json holds the costs of stages"));
+  EXPECT_THAT(refusal(with_size(size + R"(, "activation": 1})")),
+              HasSubstr("layers[0].sizes[0].activation is not known"));
+  EXPECT_THAT(refusal(with_size(size + R"(, "activation_bytes": -1})")), HasSubstr("activation_bytes is -1"));
+  EXPECT_THAT(refusal(with_size(size + "}," + size + "}")), HasSubstr("layers[0].sizes[1].samples is 1"));
+  for (const std::string time : {"0", "-1", "\"fast\"", "null"})
+    EXPECT_THAT(refusal(with_size(R"({"samples": 1, "input_backward_ms": 1, "weight_backward_ms": 1, "forward_ms": )" +
+                                  time + "}")),
+                HasSubstr("layers[0].sizes[0].forward_ms is " + time));
+  EXPECT_THAT(refusal(with_size(R"({"samples": 0, "forward_ms": 1, "input_backward_ms": 1, "weight_backward_ms": 1})")),
+              HasSubstr("samples is 0"));
+  EXPECT_THAT(refusal(R"({"layers": [{"name": "a", "like": "b"}]})"), HasSubstr("the name of an earlier layer"));
+  EXPECT_THAT(refusal(R"({"layers": [{"name": "", "sizes": [)" + size + "}]}]}"), HasSubstr("layers[0].name is \"\""));
+  EXPECT_THAT(refusal(R"({"ranks": [{"speed": 0}], "layers": [{"name": "a", "sizes": [)" + size + "}]}]}"),
+              HasSubstr("ranks[0].speed is 0"));
+}
+
+TEST(LayerCost, ValidateRefusesWhatJsonCannotHold) {
+  LayerCosts costs = parse_layer_costs(three_layers);
+  costs.layers[2].parameter.count += 1;
+  EXPECT_THROW(validate(costs), Error) << "like another, and not equal";
+  costs = parse_layer_costs(three_layers);
+  costs.layers[1].sizes[0].forward.median.count = -1;
+  EXPECT_THROW(validate(costs), Error);
+  costs = {};
+  EXPECT_THROW(validate(costs), Error);
+}
+
+}  // namespace
+}  // namespace penstock

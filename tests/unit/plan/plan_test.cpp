@@ -1,0 +1,258 @@
+#include "penstock/plan/plan.h"
+
+#include <filesystem>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "penstock/base/error.h"
+#include "penstock/base/file.h"
+#include "penstock/plan/plan_file.h"
+#include "penstock/plan/what_if.h"
+
+#include "unit/plan/networks.h"
+
+namespace penstock {
+namespace {
+
+using testing::AllOf;
+using testing::Each;
+using testing::HasSubstr;
+
+PlanRequest request_for(int ranks, std::int64_t batch) {
+  PlanRequest request;
+  request.ranks = ranks;
+  request.batch = batch;
+  request.most_simulated_passes = 300'000;
+  return request;
+}
+
+std::string refusal(const LayerCosts& costs, const PlanRequest& request) {
+  try {
+    static_cast<void>(make_plans(costs, request));
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::BadInput);
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Plan, TheBestComeFirstAndAreWhatTheSimulatorSays) {
+  std::mt19937 random(3);
+  const LayerCosts costs = random_network(random, 10);
+  const PlanAnswer answer = make_plans(costs, request_for(3, 24));
+  ASSERT_EQ(answer.plans.size(), 5);
+  for (std::size_t index = 0; index < answer.plans.size(); ++index) {
+    const Plan& plan = answer.plans[index];
+    const Timeline timeline = timeline_of(plan, costs);
+    EXPECT_DOUBLE_EQ(makespan(timeline).count, plan.prediction.pipeline.count);
+    for (std::int32_t rank = 0; rank < plan.ranks; ++rank)
+      EXPECT_EQ(peak_bytes(timeline, RankId{rank}), plan.prediction.memory.at(static_cast<std::size_t>(rank)));
+    EXPECT_GE(plan.prediction.step, answer.plans[index > 0 ? index - 1 : 0].prediction.step);
+    EXPECT_NEAR(plan.prediction.samples_per_second, 24'000 / plan.prediction.step.count, 1e-6);
+  }
+  EXPECT_EQ(answer, make_plans(costs, request_for(3, 24))) << "not the same a second time";
+}
+
+TEST(Plan, NoOtherConfigurationIsFaster) {
+  // With all layers alike, each configuration that a sweep plays is no better than the plan.
+  const LayerCosts costs = even_network(8);
+  const PlanRequest request = request_for(4, 16);
+  const Plan best = make_plans(costs, request).plans.front();
+  const auto points = sweep_plans(costs, request);
+  ASSERT_GT(points.size(), 50);
+  for (const SweepPoint& point : points)
+    EXPECT_GE(point.step.count, best.prediction.step.count * (1 - 1e-12))
+        << point.schedule << ", " << point.microbatches << " microbatches";
+}
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int networks_under_caps = 4;
+#else
+constexpr int networks_under_caps = 10;
+#endif
+
+TEST(Plan, NeverTakesMoreThanTheMemory) {
+  std::mt19937 random(5);
+  int recomputing = 0;
+  for (int draw = 0; draw < networks_under_caps; ++draw) {
+    const LayerCosts costs = random_network(random, 9);
+    PlanRequest request = request_for(3, 16);
+    const Plan free = make_plans(costs, request).plans.front();
+    const Bytes fullest = *std::max_element(free.prediction.memory.begin(), free.prediction.memory.end());
+    for (const double share : {0.9, 0.6, 0.45}) {
+      request.memory = Bytes{static_cast<std::int64_t>(static_cast<double>(fullest.count) * share)};
+      try {
+        for (const Plan& plan : make_plans(costs, request).plans) {
+          EXPECT_THAT(plan.prediction.memory, Each(testing::Le(*request.memory)));
+          for (std::int32_t rank = 0; rank < plan.ranks; ++rank)
+            EXPECT_LE(peak_bytes(timeline_of(plan, costs), RankId{rank}), *request.memory) << plan.schedule;
+          recomputing += std::count(plan.recomputed.begin(), plan.recomputed.end(), true) > 0 ? 1 : 0;
+        }
+      } catch (const Error& error) {
+        EXPECT_THAT(error.what(), HasSubstr("no plan fits"));
+      }
+    }
+  }
+  EXPECT_TRUE(recomputing > 0 || networks_under_caps < 10) << "no case needed recomputation";
+}
+
+TEST(Plan, CapsOfEachRankHold) {
+  LayerCosts costs = even_network(8);
+  costs.ranks = {{1, Bytes{200'000}}, {1, Bytes{40'000}}};
+  PlanRequest request = request_for(2, 16);
+  request.schedules = {"gpipe", "1f1b", "zb-h1", "zb-v"};
+  const Plan plan = make_plans(costs, request).plans.front();
+  EXPECT_LE(plan.prediction.memory[0].count, 200'000);
+  EXPECT_LE(plan.prediction.memory[1].count, 40'000);
+}
+
+TEST(Plan, AGivenCutRecomputesWhereItDoesNotFitOtherwise) {
+  const LayerCosts costs = even_network(8);
+  PlanRequest request = request_for(2, 16);
+  request.schedules = {"gpipe"};
+  request.microbatches = {8};
+  request.cut = Cut{0, 3};
+  const Plan free = make_plans(costs, request).plans.front();
+  request.memory = Bytes{free.prediction.memory[1].count - 1};
+  const Plan plan = make_plans(costs, request).plans.front();
+  EXPECT_EQ(plan.cut, free.cut);
+  EXPECT_EQ(plan.recomputed, (std::vector<bool>{false, true}));
+}
+
+TEST(Plan, AFastRankGetsMoreLayers) {
+  LayerCosts costs = even_network(9);
+  costs.ranks = {{2, {}}, {1, {}}};
+  PlanRequest request = request_for(2, 32);
+  request.schedules = {"1f1b"};
+  const Plan plan = make_plans(costs, request).plans.front();
+  EXPECT_EQ(plan.cut, (Cut{0, 6}));
+}
+
+TEST(Plan, WhereNothingFitsItSaysHowMuchIsMissingAndWhatComesNearest) {
+  const LayerCosts costs = even_network(8);
+  PlanRequest request = request_for(2, 16);
+  request.memory = Bytes{17'000};
+  const std::string message = refusal(costs, request);
+  EXPECT_THAT(message, AllOf(HasSubstr("no plan fits"), HasSubstr("takes"), HasSubstr("raise --memory to "),
+                             HasSubstr("raise --ranks to 4, with which it fits")));
+  // What it says is enough, and a byte less is not.
+  const auto begin = message.find("raise --memory to ") + 18;
+  request.memory = Bytes{std::stoll(message.substr(begin))};
+  EXPECT_EQ(refusal(costs, request), "");
+  request.memory = Bytes{request.memory->count - 1};
+  EXPECT_THAT(refusal(costs, request), HasSubstr("no plan fits"));
+  // A restriction that stands in the way is named.
+  request = request_for(2, 16);
+  request.memory = Bytes{30'000};
+  request.microbatches = {1};
+  EXPECT_THAT(refusal(costs, request), HasSubstr("leave --microbatches out, with which it fits"));
+}
+
+TEST(Plan, ReplicasTakePartOfTheBatchAndExchangeGradients) {
+  const LayerCosts costs = [] {
+    LayerCosts even = even_network(4);
+    even.default_link = {{0.5}, 1000};
+    return even;
+  }();
+  PlanRequest request = request_for(4, 16);
+  request.replicas = {2};
+  request.schedules = {"1f1b"};
+  const Plan plan = make_plans(costs, request).plans.front();
+  EXPECT_EQ(plan.ranks, 2);
+  EXPECT_EQ(plan.replicas, 2);
+  // Two layers of 1000 bytes of gradients: two steps, half of it each.
+  EXPECT_DOUBLE_EQ(plan.prediction.exchange.count, 2 * (0.5 + 1.0));
+  request.replicas = {};
+  EXPECT_LE(make_plans(costs, request).plans.front().prediction.step, plan.prediction.step);
+}
+
+TEST(Plan, SynthesisedSchedulesStandInTheirText) {
+  std::mt19937 random(9);
+  const LayerCosts costs = random_network(random, 6);
+  PlanRequest request = request_for(3, 6);
+  request.schedules = {"synthesised"};
+  request.microbatches = {6};
+  const Plan plan = make_plans(costs, request).plans.front();
+  EXPECT_EQ(plan.schedule, "synthesised");
+  EXPECT_EQ(to_csv(schedule_of(plan).get()), plan.schedule_csv);
+  request.schedules = {"synthesised", "gpipe"};
+  for (const Plan& listed : make_plans(costs, request).plans)
+    EXPECT_THAT(listed.schedule, testing::AnyOf("synthesised", "gpipe"));
+}
+
+TEST(Plan, AFileGivesItBack) {
+  std::mt19937 random(13);
+  const LayerCosts costs = random_network(random, 8);
+  PlanRequest request = request_for(2, 16);
+  request.recomputation = Recomputation::Full;
+  request.most_plans = 8;
+  std::vector<Plan> plans = make_plans(costs, request).plans;
+  request.recomputation = Recomputation::WhereNeeded;
+  request.schedules = {"synthesised"};
+  plans.push_back(make_plans(costs, request).plans.front());
+  plans.back().recomputed.assign(plans.back().cut.size(), false);
+  plans.back().recomputed.front() = true;
+  const auto path = std::filesystem::path(testing::TempDir()) / "plan_test.toml";
+  for (const Plan& plan : plans) {
+    save_plan(plan, path);
+    EXPECT_EQ(load_plan(path), plan) << read_file(path);
+  }
+  write_file_atomically(path, "stages = 2\n");
+  EXPECT_THROW(static_cast<void>(load_plan(path)), Error);
+}
+
+TEST(Plan, RefusesWhatCannotBePlanned) {
+  const LayerCosts costs = even_network(4);
+  const auto changed = [&](auto change) {
+    PlanRequest request = request_for(2, 16);
+    change(request);
+    return refusal(costs, request);
+  };
+  EXPECT_THAT(changed([](PlanRequest& request) { request.ranks = 0; }), HasSubstr("--ranks 0"));
+  EXPECT_THAT(changed([](PlanRequest& request) { request.ranks = 5; }),
+              HasSubstr("--ranks 5; expected at most 4, the number of layers"));
+  EXPECT_THAT(changed([](PlanRequest& request) { request.batch = 0; }), HasSubstr("--batch 0"));
+  EXPECT_THAT(changed([](PlanRequest& request) { request.batch = -3; }), HasSubstr("--batch -3"));
+  EXPECT_THAT(changed([](PlanRequest& request) { request.microbatches = {17}; }), HasSubstr("--microbatches 17"));
+  EXPECT_THAT(changed([](PlanRequest& request) { request.replicas = {3}; }), HasSubstr("--replicas 3"));
+  EXPECT_THAT(changed([](PlanRequest& request) { request.stages_per_rank = {3}; }), HasSubstr("--stages-per-rank 3"));
+  EXPECT_THAT(changed([](PlanRequest& request) { request.schedules = {"zigzag"}; }), HasSubstr("no schedule 'zigzag'"));
+  EXPECT_THAT(changed([](PlanRequest& request) {
+                request.batch = 1000;
+                request.microbatches = {2};
+              }),
+              AllOf(HasSubstr("microbatches of 1 to 32 samples"), HasSubstr("\"layer 0\" was measured")));
+}
+
+TEST(Plan, WhatWasNotMeasuredIsNotPlannedButSaid) {
+  const LayerCosts costs = even_network(4);
+  const PlanAnswer answer = make_plans(costs, request_for(2, 128));
+  for (const Plan& plan : answer.plans) EXPECT_LE(plan.samples(), 32);
+  EXPECT_THAT(answer.notes, testing::Contains(HasSubstr("only microbatches of 1 to 32 samples")));
+}
+
+TEST(Plan, ABatchWithoutDivisorsIsPlannedToo) {
+  EXPECT_GT(make_plans(even_network(4), request_for(2, 10'007)).plans.front().microbatches, 10'007 / 33);
+  EXPECT_THAT(refusal(even_network(4), request_for(2, 2'000'000'000)), HasSubstr("million passes"));
+}
+
+TEST(Plan, OtherCircumstancesAreNeverWorse) {
+  std::mt19937 random(17);
+  const LayerCosts costs = random_network(random, 8);
+  PlanRequest request = request_for(3, 16);
+  request.most_simulated_passes = 5'000'000;
+  const PlanAnswer free = make_plans(costs, request);
+  const auto& memory = free.plans.front().prediction.memory;
+  request.memory = Bytes{std::max_element(memory.begin(), memory.end())->count * 3 / 4};
+  const PlanAnswer answer = make_plans(costs, request);
+  const auto others = other_circumstances(costs, request, answer);
+  ASSERT_EQ(others.size(), 3);
+  for (const Alternative& other : others)
+    EXPECT_GE(other.plan.prediction.samples_per_second, answer.plans.front().prediction.samples_per_second * 0.99)
+        << other.what;
+  for (const Alternative& other : neighbours(costs, request, answer))
+    EXPECT_GE(other.plan.prediction.step.count, answer.plans.front().prediction.step.count * 0.999) << other.what;
+}
+
+}  // namespace
+}  // namespace penstock

@@ -1,0 +1,75 @@
+#include "penstock/report/plan_report.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "penstock/base/error.h"
+
+namespace penstock {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+
+Plan plan_of(const std::string& schedule, int microbatches, double step, double utilisation) {
+  Plan plan;
+  plan.ranks = 2;
+  plan.batch = 16;
+  plan.microbatches = microbatches;
+  plan.schedule = schedule;
+  plan.layers = 8;
+  plan.cut = {0, 3};
+  plan.recomputed = {true, false};
+  plan.prediction.step = {step};
+  plan.prediction.utilisation = utilisation;
+  plan.prediction.samples_per_second = 16'000 / step;
+  plan.prediction.memory = {{1024}, {2048}};
+  return plan;
+}
+
+PlanReport report() {
+  PlanReport report;
+  report.answer.plans = {plan_of("1f1b", 8, 100, 0.9), plan_of("gpipe", 8, 110, 0.8)};
+  report.answer.configurations = 12;
+  report.answer.notes = {"a note"};
+  report.neighbours = {{"half as many microbatches", plan_of("1f1b", 4, 120, 0.75)},
+                       {"twice as many microbatches", plan_of("1f1b", 16, 120, 0.95)}};
+  report.other_circumstances = {{"twice the memory", plan_of("1f1b", 8, 100, 0.9)}};
+  report.memory_caps = {Bytes{4096}, Bytes{4096}};
+  return report;
+}
+
+TEST(PlanReport, SaysWhyInWords) {
+  EXPECT_THAT(to_text(report()),
+              AllOf(HasSubstr(" 1  1f1b"), HasSubstr("1 stage"), HasSubstr("first layers of the stages: 0,3\n"),
+                    HasSubstr("memory by rank, of 4 KiB each: 1 KiB, 2 KiB\n"),
+                    HasSubstr("+20.0 %: a rank waits 20 ms longer, as the pipeline fills and drains in larger pieces"),
+                    HasSubstr("+20.0 %: a rank computes 24 ms longer, as smaller microbatches use it worse"),
+                    HasSubstr("twice the memory: the same plan, +0.0 %"), HasSubstr("\na note\n")));
+}
+
+TEST(PlanReport, IsJsonToo) {
+  const auto json = nlohmann::json::parse(to_json(report()));
+  EXPECT_EQ(json["plans"][0]["recompute"], "0-2");
+  EXPECT_EQ(json["plans"][1]["step_ms"], 110);
+  EXPECT_EQ(json["neighbours"].size(), 2);
+  EXPECT_EQ(json["other_circumstances"][0]["what"], "twice the memory");
+}
+
+TEST(PlanReport, ASweepDrawsALineASchedule) {
+  const std::vector<SweepPoint> points{{"1f1b", 1, 2, {9}, true},    {"1f1b", 1, 4, {8}, true},
+                                       {"1f1b", 1, 8, {10}, false},  {"zb-v", 2, 2, {7}, true},
+                                       {"hanayo", 4, 2, {90}, true}, {"hanayo", 2, 2, {60}, true}};
+  const std::string svg = sweep_svg(points, {{"1f1b", 1, 4, {8.5}}, {"unknown", 1, 4, {1}}}, "Steps & more");
+  EXPECT_THAT(svg, AllOf(StartsWith("<svg"), HasSubstr("Steps &amp; more"), HasSubstr("1f1b, M = 4: measured 8.5 ms"),
+                         HasSubstr("M = 8: 10 ms, does not fit"), HasSubstr("hanayo, 2 stages a rank"),
+                         Not(HasSubstr("hanayo, 4 stages a rank")), Not(HasSubstr("nan"))));
+  EXPECT_THAT(sweep_svg({{"1f1b", 1, 1, {0}, true}}), Not(HasSubstr("nan")));
+  EXPECT_THROW(static_cast<void>(sweep_svg({})), Error);
+}
+
+}  // namespace
+}  // namespace penstock
