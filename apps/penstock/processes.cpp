@@ -46,6 +46,9 @@ std::optional<ProcessSettings> own_process() {
 int launch_processes(const TrainSettings& settings, const std::vector<std::string>& arguments) {
   LaunchSettings launch_settings;
   launch_settings.processes = settings.processes;
+  // They end together: each waits for the others' goodbye, which takes less than this.
+  constexpr double goodbye_ms = 10'000;
+  launch_settings.finish_grace = Milliseconds{settings.peer_timeout * 1000 + goodbye_ms};
   launch_settings.elastic = settings.elastic;
   // Each loss may be survived once.
   launch_settings.restarts = settings.elastic ? std::max(settings.restarts, settings.processes - 1) : settings.restarts;

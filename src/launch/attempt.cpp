@@ -213,6 +213,7 @@ void Attempt::collect(const std::vector<int>& ended) {
     worker.running = false;
     --running_;
     const Ending ending = ending_of(worker.process);
+    if (ending.exit_code == 0 && !kill_at_) kill_at_ = clock_.now() + settings_.finish_grace;
     if (ending.exit_code != 0) ends.push_back({rank, ending.exit_code, ending.signal, relay_.last_line(rank)});
   }
   if (!ends.empty()) judge(std::move(ends));

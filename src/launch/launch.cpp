@@ -38,7 +38,8 @@ void check(const LaunchSettings& settings) {
   within("the number of processes", settings.processes, 1, most_processes);
   within("the number of restarts", settings.restarts, 0, 1'000'000);
   if (settings.elastic) within("the fewest processes", settings.fewest_processes, 1, settings.processes);
-  for (const Milliseconds time : {settings.first_back_off, settings.longest_back_off, settings.stop_grace})
+  for (const Milliseconds time :
+       {settings.first_back_off, settings.longest_back_off, settings.stop_grace, settings.finish_grace})
     if (!(time.count >= 0 && time.count <= 1e9))
       throw bad_input(fmt::format("a pause or grace is {} ms", time.count), "0 to 1e9 ms", "correct the setting");
 }

@@ -42,6 +42,9 @@ struct LaunchSettings {
   Milliseconds longest_back_off = {60'000};
   /// How long workers may take to leave after SIGTERM or SIGINT before SIGKILL ends them.
   Milliseconds stop_grace = {30'000};
+  /// How long workers may take to end when the first has ended well. One that was stopped then would never end, and
+  /// nobody is left who could miss it: it is killed, and the attempt has failed.
+  Milliseconds finish_grace = {60'000};
   /// Where rank 0 listens for the others: an address or name of this machine, with a port that the kernel chooses.
   std::string address = "127.0.0.1";
   /// After a failure, go on with as many workers as are left, and not with as many as before.

@@ -98,6 +98,17 @@ TEST(Killing, AKilledWorkerEndsAllAndTheRunIsStartedAgain) {
   }
 }
 
+TEST(Killing, AWorkerThatIsStoppedWhenAllOthersAreDoneIsEndedAndTriedAgain) {
+  LaunchSettings settings = shell_workers(3, "[ $RANK$PENSTOCK_ATTEMPT != 10 ] || kill -STOP $$");
+  settings.finish_grace = {200};
+  settings.restarts = 1;
+  settings.first_back_off = {1};
+  const auto told = launch_and_listen(settings);
+  EXPECT_EQ(told.result.outcome, LaunchOutcome::Finished) << told.result.message;
+  EXPECT_EQ(told.result.attempt.number, 1);
+  EXPECT_FALSE(has_children());
+}
+
 TEST(Killing, AStoppedWorkerIsEndedToo) {
   const auto folder = fresh_folder();
   auto settings = shell_workers(2, "");
