@@ -1,0 +1,119 @@
+#include "transport/c10d/frame.h"
+
+#include <cstring>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "penstock/base/error.h"
+
+namespace penstock {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::uint64_t identity = 77;
+const LinkTerms terms{identity, 0, 2, 2, 4, 9};
+const FrameAddress address{1, 2, 5, 6, 0};
+const Layouts layouts{{WireDtype::Float32, {2, 3}, true}, {}, {WireDtype::Int64, {}}};
+
+std::vector<std::byte> written(FrameWriter& writer, Frame frame, const Layouts& of, std::size_t payload,
+                               std::byte value = std::byte{7}) {
+  std::vector<std::byte> buffer(largest_frame_bytes);
+  const std::size_t begin = writer.begin(frame, of, buffer);
+  std::fill_n(buffer.begin() + static_cast<std::ptrdiff_t>(begin), payload, value);
+  FrameWriter::finish(buffer, begin, begin + payload);
+  return buffer;
+}
+
+Frame message(bool with_layouts) { return {FrameKind::Message, address, with_layouts, bytes_of(layouts)}; }
+
+std::string refusal(const std::vector<std::byte>& frame) {
+  FrameReader reader(terms);
+  try {
+    static_cast<void>(reader.read(frame));
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "taken";
+}
+
+TEST(Frame, AMessageComesBackWithItsLayoutsWhichThenNeedNotBeSaid) {
+  FrameWriter writer(identity);
+  FrameReader reader(terms);
+  for (const bool with_layouts : {true, false}) {
+    const auto frame = written(writer, message(with_layouts), layouts, bytes_of(layouts));
+    const Incoming incoming = reader.read(frame);
+    EXPECT_EQ(incoming.kind, FrameKind::Message);
+    EXPECT_EQ(incoming.address, address);
+    ASSERT_NE(incoming.layouts, nullptr);
+    EXPECT_EQ(*incoming.layouts, layouts);
+    EXPECT_TRUE(incoming.first && incoming.last);
+    EXPECT_EQ(incoming.bytes.size(), 32U);
+    EXPECT_EQ(incoming.bytes.front(), std::byte{7});
+  }
+}
+
+TEST(Frame, ALargeMessageComesInPartsWithHeartbeatsBetween) {
+  FrameWriter writer(identity);
+  FrameReader reader(terms);
+  Incoming first = reader.read(written(writer, message(true), layouts, 20));
+  EXPECT_TRUE(first.first && !first.last);
+  EXPECT_EQ(reader.read(written(writer, {}, {}, 0)).kind, FrameKind::Heartbeat);
+  Frame rest = message(false);
+  rest.kind = FrameKind::Continuation;
+  const Incoming last = reader.read(written(writer, rest, {}, 12));
+  EXPECT_TRUE(!last.first && last.last);
+  EXPECT_EQ(last.offset, 20U);
+  EXPECT_EQ(*last.layouts, layouts);
+}
+
+TEST(Frame, LayoutsAreRememberedForEachKindAndChannel) {
+  LayoutMemory memory;
+  EXPECT_FALSE(memory.same_as_last(address, layouts));
+  EXPECT_TRUE(memory.same_as_last(address, layouts));
+  FrameAddress other = address;
+  other.microbatch = 9;
+  EXPECT_TRUE(memory.same_as_last(other, layouts));
+  other.channel = 9;
+  EXPECT_FALSE(memory.same_as_last(other, layouts));
+  EXPECT_FALSE(memory.same_as_last(address, {}));
+}
+
+// Each flaw alone, in an otherwise good frame.
+TEST(Frame, WhatDoesNotBelongIsRefusedByName) {
+  const auto changed = [](std::size_t offset, auto value) {
+    FrameWriter writer(identity);
+    auto frame = written(writer, message(true), layouts, bytes_of(layouts));
+    std::memcpy(frame.data() + offset, &value, sizeof value);
+    return frame;
+  };
+  EXPECT_THAT(refusal(changed(0, 'X')), HasSubstr("a foreign beginning"));
+  EXPECT_THAT(refusal(changed(4, std::uint16_t{9})), HasSubstr("version 9; expected version 1"));
+  EXPECT_THAT(refusal(changed(6, std::uint8_t{9})), HasSubstr("the kind 9"));
+  EXPECT_THAT(refusal(changed(8, std::uint64_t{1})), HasSubstr("the run identity 0000000000000001"));
+  EXPECT_THAT(refusal(changed(16, std::uint64_t{4})), HasSubstr("the number 4"));
+  EXPECT_THAT(refusal(changed(24, std::int32_t{2})), HasSubstr("the sending rank 2; expected 0 to 1"));
+  EXPECT_THAT(refusal(changed(28, std::int32_t{-1})), HasSubstr("the receiving rank -1; expected 2 to 3"));
+  EXPECT_THAT(refusal(changed(40, std::uint8_t{200})), HasSubstr("the tag's kind 200"));
+  EXPECT_THAT(refusal(changed(41, std::uint8_t{200})), HasSubstr("200 tensors; expected at most 64"));
+  EXPECT_THAT(refusal(changed(44, std::uint32_t{0xffffffff})), HasSubstr("bytes behind its header"));
+  EXPECT_THAT(refusal(changed(48, std::uint64_t{1} << 40U)), HasSubstr("1099511627776 bytes; expected those of its"));
+  EXPECT_THAT(refusal(changed(56, std::uint8_t{40})), HasSubstr("the dtype 40"));
+  EXPECT_THAT(refusal(changed(57, std::uint8_t{17})), HasSubstr("17 dimensions"));
+  EXPECT_THAT(refusal(changed(58, std::int64_t{-2})), HasSubstr("a size of -2"));
+  EXPECT_THAT(refusal(changed(58, std::int64_t{1} << 62U)), HasSubstr("32 bytes; expected those of its tensors"));
+  EXPECT_THAT(refusal(std::vector<std::byte>(10)), HasSubstr("10 bytes"));
+}
+
+TEST(Frame, NothingIsContinuedAndNoLayoutsAreKnownAtFirst) {
+  FrameWriter writer(identity);
+  Frame rest = message(false);
+  rest.kind = FrameKind::Continuation;
+  EXPECT_THAT(refusal(written(writer, rest, {}, 12)), HasSubstr("a continuation of nothing"));
+  FrameWriter other(identity);
+  EXPECT_THAT(refusal(written(other, message(false), layouts, 32)), HasSubstr("no layouts"));
+}
+
+}  // namespace
+}  // namespace penstock
