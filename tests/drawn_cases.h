@@ -7,12 +7,12 @@
 
 namespace penstock {
 
-constexpr int drawn_cases(int all) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  return std::max(1, all / 10);
+inline constexpr bool instrumented = true;
 #else
-  return all;
+inline constexpr bool instrumented = false;
 #endif
-}
+
+constexpr int drawn_cases(int all) { return instrumented ? std::max(1, all / 10) : all; }
 
 }  // namespace penstock

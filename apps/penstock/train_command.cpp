@@ -67,9 +67,7 @@ TrainSettings merge(const TrainOptions& first_reading, int argc, char** argv) {
   TrainOptions merged;
   const TrainSettings& flags = first_reading.settings;
   TrainSettings& settings = merged.settings;
-  if (!first_reading.config.empty()) {
-    apply_toml(settings, first_reading.config);
-  }
+  if (!first_reading.config.empty()) apply_toml(settings, first_reading.config);
   const bool resume = flags.resume || settings.resume;
   const std::string out = flags.out.empty() ? settings.out : flags.out;
   // A run that goes on keeps its settings where nobody says otherwise.
@@ -77,6 +75,9 @@ TrainSettings merge(const TrainOptions& first_reading, int argc, char** argv) {
     settings = settings_of_run(out);
     if (!first_reading.config.empty()) apply_toml(settings, first_reading.config);
   }
+  const std::string plan = flags.plan.empty() && !resume ? settings.plan : flags.plan;
+  if (!plan.empty()) apply_toml(settings, plan);
+  settings.plan = plan.empty() ? settings.plan : plan;
   CLI::App again;
   add_options(*again.add_subcommand("train"), merged);
   again.parse(argc, argv);
@@ -93,6 +94,7 @@ void print_result(const TrainSettings& settings, const TrainResult& result) {
     fmt::print("a step took {} (median), {:.0f} tokens/s\n", to_string(result.median_step_time), result.tokens_per_s);
   else
     fmt::print("nothing was left to do: the run has made its {} steps; raise --steps to train further\n", result.step);
+  if (!result.planned.empty()) fmt::print("\n{}\n", result.planned);
   if (!result.prediction.empty())
     fmt::print("\nthe last step beside its prediction from the steps before (drawn in {}/timeline.html):\n{}\n",
                settings.out, result.prediction);

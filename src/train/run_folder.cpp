@@ -42,6 +42,10 @@ std::string line_of(const StepMetrics& metrics) {
     line["grad_norm"] = nullptr;
     line["skipped"] = true;
   }
+  if (metrics.planned_step_time) {
+    line["planned_step_ms"] = metrics.planned_step_time->count;
+    line["planned_utilisation"] = metrics.planned_utilisation;
+  }
   if (metrics.held_out_loss) line["held_out_loss"] = *metrics.held_out_loss;
   return line.dump() + '\n';
 }

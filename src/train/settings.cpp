@@ -167,6 +167,8 @@ void apply_toml(TrainSettings& settings, const std::filesystem::path& file) {
         "lines like: stages = 4", "mend the line");
   }
   for (const auto& [key, node] : table) {
+    // A plan's file says besides what it expects.
+    if (key.str() == "prediction" && node.is_table()) continue;
     const std::string where = fmt::format("{} line {}", file.string(), node.source().begin.line);
     bool known = false;
     visit_settings(settings, [&](SettingGroup, const char* name, auto& value, const char*) {

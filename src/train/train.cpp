@@ -4,6 +4,7 @@
 #include <cmath>
 #include <fmt/format.h>
 #include <limits>
+#include <map>
 #include <numeric>
 #include <utility>
 
@@ -17,6 +18,7 @@
 #include "penstock/data/bigram.h"
 #include "penstock/data/dataset.h"
 #include "penstock/data/order.h"
+#include "penstock/plan/plan_file.h"
 #include "penstock/report/comparison.h"
 #include "penstock/report/trace.h"
 #include "penstock/sim/measured_cost.h"
@@ -37,6 +39,26 @@ double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
   std::nth_element(values.begin(), middle, values.end());
   return *middle;
+}
+
+std::string planned_text(const PlanPrediction& planned, Milliseconds step, double measured_utilisation,
+                         const std::vector<StageSummary>& stages) {
+  const auto percent_off = [](double measured, double expected) { return 100 * (measured / expected - 1); };
+  std::string text = fmt::format(
+      "the plan and what was measured (medians):\n  a step     {} planned, {} measured ({:+.1f} %)\n"
+      "  utilisation {:.1f} % planned, {:.1f} % measured",
+      to_string(planned.step), to_string(step), percent_off(step.count, planned.step.count), 100 * planned.utilisation,
+      100 * measured_utilisation);
+  std::map<int, Bytes> peaks;
+  for (const StageSummary& stage : stages) peaks[stage.rank] = stage.peak_memory;
+  for (const auto& [rank, peak] : peaks) {
+    if (static_cast<std::size_t>(rank) >= planned.memory.size()) continue;
+    const Bytes expected = planned.memory[static_cast<std::size_t>(rank)];
+    text += fmt::format(
+        "\n  rank {:<3}   {} planned, {} measured ({:+.1f} %)", rank, to_string(expected), to_string(peak),
+        percent_off(static_cast<double>(peak.count), static_cast<double>(std::max<std::int64_t>(expected.count, 1))));
+  }
+  return text;
 }
 
 DataSettings data_settings(const TrainSettings& settings) {
@@ -66,6 +88,7 @@ class Run {
   void announce(const Network& network);
   // Whether the run is to end after it.
   bool train_step(std::int64_t step);
+  void take_plan(const PipelineSettings& pipeline);
   void keep_timeline(Timeline timeline);
   void write_timelines(TrainResult& result) const;
   void save(std::int64_t step);
@@ -85,6 +108,8 @@ class Run {
   std::int64_t first_step_ = 0;
   std::int64_t saved_step_ = -1;
   std::vector<double> step_ms_;
+  std::vector<double> utilisations_;
+  std::optional<Plan> plan_;  // where the run follows one
   double last_loss_ = std::numeric_limits<double>::quiet_NaN();
   std::vector<Timeline> timelines_;  // of the last steps, the last one at the end
   std::optional<VerifiedSchedule> schedule_;
@@ -98,6 +123,7 @@ TrainResult Run::operator()() {
   Network network = make_network(settings_, data_.description);
   PipelineSettings pipeline_settings = make_pipeline_settings(settings_, data_.description, network);
   schedule_ = make_run_schedule(settings_);
+  if (!settings_.plan.empty()) take_plan(pipeline_settings);
   const std::string recomputed = words_of_layers(pipeline_settings.recompute);
   const std::optional<CheckpointReader> checkpoint = find_checkpoint();
   std::int64_t updates = 0;
@@ -182,6 +208,11 @@ bool Run::train_step(std::int64_t step) {
   metrics.learning_rate = rate;
   metrics.gradient_norm = result.gradient_norm;
   metrics.skipped = result.skipped;
+  utilisations_.push_back(metrics.utilisation);
+  if (plan_) {
+    metrics.planned_step_time = plan_->prediction.step;
+    metrics.planned_utilisation = plan_->prediction.utilisation;
+  }
   if (due(metrics.step, settings_.eval_every) && metrics.step != settings_.steps && data_.held_out)
     metrics.held_out_loss = held_out_loss();
   last_loss_ = result.loss;
@@ -190,6 +221,17 @@ bool Run::train_step(std::int64_t step) {
   if (leads()) folder_.append(metrics);
   if (observer_.on_step) observer_.on_step(metrics);
   return result.stop;
+}
+
+// A plan that flags have changed expects another run than this one.
+void Run::take_plan(const PipelineSettings& pipeline) {
+  const Plan plan = load_plan(settings_.plan);
+  const Cut cut = pipeline.cut.empty() ? uniform_cut(plan.layers, settings_.stages) : pipeline.cut;
+  if (plan.microbatches == settings_.microbatches && plan.batch == settings_.batch && plan.cut == cut)
+    plan_ = plan;
+  else
+    note(fmt::format("the run does not follow {}: another cut, batch or number of microbatches; nothing is predicted",
+                     settings_.plan));
 }
 
 // Enough of them for medians where a prediction is wanted.
@@ -258,6 +300,8 @@ TrainResult Run::finish(bool interrupted) {
   }
   result.speaks = leads();
   if (leads() && !timelines_.empty()) write_timelines(result);
+  if (plan_ && !step_ms_.empty())
+    result.planned = planned_text(plan_->prediction, result.median_step_time, median(utilisations_), result.stages);
   result.held_out_loss = std::numeric_limits<double>::quiet_NaN();
   if (interrupted || !data_.held_out) return result;
   result.held_out_loss = held_out_loss();

@@ -9,7 +9,7 @@ import unittest
 import penstock_process as p
 
 SEED = int(os.environ.get("PENSTOCK_KILL_SEED", "20"))
-MOMENTS = 20
+MOMENTS = int(os.environ.get("PENSTOCK_KILL_MOMENTS", "20"))
 
 
 class Kill(p.Case):

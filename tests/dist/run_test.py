@@ -83,6 +83,31 @@ class Run(p.Case):
                                          {"schedule": "gpipe", "stages": 4, "devices": "cpu,cpu"}]):
             self.assertEqual(p.losses(self.must_train(self.folder / f"cut-{number}", **change)), expected)
 
+    def test_a_run_follows_a_plan_and_says_how_it_was(self):
+        sizes = [{"samples": samples, "forward_ms": 0.1 * samples, "input_backward_ms": 0.1 * samples,
+                  "weight_backward_ms": 0.1 * samples, "activation_bytes": 1000 * samples, "boundary_bytes": 100}
+                 for samples in (1, 6)]
+        layers = [{"name": "first", "sizes": sizes}] + [{"name": f"layer {number}", "like": "first"} for number in range(5)]
+        cost, plan = self.folder / "cost.json", self.folder / "plan.toml"
+        cost.write_text(json.dumps({"model": {"name": "gpt"}, "layers": layers}))
+        code, _, err = p.run("plan", "--cost", cost, "--ranks", 3, "--batch", 6, "--schedule", "1f1b", "--microbatches", 3,
+                             "-o", plan)
+        self.assertEqual(code, 0, err)
+        settings = {**p.SMALL, "data": self.text, "out": self.folder / "out", "plan": plan, "steps": 3}
+        for chosen in ("stages", "microbatches", "batch"):
+            settings.pop(chosen)
+        code, told, err = p.run("train", *p.flags(settings))
+        self.assertEqual(code, 0, err)
+        self.assertRegex(told, r"a step +\S+ ms planned, \S+ \S+ measured \([+-]")
+        self.assertRegex(told, r"rank 2 .* planned")
+        for line in p.metrics(self.folder / "out"):
+            self.assertGreater(line["planned_step_ms"], 0)
+        # Flags win, and then nothing was planned.
+        code, told, err = p.run("train", *p.flags({**settings, "out": self.folder / "other", "microbatches": 2}))
+        self.assertEqual(code, 0, err)
+        self.assertIn("does not follow", told)
+        self.assertNotIn("planned_step_ms", p.metrics(self.folder / "other")[0])
+
     def test_a_schedule_from_a_file(self):
         schedule = self.folder / "own.csv"
         schedule.write_text("0F0,0F1,0F2,0F3,0B0,0B1,0B2,0B3\n1F0,1B0,1F1,1B1,1F2,1B2,1F3,1B3\n")

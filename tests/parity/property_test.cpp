@@ -12,6 +12,7 @@
 
 #include "penstock/schedule/generators.h"
 
+#include "drawn_cases.h"
 #include "parity/small_networks.h"
 
 namespace penstock {
@@ -102,7 +103,7 @@ std::string describe(const Drawn& drawn, std::uint64_t seed) {
 
 TEST(Property, WhateverIsDrawnHasTheNumbersOfOneStage) {
   const std::uint64_t first = from_environment("PENSTOCK_PROPERTY_SEED", 1);
-  const std::uint64_t cases = from_environment("PENSTOCK_PROPERTY_CASES", 50);
+  const std::uint64_t cases = from_environment("PENSTOCK_PROPERTY_CASES", instrumented ? 10 : 50);
   for (std::uint64_t seed = first; seed < first + cases && !HasFailure(); ++seed) {
     const Drawn drawn = Draw(seed)();
     SCOPED_TRACE(describe(drawn, seed));

@@ -1,12 +1,14 @@
 // The same bits on any number of stages and for any schedule: one stage is the oracle.
 #include <algorithm>
 #include <gtest/gtest.h>
+#include <string_view>
 #include <tuple>
 
 #include <ATen/ATen.h>
 
 #include "penstock/schedule/generators.h"
 
+#include "drawn_cases.h"
 #include "parity/small_networks.h"
 
 namespace penstock {
@@ -29,6 +31,8 @@ TEST_P(SameBits, OnAnyNumberOfStagesWithAnySchedule) {
   EXPECT_NE(oracle.losses.front(), oracle.losses.back());
   for (const int stages : {1, 2, 3, 4, 8}) {
     for (const char* schedule : {"gpipe", "1f1b", "naive"}) {
+      // Of them all, the one with most ranks at work is what a sanitizer is for.
+      if (instrumented && (stages != 4 || schedule != std::string_view("1f1b"))) continue;
       SCOPED_TRACE(testing::Message() << stages << " stages, " << schedule);
       TraceSettings cut = one;
       cut.stages = stages;

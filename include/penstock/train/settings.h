@@ -36,6 +36,7 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
   std::string recompute = "none";
   bool offload = false;
   std::string memory_limit;
+  std::string plan;
 
   // How it is trained.
   std::int64_t batch = 32;
@@ -102,6 +103,7 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Pipeline, "recompute", settings.recompute, "layers run again in the backward: none, full, selected, or 1-4,7");
   visit(Pipeline, "offload", settings.offload, "what recomputation keeps waits in the host's memory");
   visit(Pipeline, "memory-limit", settings.memory_limit, "of each rank, such as 12GiB; more than that fails the run");
+  visit(Pipeline, "plan", settings.plan, "file of penstock plan: its settings hold where no flag says otherwise");
   visit(Training, "batch", settings.batch, "samples of a minibatch");
   visit(Training, "steps", settings.steps, "updates");
   visit(Training, "optimizer", settings.optimizer, "adamw or sgd");
@@ -135,8 +137,9 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Run, "check-finite", settings.check_finite, "name the layer that first returns infinity or NaN (slow)");
 }
 
-/// Overwrites the settings that a TOML file names. \throws Error (BadInput) that names file and line where it is not
-/// TOML, a key is unknown (with the nearest known one) or a value is of the wrong type.
+/// Overwrites the settings that a TOML file names; the table `prediction` of a plan's file is passed over. \throws
+/// Error (BadInput) that names file and line where it is not TOML, a key is unknown (with the nearest known one) or a
+/// value is of the wrong type.
 void apply_toml(TrainSettings& settings, const std::filesystem::path& file);
 
 /// The settings as TOML, with their meanings as comments; `out` and `resume`, which belong to one start, are left out.

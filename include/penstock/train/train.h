@@ -25,8 +25,10 @@ struct StepMetrics {
   double utilisation = 0;   ///< of the ranks during the step's schedule
   double learning_rate = 0;
   double gradient_norm = 0;
-  bool skipped = false;                 ///< fp16: the gradient was not finite, and nothing was updated
-  std::optional<double> held_out_loss;  ///< on the steps that evaluate
+  bool skipped = false;                           ///< fp16: the gradient was not finite, and nothing was updated
+  std::optional<Milliseconds> planned_step_time;  ///< where the run follows a plan
+  double planned_utilisation = 0;                 ///< the same
+  std::optional<double> held_out_loss;            ///< on the steps that evaluate
 };
 
 /// One line of the table at the end.
@@ -66,6 +68,7 @@ struct TrainResult {
   double tokens_per_s = 0;  ///< median
   std::vector<StageSummary> stages;
   bool speaks = true;      ///< this process is the only one or the first: what follows, and `stages`, is of all
+  std::string planned;     ///< where the run follows a plan: step, utilisation and peak memory as planned and measured
   std::string prediction;  ///< where `timeline` is set: figures of the last step beside those predicted from the others
 };
 
