@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
+#include "penstock/base/error.h"
+
 namespace penstock {
 namespace {
 
@@ -101,10 +103,11 @@ std::string to_text(const SimulationAnswer& answer) {
   // Without sizes in the costs every peak is 0, which is not worth a column.
   const bool bytes = most_bytes(answer).count > 0;
   std::string text = fmt::format(
-      "{}: {} ranks, {} stages, {} microbatches\nmakespan {:.6g} ms, bubble {} of the makespan, {} of the longest "
+      "{}: {}, {}, {}\nmakespan {:.6g} ms, bubble {} of the makespan, {} of the longest "
       "span\n\n"
       "{:>4}  {:>12}  {:>16}{}\n",
-      answer.schedule, answer.summary.ranks.size(), answer.stages, answer.microbatches, answer.summary.makespan.count,
+      answer.schedule, counted(static_cast<std::int64_t>(answer.summary.ranks.size()), "rank"),
+      counted(answer.stages, "stage"), counted(answer.microbatches, "microbatch"), answer.summary.makespan.count,
       percent(answer.summary.bubble_makespan), percent(answer.summary.bubble_span), "rank", "busy (ms)",
       "peak activations", bytes ? "  peak memory" : "");
   for (std::size_t rank = 0; rank < answer.summary.ranks.size(); ++rank) {
@@ -121,7 +124,8 @@ std::string to_text(const SynthesisAnswer& answer) {
   text += answer.proved_optimal ? std::string("no schedule of this placement under these caps has a shorter one\n")
                                 : fmt::format("none is below {:.6g} ms, {} less\n", answer.lower_bound.count,
                                               percent(1 - answer.lower_bound.count / answer.longest_span.count));
-  if (answer.best_generator.empty()) return text + "no published schedule of this placement keeps within the caps\n";
+  if (answer.best_generator.empty())
+    return text + "no published schedule has this placement and keeps within the caps\n";
   return text + fmt::format("the best published schedule, {}, has {:.6g} ms\n", answer.best_generator,
                             answer.generator_span.count);
 }

@@ -19,8 +19,9 @@ void require_fit(const Schedule& schedule, const Cost& cost) {
       throw bad_input(fmt::format("a link from rank {} to rank {}", pair.first.value, pair.second.value),
                       fmt::format("ranks 0 to {}", schedule.ranks() - 1), "remove the link or use more ranks");
   if (!cost.memory_caps.empty() && cost.memory_caps.size() != schedule.actions.size())
-    throw bad_input(fmt::format("memory caps for {} ranks", cost.memory_caps.size()),
-                    fmt::format("one for each of {} ranks", schedule.ranks()), "correct memory_cap_bytes");
+    throw bad_input(
+        fmt::format("memory caps for {}", counted(static_cast<std::int64_t>(cost.memory_caps.size()), "rank")),
+        fmt::format("one for each of {} ranks", schedule.ranks()), "correct memory_cap_bytes");
 }
 
 }  // namespace

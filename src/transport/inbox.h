@@ -15,7 +15,7 @@
 
 namespace penstock {
 
-using Message = std::vector<at::Tensor>;
+using MessageTensors = std::vector<at::Tensor>;
 
 // A tag and its sender, as a key of the inbox.
 struct SenderAndTag {
@@ -38,7 +38,7 @@ struct SenderAndTagHash {
 // The messages that have arrived at one rank and that it has not taken yet.
 class Inbox {
  public:
-  void put(const SenderAndTag& address, Message message) {
+  void put(const SenderAndTag& address, MessageTensors message) {
     {
       const std::scoped_lock lock(mutex_);
       if (aborted_) throw Aborted(reason_, peer_is_lost_);
@@ -48,7 +48,7 @@ class Inbox {
     arrived_.notify_one();
   }
 
-  Message take(const SenderAndTag& address, double spin_us) {
+  MessageTensors take(const SenderAndTag& address, double spin_us) {
     const auto spin_until = std::chrono::steady_clock::now() +
                             std::chrono::nanoseconds(static_cast<std::int64_t>(spin_us > 0 ? spin_us * 1000 : 0));
     std::unique_lock lock(mutex_);
@@ -81,8 +81,8 @@ class Inbox {
 
  private:
   // Nearly always the queue holds one message: a vector is the smallest queue.
-  static Message take_first(std::vector<Message>& queue) {
-    Message first = std::move(queue.front());
+  static MessageTensors take_first(std::vector<MessageTensors>& queue) {
+    MessageTensors first = std::move(queue.front());
     queue.erase(queue.begin());
     return first;
   }
@@ -110,7 +110,7 @@ class Inbox {
 
   std::mutex mutex_;
   std::condition_variable arrived_;
-  std::unordered_map<SenderAndTag, std::vector<Message>, SenderAndTagHash> messages_;
+  std::unordered_map<SenderAndTag, std::vector<MessageTensors>, SenderAndTagHash> messages_;
   std::atomic<std::uint64_t> arrivals_{0};
   bool aborted_ = false;
   std::string reason_;

@@ -74,7 +74,7 @@ class Link {
     std::string reason;
     std::uint64_t sent = 0;
   };
-  struct Message {  // that arrives
+  struct Arriving {
     FrameAddress address;
     std::vector<at::Tensor> tensors;
   };
@@ -110,7 +110,7 @@ class Link {
   c10::intrusive_ptr<c10d::Work> waited_for_;  // by the pump
 
   std::atomic<std::chrono::steady_clock::time_point> heard_{std::chrono::steady_clock::now()};
-  Message arriving_;  // the receiving thread's
+  Arriving arriving_;  // the receiving thread's
   std::vector<std::unique_ptr<Buffer>> incoming_;
   std::vector<c10::intrusive_ptr<c10d::Work>> receives_;
   std::thread pump_;

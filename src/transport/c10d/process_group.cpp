@@ -55,7 +55,10 @@ Error store_is_gone() {
 
 // libtorch prints what it also throws, and penstock says it in its own words. Whoever has chosen a level keeps it.
 void quiet_libtorch() {
-  if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = 2;  // NOLINT: errors only
+  static std::once_flag once;
+  std::call_once(once, [] {
+    if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = 2;  // NOLINT: errors only
+  });
 }
 
 c10::intrusive_ptr<c10d::Store> open_store(const ProcessSettings& settings) {
@@ -116,7 +119,7 @@ class ProcessGroup::State {
   State& operator=(State&&) = delete;
   ~State();
 
-  void send(RankId from, RankId to, const Tag& tag, Message message);
+  void send(RankId from, RankId to, const Tag& tag, MessageTensors message);
   [[nodiscard]] Inbox& inbox(RankId rank) { return inboxes_[rank.index() - first_.index()]; }
   [[nodiscard]] bool is_own(RankId rank) const { return rank >= first_ && rank < end_; }
   [[nodiscard]] int process_of(RankId rank) const;
@@ -202,7 +205,7 @@ void ProcessGroup::State::link_to(int process) {
   link.terms = {number_of(settings_.run_identity), first.value, end.value, first_.value, end_.value, message_kinds};
   const std::string name = ranks_text(process, settings_.processes, settings_.ranks);
   LinkObserver observer;
-  observer.on_message = [this](const FrameAddress& address, Message message) {
+  observer.on_message = [this](const FrameAddress& address, MessageTensors message) {
     const Tag tag{static_cast<MessageKind>(address.tag_kind), address.channel, address.microbatch};
     try {
       inbox({address.to}).put({{address.from}, tag}, std::move(message));
@@ -260,7 +263,7 @@ int ProcessGroup::State::process_of(RankId rank) const {
   return rank < ranks_of_process(guess, settings_.processes, settings_.ranks).second ? guess : guess + 1;
 }
 
-void ProcessGroup::State::send(RankId from, RankId to, const Tag& tag, Message message) {
+void ProcessGroup::State::send(RankId from, RankId to, const Tag& tag, MessageTensors message) {
   if (is_own(to)) {
     inbox(to).put({from, tag}, std::move(message));
     return;
@@ -331,20 +334,20 @@ namespace {
 
 class C10dTransport final : public Transport {
  public:
-  C10dTransport(RankId rank, int ranks, std::function<void(RankId, const Tag&, Message)> send, Inbox& inbox,
+  C10dTransport(RankId rank, int ranks, std::function<void(RankId, const Tag&, MessageTensors)> send, Inbox& inbox,
                 std::function<void(const std::string&)> abort)
       : rank_(rank), ranks_(ranks), send_(std::move(send)), inbox_(inbox), abort_(std::move(abort)) {}
 
   [[nodiscard]] RankId rank() const override { return rank_; }
   [[nodiscard]] int ranks() const override { return ranks_; }
-  void send(RankId to, const Tag& tag, Message message) override { send_(to, tag, std::move(message)); }
-  [[nodiscard]] Message receive(RankId from, const Tag& tag) override { return inbox_.take({from, tag}, 0); }
+  void send(RankId to, const Tag& tag, MessageTensors message) override { send_(to, tag, std::move(message)); }
+  [[nodiscard]] MessageTensors receive(RankId from, const Tag& tag) override { return inbox_.take({from, tag}, 0); }
   void abort(const std::string& reason) noexcept override { abort_(reason); }
 
  private:
   RankId rank_;
   int ranks_;
-  std::function<void(RankId, const Tag&, Message)> send_;
+  std::function<void(RankId, const Tag&, MessageTensors)> send_;
   Inbox& inbox_;
   std::function<void(const std::string&)> abort_;
 };
@@ -368,7 +371,9 @@ std::vector<std::unique_ptr<Transport>> ProcessGroup::take_ends() {
   for (RankId rank = state->first_; rank < state->end_; ++rank.value)
     ends.push_back(std::make_unique<C10dTransport>(
         rank, ranks(),
-        [state, rank](RankId to, const Tag& tag, Message message) { state->send(rank, to, tag, std::move(message)); },
+        [state, rank](RankId to, const Tag& tag, MessageTensors message) {
+          state->send(rank, to, tag, std::move(message));
+        },
         state->inbox(rank), [state](const std::string& reason) { state->abort(reason, /*peer_is_lost=*/false); }));
   return ends;
 }

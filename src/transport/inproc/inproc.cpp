@@ -21,11 +21,11 @@ class InprocTransport final : public Transport {
   [[nodiscard]] RankId rank() const override { return rank_; }
   [[nodiscard]] int ranks() const override { return static_cast<int>(inboxes_->by_rank.size()); }
 
-  void send(RankId to, const Tag& tag, Message message) override {
+  void send(RankId to, const Tag& tag, MessageTensors message) override {
     inboxes_->by_rank.at(to.index()).put({rank_, tag}, std::move(message));
   }
 
-  [[nodiscard]] Message receive(RankId from, const Tag& tag) override {
+  [[nodiscard]] MessageTensors receive(RankId from, const Tag& tag) override {
     return inboxes_->by_rank[rank_.index()].take({from, tag}, settings_.spin_us);
   }
 
