@@ -88,7 +88,7 @@ class Products {
 };
 thread_local double Products::found = 0;
 
-std::int64_t size_of(const Tensors& tensors) {
+std::int64_t bytes_together(const Tensors& tensors) {
   std::int64_t total = 0;
   for (const at::Tensor& tensor : tensors)
     if (tensor.defined()) total += static_cast<std::int64_t>(tensor.nbytes());
@@ -123,7 +123,7 @@ Measured measure(const Network& network, std::int64_t index, const Tensors& inpu
   {
     const Tensors outputs = layer.forward(inputs);
     // An output that shares its input's memory is none of its own: at worst a layer is thought to keep less.
-    const std::int64_t kept = std::max<std::int64_t>(0, counter->held - size_of(outputs));
+    const std::int64_t kept = std::max<std::int64_t>(0, counter->held - bytes_together(outputs));
     measured.footprint.kept = {is_recomputable(layer) ? kept : 0};
     measured.outputs = as_leaves(outputs);
   }

@@ -149,6 +149,7 @@ class Pipeline::State {
   static std::vector<RankId> leaders_of(const ProcessGroup* group) {
     if (group == nullptr) return {RankId{0}};
     std::vector<RankId> leaders;
+    leaders.reserve(static_cast<std::size_t>(group->processes()));
     for (int process = 0; process < group->processes(); ++process)
       leaders.push_back(ranks_of_process(process, group->processes(), group->ranks()).first);
     return leaders;

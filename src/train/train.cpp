@@ -138,7 +138,11 @@ TrainResult Run::operator()() {
   if (checkpoint) pipeline_->load(*checkpoint, updates);
   settings_.threads_per_rank = pipeline_->threads_per_rank();
   learning_rate_ = {settings_.learning_rate, settings_.warmup, settings_.steps, settings_.final_learning_rate};
-  if (leads()) folder_.open(settings_, first_step_);
+  if (leads()) {
+    folder_.open(settings_, first_step_);
+    // What a killed run was deleting.
+    if (checkpoint) keep_newest_checkpoints(folder_.checkpoints(), settings_.keep);
+  }
   announce(described);
   if (settings_.recompute == "selected") note("--recompute selected: " + recomputed);
   pipeline_->begin_accounting();

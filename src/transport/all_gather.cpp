@@ -56,13 +56,13 @@ namespace {
 
 // The texts' lengths, and the texts one behind the other.
 std::vector<at::Tensor> packed(const std::vector<std::string>& texts) {
-  at::Tensor lengths = at::empty({static_cast<std::int64_t>(texts.size())}, at::kLong);
+  const at::Tensor lengths = at::empty({static_cast<std::int64_t>(texts.size())}, at::kLong);
   std::string all;
   for (std::size_t index = 0; index < texts.size(); ++index) {
     lengths.data_ptr<std::int64_t>()[index] = static_cast<std::int64_t>(texts[index].size());
     all += texts[index];
   }
-  at::Tensor bytes = at::empty({static_cast<std::int64_t>(all.size())}, at::kByte);
+  const at::Tensor bytes = at::empty({static_cast<std::int64_t>(all.size())}, at::kByte);
   std::memcpy(bytes.data_ptr(), all.data(), all.size());
   return {lengths, bytes};
 }

@@ -174,6 +174,7 @@ struct Groups {
   Groups& operator=(Groups&&) = delete;
   ~Groups() {
     std::vector<std::thread> threads;
+    threads.reserve(all.size());
     for (auto& group : all) threads.emplace_back([&group] { group.reset(); });
     for (std::thread& thread : threads) thread.join();
   }

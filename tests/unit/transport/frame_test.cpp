@@ -57,7 +57,7 @@ TEST(Frame, AMessageComesBackWithItsLayoutsWhichThenNeedNotBeSaid) {
 TEST(Frame, ALargeMessageComesInPartsWithHeartbeatsBetween) {
   FrameWriter writer(identity);
   FrameReader reader(terms);
-  Incoming first = reader.read(written(writer, message(true), layouts, 20));
+  const Incoming first = reader.read(written(writer, message(true), layouts, 20));
   EXPECT_TRUE(first.first && !first.last);
   EXPECT_EQ(reader.read(written(writer, {}, {}, 0)).kind, FrameKind::Heartbeat);
   Frame rest = message(false);
