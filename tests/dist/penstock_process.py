@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 import unittest
 
 PENSTOCK = os.environ["PENSTOCK"]
@@ -64,6 +65,16 @@ def tensors(out, step):
                 begin, end = entry["data_offsets"]
                 found[name] = content[8 + length + begin:8 + length + end]
     return found
+
+
+def wait_for_step(process, out, step):
+    """Until the metrics have so many lines, or the process has ended."""
+    file = out / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if step <= 0 or file.exists() and file.read_bytes().count(b"\n") >= step:
+            return
+        time.sleep(0.001)
 
 
 class Case(unittest.TestCase):

@@ -319,7 +319,7 @@ TEST(Simulate, RefusesACostThatDoesNotFitTheSchedule) {
   EXPECT_THAT(refusal(cost), HasSubstr("a link from rank 0 to rank 2"));
   cost = uniform_cost(2, stage_of(1, 1, 1));
   cost.memory_caps = {{1}};
-  EXPECT_THAT(refusal(cost), HasSubstr("memory caps for 1 ranks"));
+  EXPECT_THAT(refusal(cost), HasSubstr("memory caps for 1 rank;"));
   cost = uniform_cost(2, stage_of(1, 1, 1));
   cost.stages[1].forward = {-1};
   EXPECT_THAT(refusal(cost), HasSubstr("stages[1].forward_ms is -1"));
