@@ -8,6 +8,8 @@ if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
 endif()
 
+# libtorch's headers lay some of their types out otherwise without NDEBUG, with which libtorch itself is built: every preset
+# defines it, and penstock's own invariants are checked with or without.
 add_library(penstock_compiler INTERFACE)
 set_target_properties(penstock_compiler PROPERTIES EXPORT_NAME compiler)
 target_compile_features(penstock_compiler INTERFACE cxx_std_20)

@@ -63,7 +63,7 @@ std::vector<at::Tensor> packed(const std::vector<std::string>& texts) {
     all += texts[index];
   }
   const at::Tensor bytes = at::empty({static_cast<std::int64_t>(all.size())}, at::kByte);
-  std::memcpy(bytes.data_ptr(), all.data(), all.size());
+  if (!all.empty()) std::memcpy(bytes.data_ptr(), all.data(), all.size());
   return {lengths, bytes};
 }
 
