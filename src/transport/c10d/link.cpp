@@ -87,16 +87,14 @@ Link::Link(c10d::Backend& group, const LinkSettings& settings, LinkObserver obse
 }
 
 Link::~Link() {
+  std::vector<c10::intrusive_ptr<c10d::Work>> waits;
   {
     const std::scoped_lock lock(mutex_);
     ending_ = true;
-  }
-  changed_.notify_all();
-  std::vector<c10::intrusive_ptr<c10d::Work>> waits = receives_;
-  {
-    const std::scoped_lock lock(mutex_);
+    waits = receives_;
     if (waited_for_) waits.push_back(waited_for_);
   }
+  changed_.notify_all();
   for (const auto& work : waits) {
     try {
       work->abort();
@@ -272,6 +270,8 @@ void Link::receive() {
       heard_ = std::chrono::steady_clock::now();
       if (!take(reader.read(incoming_[next]->bytes))) return;
       auto view = incoming_[next]->view(largest_frame_bytes);
+      const std::scoped_lock lock(mutex_);
+      if (ending_) return;  // nobody would abort this receive any more
       receives_[next] = group_.recv(view, settings_.process, frame_tag);
     }
   } catch (const Error& error) {
