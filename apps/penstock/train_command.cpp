@@ -94,6 +94,7 @@ void print_result(const TrainSettings& settings, const TrainResult& result) {
     fmt::print("a step took {} (median), {:.0f} tokens/s\n", to_string(result.median_step_time), result.tokens_per_s);
   else
     fmt::print("nothing was left to do: the run has made its {} steps; raise --steps to train further\n", result.step);
+  if (!result.saving.empty()) fmt::print("{}\n", result.saving);
   if (!result.planned.empty()) fmt::print("\n{}\n", result.planned);
   if (!result.prediction.empty())
     fmt::print("\nthe last step beside its prediction from the steps before (drawn in {}/timeline.html):\n{}\n",

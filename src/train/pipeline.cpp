@@ -101,6 +101,34 @@ void take_outputs(std::vector<Tensors>& of_rank, std::vector<Tensors>& outputs) 
     if (!of_rank[microbatch].empty()) outputs[microbatch] = std::move(of_rank[microbatch]);
 }
 
+// What a checkpoint keeps of the stages that this rank speaks for: the tensors themselves, not copies.
+std::vector<SavedStage> state_of(const Worker& worker) {
+  std::vector<SavedStage> stages;
+  for (const auto& [stage, tensors] : worker.state()) {
+    if (!worker.speaks_for(stage)) continue;
+    SavedStage& saved = stages.emplace_back(SavedStage{stage, {}});
+    saved.tensors.reserve(tensors.size());
+    for (const auto& [name, tensor] : tensors) saved.tensors.push_back({name, tensor.detach()});
+    if (stage == StageId{0} && worker.loss_scale_state().defined())
+      saved.tensors.push_back({loss_scale_name, worker.loss_scale_state()});
+  }
+  return stages;
+}
+
+// Tensors in the host's memory that `from` can be copied into; those that are there and fit are kept.
+void make_room(const SavedStage& from, SavedStage& to) {
+  to.stage = from.stage;
+  to.tensors.resize(from.tensors.size());
+  for (std::size_t index = 0; index < from.tensors.size(); ++index) {
+    const at::Tensor& wanted = from.tensors[index].tensor;
+    NamedTensor& copy = to.tensors[index];
+    copy.name = from.tensors[index].name;
+    if (!copy.tensor.defined() || copy.tensor.sizes() != wanted.sizes() ||
+        copy.tensor.scalar_type() != wanted.scalar_type())
+      copy.tensor = at::empty(wanted.sizes(), wanted.options().device(at::kCPU));
+  }
+}
+
 }  // namespace
 
 class Pipeline::State {
@@ -386,15 +414,30 @@ Tensors Pipeline::forward(const at::Tensor& input) { return merge_outputs(forwar
 
 void Pipeline::save(CheckpointPart& part) {
   state_->run([&](RankId rank) {
-    const Worker& worker = state_->worker(rank);
-    for (const auto& [stage, tensors] : worker.state()) {
-      if (!worker.speaks_for(stage)) continue;
-      std::vector<NamedTensor> named;
-      named.reserve(tensors.size());
-      for (const auto& [name, tensor] : tensors) named.push_back({name, tensor.detach()});
-      if (stage == StageId{0} && worker.loss_scale_state().defined())
-        named.push_back({loss_scale_name, worker.loss_scale_state()});
-      part.write_stage(stage, named);
+    for (const SavedStage& saved : state_of(state_->worker(rank))) part.write_stage(saved.stage, saved.tensors);
+  });
+}
+
+void Pipeline::copy_state(std::vector<SavedStage>& copies) {
+  // Made here and not on the ranks' threads, whose memory is counted.
+  std::vector<std::vector<SavedStage>> of_ranks(state_->own_);
+  std::vector<std::size_t> first(state_->own_);
+  std::size_t stages = 0;
+  for (std::size_t own = 0; own < state_->own_; ++own) {
+    of_ranks[own] = state_of(*state_->workers_[own]);
+    first[own] = stages;
+    stages += of_ranks[own].size();
+  }
+  copies.resize(stages);
+  for (std::size_t own = 0; own < state_->own_; ++own)
+    for (std::size_t index = 0; index < of_ranks[own].size(); ++index)
+      make_room(of_ranks[own][index], copies[first[own] + index]);
+  state_->run([&](RankId rank) {
+    const std::size_t own = state_->local(rank);
+    for (std::size_t index = 0; index < of_ranks[own].size(); ++index) {
+      const SavedStage& from = of_ranks[own][index];
+      for (std::size_t tensor = 0; tensor < from.tensors.size(); ++tensor)
+        copies[first[own] + index].tensors[tensor].tensor.copy_(from.tensors[tensor].tensor);
     }
   });
 }

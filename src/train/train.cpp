@@ -27,6 +27,7 @@
 
 #include "train/agreement.h"
 #include "train/model.h"
+#include "train/run_checkpoints.h"
 #include "train/run_folder.h"
 #include "train/setting_words.h"
 #include "train/worker.h"
@@ -61,6 +62,20 @@ std::string planned_text(const PlanPrediction& planned, Milliseconds step, doubl
   return text;
 }
 
+// What checkpoints cost the steps. Empty where none was written between steps.
+std::string saving_text(const SavingTimes& times, const std::vector<double>& step_ms,
+                        const std::vector<double>& beside_writes) {
+  if (times.checkpoints == 0 || step_ms.empty()) return {};
+  const double total = std::accumulate(step_ms.begin(), step_ms.end(), times.paused.count);
+  std::string text = fmt::format(
+      "{}: training waited {} for each ({:.1f} % of its time), written in {}", counted(times.checkpoints, "checkpoint"),
+      to_string(Milliseconds{times.paused.count / times.checkpoints}), 100 * times.paused.count / total,
+      to_string(Milliseconds{times.written.count / times.checkpoints}));
+  if (!beside_writes.empty())
+    text += fmt::format("; a step beside a write took {:+.1f} %", 100 * (median(beside_writes) / median(step_ms) - 1));
+  return text;
+}
+
 DataSettings data_settings(const TrainSettings& settings) {
   return {{settings.data.begin(), settings.data.end()}, settings.data_kind, settings.context, settings.held_out};
 }
@@ -73,7 +88,8 @@ class Run {
         observer_(observer),
         group_(group),
         // The first process has perhaps begun to write.
-        folder_(settings.out, settings.resume || !leads()) {}
+        folder_(settings.out, settings.resume || !leads()),
+        checkpoints_({folder_.checkpoints(), leads(), !settings.wait_for_checkpoints, settings.keep}, clock_) {}
 
   TrainResult operator()();
 
@@ -91,7 +107,7 @@ class Run {
   void take_plan(const PipelineSettings& pipeline);
   void keep_timeline(Timeline timeline);
   void write_timelines(TrainResult& result) const;
-  void save(std::int64_t step);
+  void save(std::int64_t step, bool last);
   [[nodiscard]] std::vector<Microbatch> cut_for_training(const Batch& batch) const;
   [[nodiscard]] double held_out_loss();
   [[nodiscard]] bool due(std::int64_t done, std::int64_t every) const { return every > 0 && done % every == 0; }
@@ -102,12 +118,13 @@ class Run {
   ProcessGroup* group_;  // null: the only process
   RunFolder folder_;
   SteadyClock clock_;
+  RunCheckpoints checkpoints_;
   Data data_;
   std::optional<Pipeline> pipeline_;
   LearningRate learning_rate_;
   std::int64_t first_step_ = 0;
-  std::int64_t saved_step_ = -1;
   std::vector<double> step_ms_;
+  std::vector<double> ms_beside_writes_;  // of the steps during which a checkpoint was written
   std::vector<double> utilisations_;
   std::optional<Plan> plan_;  // where the run follows one
   double last_loss_ = std::numeric_limits<double>::quiet_NaN();
@@ -130,7 +147,8 @@ TrainResult Run::operator()() {
   if (checkpoint) {
     const CheckpointNotes notes = parse_notes(checkpoint->metadata());
     check_same_network(notes, settings_, data_.description);
-    first_step_ = saved_step_ = checkpoint->step();
+    first_step_ = checkpoint->step();
+    checkpoints_.resumed_from(first_step_);
     updates = notes.updates;
   }
   const Network described = network;
@@ -150,7 +168,8 @@ TrainResult Run::operator()() {
   bool interrupted = false;
   while (step < settings_.steps && !interrupted) {
     interrupted = train_step(step++);
-    if (due(step, settings_.checkpoint_every) || step == settings_.steps || interrupted) save(step);
+    const bool last = step == settings_.steps || interrupted;
+    if (due(step, settings_.checkpoint_every) || last) save(step, last);
   }
   return finish(interrupted);
 }
@@ -202,6 +221,8 @@ bool Run::train_step(std::int64_t step) {
   const Milliseconds start = clock_.now();
   UpdateSettings update{step, rate};
   update.stop = observer_.should_stop && observer_.should_stop();
+  update.saving = checkpoints_.writing();
+  const bool beside_a_write = checkpoints_.under_way();
   StepResult result = pipeline_->step(cut_for_training(batch), update);
   StepMetrics metrics;
   metrics.step = step + 1;
@@ -222,6 +243,8 @@ bool Run::train_step(std::int64_t step) {
   last_loss_ = result.loss;
   keep_timeline(std::move(result.timeline));
   step_ms_.push_back(metrics.step_time.count);
+  if (beside_a_write) ms_beside_writes_.push_back(metrics.step_time.count);
+  if (beside_a_write && !result.saving) checkpoints_.finish(*pipeline_);
   if (leads()) folder_.append(metrics);
   if (observer_.on_step) observer_.on_step(metrics);
   return result.stop;
@@ -261,23 +284,11 @@ void Run::write_timelines(TrainResult& result) const {
   result.prediction = comparison_text(predicted, last);
 }
 
-void Run::save(std::int64_t step) {
-  saved_step_ = step;
-  if (!leads()) {
-    CheckpointPart part(pipeline_->exchange({}).front());
-    pipeline_->save(part);
-    static_cast<void>(pipeline_->exchange(part.contents()));
-    return;
-  }
+void Run::save(std::int64_t step, bool last) {
   // The metrics of a step are on the disk before the checkpoint that has seen it.
-  folder_.sync_metrics();
-  CheckpointWriter writer(folder_.checkpoints(), step);
-  static_cast<void>(pipeline_->exchange(writer.temporary_folder().string()));
-  pipeline_->save(writer.own_part());
-  const std::vector<std::string> parts = pipeline_->exchange({});
-  for (std::size_t process = 1; process < parts.size(); ++process) writer.add(parts[process]);
-  writer.commit(to_json({settings_, data_.description, step}));
-  keep_newest_checkpoints(folder_.checkpoints(), settings_.keep);
+  if (leads()) folder_.sync_metrics();
+  checkpoints_.begin(*pipeline_, step, to_json({settings_, data_.description, step}));
+  if (last || settings_.wait_for_checkpoints) checkpoints_.finish(*pipeline_);
 }
 
 double Run::held_out_loss() {
@@ -287,7 +298,7 @@ double Run::held_out_loss() {
 
 TrainResult Run::finish(bool interrupted) {
   TrainResult result;
-  result.step = saved_step_;
+  result.step = checkpoints_.saved_step();
   result.interrupted = interrupted;
   result.loss = last_loss_;
   result.median_step_time = {median(step_ms_)};
@@ -306,6 +317,7 @@ TrainResult Run::finish(bool interrupted) {
   if (leads() && !timelines_.empty()) write_timelines(result);
   if (plan_ && !step_ms_.empty())
     result.planned = planned_text(plan_->prediction, result.median_step_time, median(utilisations_), result.stages);
+  result.saving = saving_text(checkpoints_.times(), step_ms_, ms_beside_writes_);
   result.held_out_loss = std::numeric_limits<double>::quiet_NaN();
   if (interrupted || !data_.held_out) return result;
   result.held_out_loss = held_out_loss();

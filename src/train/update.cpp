@@ -13,11 +13,19 @@
 #include "train/worker.h"
 
 namespace penstock {
+namespace {
 
-// First whether to stop, then this rank's losses and weights, then one entry for each parameter: its layer and the
-// square of its norm.
-std::vector<double> Worker::own_totals(const StepOutput& output, bool stop) const {
-  std::vector<double> values{stop ? 1.0 : 0.0, static_cast<double>(output.loss_sums.size())};
+// What a process tells the others with its totals, as bits.
+constexpr unsigned says_stop = 1;
+constexpr unsigned says_saving = 2;
+
+}  // namespace
+
+// First what the process says besides, then this rank's losses and weights, then one entry for each parameter: its
+// layer and the square of its norm.
+std::vector<double> Worker::own_totals(const StepOutput& output, const UpdateSettings& settings) const {
+  const unsigned said = (settings.stop ? says_stop : 0U) | (settings.saving ? says_saving : 0U);
+  std::vector<double> values{static_cast<double>(said), static_cast<double>(output.loss_sums.size())};
   values.insert(values.end(), output.loss_sums.begin(), output.loss_sums.end());
   values.insert(values.end(), output.loss_weights.begin(), output.loss_weights.end());
   for (const Parameter& parameter : parameters_) {
@@ -35,7 +43,7 @@ Worker::Totals Worker::sum_totals(const std::vector<std::vector<double>>& by_ran
   totals.losses.resize(static_cast<std::size_t>(training_.microbatches));
   std::vector<std::pair<double, double>> squares;
   for (const std::vector<double>& of_rank : by_rank) {
-    totals.stop = totals.stop || of_rank[0] != 0;
+    totals.said |= static_cast<unsigned>(of_rank[0]);
     const auto losses = static_cast<std::size_t>(of_rank[1]);
     for (std::size_t microbatch = 0; microbatch < losses; ++microbatch) {
       totals.losses[microbatch].sum += of_rank[2 + microbatch];
@@ -65,7 +73,8 @@ StepResult Worker::judge(const Totals& totals, std::int64_t step) const {
   result.loss_scale = loss_scale_.scale;
   result.gradient_norm = totals.scaled_norm / (totals.weight * loss_scale_.scale);
   result.losses = totals.losses;
-  result.stop = totals.stop;
+  result.stop = (totals.said & says_stop) != 0;
+  result.saving = (totals.said & says_saving) != 0;
   if (std::isfinite(result.loss) && std::isfinite(result.gradient_norm)) return result;
   // A scale of 1 scales nothing: what is not finite then, is not for want of range above.
   if (!loss_scale_state_.defined() || loss_scale_.scale <= 1)
@@ -126,7 +135,7 @@ double Worker::share_weight(const StepOutput& output) {
 }
 
 StepResult Worker::update(const StepOutput& output, const UpdateSettings& settings) {
-  const std::vector<double> own = own_totals(output, settings.stop);
+  const std::vector<double> own = own_totals(output, settings);
   StepResult result;
   if (!plan_.settings.post_validation) {
     result = judge(sum_totals(uncounted([&] { return all_gather(transport_, own); })), settings.step);

@@ -78,7 +78,7 @@ class Worker {
   // Norms and losses that the ranks tell each other before an update.
   struct Totals {
     std::vector<MicrobatchLoss> losses;
-    bool stop = false;
+    unsigned said = 0;  // by any process
     double loss_sum = 0;
     double weight = 0;
     double scaled_norm = 0;  // of the summed gradient: neither divided by the weight nor by the loss scale
@@ -92,7 +92,7 @@ class Worker {
   void add_tied_gradients();
   // Those of update.cpp: from gradients to weights.
   StepResult update(const StepOutput& output, const UpdateSettings& settings);
-  [[nodiscard]] std::vector<double> own_totals(const StepOutput& output, bool stop) const;
+  [[nodiscard]] std::vector<double> own_totals(const StepOutput& output, const UpdateSettings& settings) const;
   [[nodiscard]] Totals sum_totals(const std::vector<std::vector<double>>& by_rank) const;
   [[nodiscard]] double share_weight(const StepOutput& output);
   [[nodiscard]] StepResult judge(const Totals& totals, std::int64_t step) const;

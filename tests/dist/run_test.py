@@ -57,6 +57,14 @@ class Run(p.Case):
         self.assertEqual(sorted(folder.name for folder in (out / "checkpoints").iterdir()),
                          ["step-00000010", "step-00000012"])
 
+    def test_a_checkpoint_written_behind_the_next_steps_is_of_its_own_step(self):
+        behind = self.must_train(self.folder / "behind", checkpoint_every=1, keep=20)
+        code, told, err = self.train(self.folder / "between", checkpoint_every=1, keep=20, wait_for_checkpoints=True)
+        self.assertEqual(code, 0, err)
+        self.assertIn("12 checkpoints: training waited ", told)
+        for step in range(1, 13):
+            self.assertEqual(p.tensors(behind, step), p.tensors(self.folder / "between", step), step)
+
     def test_python_opens_the_files(self):
         try:
             import safetensors.numpy

@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "penstock/base/ids.h"
 #include "penstock/base/units.h"
+#include "penstock/checkpoint/safetensors.h"
 #include "penstock/exec/microbatch.h"
 #include "penstock/exec/stage.h"
 #include "penstock/nn/layer.h"
@@ -56,6 +58,7 @@ struct UpdateSettings {
   double learning_rate = 1e-3;
   bool keep_outputs = false;  ///< return the outputs of the last stage
   bool stop = false;          ///< ask all processes to end after this step: see `StepResult::stop`
+  bool saving = false;        ///< tell all processes that this one still writes: see `StepResult::saving`
 };
 
 /// What the loss said of one microbatch.
@@ -74,6 +77,7 @@ struct StepResult {
   bool skipped = false;                ///< Float16: the gradient was not finite, and nothing was updated
   double loss_scale = 1;               ///< that the step's gradients were scaled by
   bool stop = false;                   ///< some process has asked to end after this step; the same on all
+  bool saving = false;                 ///< some process was still writing when this step ended; the same on all
   std::vector<MicrobatchLoss> losses;  ///< by microbatch
   /// By microbatch, where they were asked for; `merge_outputs` joins them. Only where the last stage's rank lives.
   std::vector<Tensors> outputs;
@@ -94,6 +98,12 @@ struct StageReport {
   Bytes peak_memory;      ///< of its rank: weights, gradients, optimizer and activations together, in CPU tensors; on
                           ///< another device, of all ranks that share it
   Bytes sent;             ///< by the stage to other ranks
+};
+
+/// What a checkpoint holds of one stage: weights, buffers and optimizer state.
+struct SavedStage {
+  StageId stage;
+  std::vector<NamedTensor> tensors;
 };
 
 /// A pipeline in one process, or this process's part of one in several, which then all make the same calls in the same
@@ -143,6 +153,11 @@ class Pipeline {
 
   /// Writes weights and optimizer state of this process's stages, a file a stage, each from its rank. Does not commit.
   void save(CheckpointPart& part);
+
+  /// Copies what `save` would write into `copies`, in the host's memory, each stage from its rank; what they hold of an
+  /// earlier call is written over, so that nothing is allocated. The copies count as no rank's memory. They can be
+  /// written (`CheckpointPart::write_stage`) on any thread while the pipeline goes on.
+  void copy_state(std::vector<SavedStage>& copies);
 
   /// Every process gives a text and gets those of all, by process.
   [[nodiscard]] std::vector<std::string> exchange(const std::string& text);

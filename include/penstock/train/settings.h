@@ -70,6 +70,7 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
   std::int64_t eval_samples = 256;
   std::int64_t checkpoint_every = 100;
   int keep = 3;
+  bool wait_for_checkpoints = false;
   bool timeline = false;
   bool check_finite = false;
 
@@ -133,6 +134,8 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Run, "eval-samples", settings.eval_samples, "held-out samples of an evaluation");
   visit(Run, "checkpoint-every", settings.checkpoint_every, "steps between checkpoints; 0: only at the end");
   visit(Run, "keep", settings.keep, "newest checkpoints that are kept");
+  visit(Run, "wait-for-checkpoints", settings.wait_for_checkpoints,
+        "write them between steps, not a copy behind the next steps");
   visit(Run, "timeline", settings.timeline, "draw the last step below its prediction: timeline.svg and .html");
   visit(Run, "check-finite", settings.check_finite, "name the layer that first returns infinity or NaN (slow)");
 }

@@ -67,6 +67,7 @@ struct TrainResult {
   Milliseconds median_step_time;
   double tokens_per_s = 0;  ///< median
   std::vector<StageSummary> stages;
+  std::string saving;      ///< what checkpoints cost: the time that training waited for them, and slower steps beside
   bool speaks = true;      ///< this process is the only one or the first: what follows, and `stages`, is of all
   std::string planned;     ///< where the run follows a plan: step, utilisation and peak memory as planned and measured
   std::string prediction;  ///< where `timeline` is set: figures of the last step beside those predicted from the others

@@ -3,7 +3,10 @@
 #include <cmath>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <map>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include <torch/torch.h>
 
@@ -335,6 +338,47 @@ TEST(Pipeline, TheShortestScheduleOnSixtyFourRanksEndsTwoHundredTimes) {
   double loss = 0;
   for (int step = 0; step < 200; ++step) loss = pipeline.step(sample, sample, step, 1e-3).loss;
   EXPECT_TRUE(std::isfinite(loss));
+}
+
+TEST(Pipeline, CopiesOfTheStateStayAsTheyWereTaken) {
+  PipelineSettings settings;
+  settings.threads_per_rank = 1;
+  Pipeline pipeline(linear_network(3), schedule(3, 2), settings);
+  const at::Tensor sample = torch::ones({2, 4});
+  static_cast<void>(pipeline.step(sample, sample, 0, 0.1));
+  const auto before = pipeline.weights();
+  pipeline.begin_accounting();
+  const Bytes held = pipeline.report()[1].peak_memory;
+  std::vector<SavedStage> copies;
+  pipeline.copy_state(copies);
+  EXPECT_EQ(pipeline.report()[1].peak_memory, held) << "a copy is no rank's memory";
+  const void* room = copies[1].tensors[0].tensor.const_data_ptr();
+  static_cast<void>(pipeline.step(sample, sample, 1, 0.1));
+
+  std::map<std::string, at::Tensor> by_name;
+  for (const SavedStage& stage : copies)
+    for (const NamedTensor& named : stage.tensors) by_name[named.name] = named.tensor;
+  EXPECT_EQ(by_name.size(), 3 * before.size()) << "weights and two moments of each";
+  for (const auto& [name, weight] : before) EXPECT_TRUE(at::equal(by_name.at(name), weight)) << name;
+
+  pipeline.copy_state(copies);
+  EXPECT_EQ(copies[1].tensors[0].tensor.const_data_ptr(), room) << "written over, not allocated anew";
+  const auto after = pipeline.weights();
+  EXPECT_FALSE(at::equal(after.front().second, before.front().second));
+  EXPECT_TRUE(at::equal(copies[0].tensors[0].tensor, after.front().second) ||
+              at::equal(copies[0].tensors[1].tensor, after.front().second));
+}
+
+TEST(Pipeline, ThatSomeProcessStillWritesIsKnownToAll) {
+  Pipeline pipeline(linear_network(2), schedule(2, 2), {});
+  const std::vector<Microbatch> minibatch = pipeline.cut(torch::ones({2, 4}), torch::ones({2, 4}));
+  for (const bool saving : {true, false}) {
+    UpdateSettings update;
+    update.saving = saving;
+    const StepResult result = pipeline.step(minibatch, update);
+    EXPECT_EQ(result.saving, saving);
+    EXPECT_FALSE(result.stop);
+  }
 }
 
 TEST(Pipeline, ReportsAndTimelinesCoverEveryStageAndAction) {
