@@ -27,5 +27,6 @@ Command add_train_command(CLI::App& app, int argc, char** argv);
 Command add_eval_command(CLI::App& app);
 Command add_sample_command(CLI::App& app);
 Command add_bubbles_command(CLI::App& app);
+Command add_doctor_command(CLI::App& app);
 
 }  // namespace penstock::app

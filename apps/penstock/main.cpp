@@ -72,6 +72,7 @@ int run(int argc, char** argv) {
       {"eval", penstock::app::add_eval_command(app)},
       {"sample", penstock::app::add_sample_command(app)},
       {"bubbles", penstock::app::add_bubbles_command(app)},
+      {"doctor", penstock::app::add_doctor_command(app)},
       {"plan", penstock::app::add_plan_command(app)},
       {"schedule", penstock::app::add_schedule_command(app)},
       {"simulate", penstock::app::add_simulate_command(app)}};

@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <thread>
 
 #include "penstock/launch/environment.h"
 #include "penstock/launch/launch.h"

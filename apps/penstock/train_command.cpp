@@ -90,6 +90,7 @@ TrainSettings merge(const TrainOptions& first_reading, int argc, char** argv) {
 
 void print_result(const TrainSettings& settings, const TrainResult& result) {
   fmt::print("\n{}\n", stage_table(result));
+  if (!result.links.empty()) fmt::print("{}\n", link_table(result.links));
   if (result.median_step_time.count > 0)
     fmt::print("a step took {} (median), {:.0f} tokens/s\n", to_string(result.median_step_time), result.tokens_per_s);
   else

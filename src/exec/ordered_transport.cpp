@@ -54,6 +54,7 @@ class OrderedTransport final : public Transport {
     return lanes_[rank().index()]->bring(std::move(message), marks_->take(from, rank(), tag));
   }
 
+  [[nodiscard]] Milliseconds last_arrival() const override { return end_->last_arrival(); }
   void abort(const std::string& reason) noexcept override { end_->abort(reason); }
 
  private:

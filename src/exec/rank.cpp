@@ -40,11 +40,13 @@ Bytes gradients_of(const Stage& stage) {
 
 }  // namespace
 
-RankExecutor::RankExecutor(std::vector<Stage> stages, Transport& transport, const Clock& clock, MemoryMeter& memory)
+RankExecutor::RankExecutor(std::vector<Stage> stages, Transport& transport, const Clock& clock, MemoryMeter& memory,
+                           BoundaryDtype boundary_dtype)
     : stages_(std::move(stages)),
       transport_(transport),
       clock_(clock),
       memory_(memory),
+      boundary_dtype_(boundary_dtype),
       device_(stages_.empty() ? at::Device(at::kCPU) : stages_.front().device()),
       boundaries_(stages_.size()) {}
 
@@ -86,11 +88,13 @@ StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& 
   StepOutput output;
   output.sent.resize(stages_.size());
   output.events.reserve(program.instructions.size());
+  output.receipts.reserve(program.instructions.size());
   output.activations.reserve(program.instructions.size());
   if (input.keep_outputs) output.outputs.resize(static_cast<std::size_t>(program.microbatches));
   Stamps stamps(device_, clock_);
   for (const Instruction& instruction : program.instructions) {
     const Milliseconds start = stamps.now();
+    output.receipts.emplace_back();
     try {
       interpret(instruction, input, output);
     } catch (const Aborted& aborted) {
@@ -160,7 +164,7 @@ void RankExecutor::interpret(const Instruction& instruction, const StepInput& in
       return send(instruction, output);
     case ActionKind::ReceiveForward:
     case ActionKind::ReceiveBackward:
-      return receive(instruction);
+      return receive(instruction, output);
     case ActionKind::Unshard:
     case ActionKind::Reshard:
     case ActionKind::ReduceGradient:
@@ -234,24 +238,29 @@ void RankExecutor::send(const Instruction& instruction, StepOutput& output) {
   const bool forward = action.kind == ActionKind::SendForward;
   auto& leaving = forward ? boundaries.leaving_activations : boundaries.leaving_gradients;
   Tensors message = std::move(leaving[action.microbatch.index()]);
+  in_transit_ = in_transit_ - size_of(message);
+  if (boundary_dtype_ == BoundaryDtype::BFloat16) message = narrowed(std::move(message));
   const Bytes bytes = size_of(message);
   const Bytes on_host = size_on_host(message);
   const Tag tag{forward ? MessageKind::Activation : MessageKind::Gradient, action.stage.value + (forward ? 1 : -1),
                 action.microbatch.value};
   transport_.send(instruction.peer, tag, std::move(message));
   memory_.moved(Bytes{-on_host.count});
-  in_transit_ = in_transit_ - bytes;
   output.sent[static_cast<std::size_t>(instruction.local_stage)] += bytes;
 }
 
-void RankExecutor::receive(const Instruction& instruction) {
+void RankExecutor::receive(const Instruction& instruction, StepOutput& output) {
   const auto local = static_cast<std::size_t>(instruction.local_stage);
   const Action& action = instruction.action;
   const bool forward = action.kind == ActionKind::ReceiveForward;
   const Tag tag{forward ? MessageKind::Activation : MessageKind::Gradient, action.stage.value, action.microbatch.value};
   Tensors message = transport_.receive(instruction.peer, tag);
   memory_.moved(size_on_host(message));
-  for (at::Tensor& tensor : message) tensor = moved(tensor, stages_[local].device());
+  output.receipts.back() = {instruction.peer, size_of(message), transport_.last_arrival()};
+  if (boundary_dtype_ == BoundaryDtype::BFloat16)
+    message = widened(std::move(message), stages_[local].device());
+  else
+    for (at::Tensor& tensor : message) tensor = moved(tensor, stages_[local].device());
   in_transit_ += size_of(message);
   auto& arrived = forward ? boundaries_[local].activations : boundaries_[local].gradients;
   arrived[action.microbatch.index()] = std::move(message);

@@ -10,6 +10,7 @@
 #include <ATen/ATen.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/hash.h"
 #include "penstock/data/order.h"
 
 namespace penstock {
@@ -29,11 +30,8 @@ std::vector<std::string> setting_lines(const std::string& toml) {
 }
 
 std::uint64_t mixed(std::uint64_t hash, const at::Tensor& tensor) {
-  constexpr std::uint64_t prime = 0x100000001b3ULL;
   const at::Tensor plain = tensor.contiguous();
-  const auto* byte = static_cast<const unsigned char*>(plain.data_ptr());
-  for (std::size_t index = 0; index < plain.nbytes(); ++index) hash = (hash ^ byte[index]) * prime;
-  return hash;
+  return hash_of(plain.data_ptr(), plain.nbytes(), hash);
 }
 
 std::string description_of(const Data& data) {
@@ -42,7 +40,7 @@ std::string description_of(const Data& data) {
   const Batch batch = data.train->batch(samples);
   return fmt::format("{} samples to train on, {} held out, a vocabulary of {} and the content {:016x}",
                      data.train->size(), data.held_out ? data.held_out->size() : 0, data.description.vocabulary,
-                     mixed(mixed(0xcbf29ce484222325ULL, batch.input), batch.target));
+                     mixed(mixed(empty_hash, batch.input), batch.target));
 }
 
 }  // namespace

@@ -171,6 +171,7 @@ PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Dat
   pipeline.precision = settings.precision == "bf16"   ? Precision::BFloat16
                        : settings.precision == "fp16" ? Precision::Float16
                                                       : Precision::Float32;
+  pipeline.boundary_dtype = settings.boundary_dtype == "bf16" ? BoundaryDtype::BFloat16 : BoundaryDtype::Same;
   pipeline.recompute =
       settings.recompute == "selected"
           ? select_recomputed(layer_footprints(network, {blank_microbatch(settings, data)}, pipeline.precision))

@@ -19,6 +19,7 @@
 #include "penstock/transport/c10d.h"
 
 #include "train/crew.h"
+#include "train/link_account.h"
 #include "train/report_values.h"
 #include "train/worker.h"
 
@@ -143,6 +144,7 @@ class Pipeline::State {
         transport_(ordered_by_events(std::move(ends_), views_of(lanes_))),
         leaders_(leaders_of(group)),
         clock_offsets_(static_cast<std::size_t>(schedule->ranks())),
+        links_(schedule->stages, schedule->microbatches, leaders_),
         crew_(first_, static_cast<int>(own_)) {
     run([this](RankId rank) {
       at::set_num_threads(plan_.settings.threads_per_rank);
@@ -240,6 +242,7 @@ class Pipeline::State {
   std::vector<RankId> leaders_;                        // the first rank of each process
   // By rank: how far its clock is ahead of rank 0's. Kept by rank 0's process.
   std::vector<Milliseconds> clock_offsets_;
+  LinkAccount links_;  // kept there too
   bool stopped_ = false;
   std::size_t sequences_ = 0;  // that the layers remember
   Crew crew_;                  // last: its threads use everything above
@@ -331,6 +334,12 @@ StepResult Pipeline::step(const std::vector<Microbatch>& microbatches, const Upd
   if (settings.keep_outputs) result.outputs.resize(wanted);
   for (WorkerStep& own : results)
     of_all[state_->first_.index() + static_cast<std::size_t>(&own - results.data())] = std::move(own);
+  if (state_->is_own(RankId{0})) {
+    std::vector<RankTraffic> traffic;
+    traffic.reserve(of_all.size());
+    for (const WorkerStep& of_rank : of_all) traffic.push_back({of_rank.events, of_rank.receipts});
+    state_->links_.add(traffic);
+  }
   for (WorkerStep& of_rank : of_all) {
     std::vector<MemorySample> memory;
     for (std::size_t index = 0; index < of_rank.events.size(); ++index) {
@@ -491,6 +500,7 @@ std::vector<std::pair<std::string, at::Tensor>> Pipeline::weights() {
 }
 
 void Pipeline::begin_accounting() {
+  state_->links_.reset();
   state_->run([&](RankId rank) { state_->worker(rank).begin_accounting(); });
 }
 
@@ -511,6 +521,8 @@ std::vector<StageReport> Pipeline::report() {
   });
   return all;
 }
+
+std::vector<LinkUse> Pipeline::links() const { return state_->links_.uses(); }
 
 int Pipeline::ranks() const { return state_->ranks(); }
 int Pipeline::threads_per_rank() const { return state_->plan_.settings.threads_per_rank; }

@@ -8,7 +8,7 @@ namespace penstock {
 namespace {
 
 constexpr std::size_t values_of_report = 8;
-constexpr std::size_t values_of_event = 6;
+constexpr std::size_t values_of_event = 9;
 constexpr int action_kinds = static_cast<int>(ActionKind::ReceiveBackward) + 1;
 
 void check_count(const std::vector<double>& values, std::size_t each) {
@@ -46,9 +46,12 @@ std::vector<double> to_values(const WorkerStep& step) {
   values.reserve(step.events.size() * values_of_event);
   for (std::size_t index = 0; index < step.events.size(); ++index) {
     const Event& event = step.events[index];
-    values.insert(values.end(), {static_cast<double>(event.action.kind), static_cast<double>(event.action.stage.value),
-                                 static_cast<double>(event.action.microbatch.value), event.start.count, event.end.count,
-                                 static_cast<double>(step.activations[index].count)});
+    const Receipt& receipt = step.receipts[index];
+    values.insert(values.end(),
+                  {static_cast<double>(event.action.kind), static_cast<double>(event.action.stage.value),
+                   static_cast<double>(event.action.microbatch.value), event.start.count, event.end.count,
+                   static_cast<double>(step.activations[index].count), static_cast<double>(receipt.from.value),
+                   static_cast<double>(receipt.bytes.count), receipt.arrived.count});
   }
   return values;
 }
@@ -64,6 +67,8 @@ void take_values(const std::vector<double>& values, Milliseconds clock_is_ahead,
     step.events.push_back(
         {action, Milliseconds{values[next + 3]} - clock_is_ahead, Milliseconds{values[next + 4]} - clock_is_ahead});
     step.activations.push_back(Bytes{static_cast<std::int64_t>(values[next + 5])});
+    step.receipts.push_back({RankId{whole(6)}, Bytes{static_cast<std::int64_t>(values[next + 7])},
+                             Milliseconds{values[next + 8]} - clock_is_ahead});
   }
 }
 

@@ -31,6 +31,7 @@ class RunFolder {
 
   [[nodiscard]] std::filesystem::path checkpoints() const { return out_ / "checkpoints"; }
   [[nodiscard]] std::filesystem::path timeline() const { return out_ / "timeline.json"; }
+  [[nodiscard]] std::filesystem::path links() const { return out_ / "links.json"; }
 
   [[nodiscard]] static std::filesystem::path config(const std::filesystem::path& out) { return out / "config.toml"; }
 

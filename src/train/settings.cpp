@@ -205,6 +205,7 @@ void check_settings(const TrainSettings& settings) {
   check_one_of("model", settings.model, {"gpt", "mlp", "convnet"});
   check_one_of("data-kind", settings.data_kind, {"auto", "text", "tokens16", "tokens32", "images"});
   check_one_of("optimizer", settings.optimizer, {"adamw", "sgd"});
+  check_one_of("boundary-dtype", settings.boundary_dtype, {"same", "bf16"});
   check_one_of("precision", settings.precision, {"fp32", "bf16", "fp16"});
   check_share("held-out", settings.held_out);
   check_share("dropout", settings.dropout);

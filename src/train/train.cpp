@@ -313,6 +313,8 @@ TrainResult Run::finish(bool interrupted) {
     result.stages.push_back({stage.stage, stage.rank, device, stage.first_layer, stage.first_layer + stage.layers - 1,
                              stage.parameters, stage.busy_share, stage.peak_memory, stage.sent});
   }
+  result.links = pipeline_->links();
+  if (leads() && !result.links.empty()) write_file_atomically(folder_.links(), to_json(result.links));
   result.speaks = leads();
   if (leads() && !timelines_.empty()) write_timelines(result);
   if (plan_ && !step_ms_.empty())

@@ -56,7 +56,8 @@ Worker::Worker(const PipelinePlan& plan, Transport& transport, const Clock& cloc
       transport_(transport),
       training_(compile(plan.training, transport.rank())),
       memory_(plan.settings.memory_limit),
-      executor_(build_stages(plan, training_, transport.rank()), transport, clock, memory_),
+      executor_(build_stages(plan, training_, transport.rank()), transport, clock, memory_,
+                plan.settings.boundary_dtype),
       parameters_(find_parameters()),
       batch_norms_(find_batch_norms(executor_.stages())),
       optimizer_(plan.settings.optimizer, checkpoint_names(parameters_)) {
@@ -118,7 +119,8 @@ WorkerStep Worker::train(StepInput input, const UpdateSettings& settings) {
   add_copied_gradients();
   add_tied_gradients();
   StepResult result = update(output, settings);
-  return {std::move(result), std::move(output.events), std::move(output.activations), std::move(output.outputs)};
+  return {std::move(result), std::move(output.events), std::move(output.receipts), std::move(output.activations),
+          std::move(output.outputs)};
 }
 
 std::vector<std::pair<StageId, std::vector<Worker::NamedTensorView>>> Worker::weights() const {

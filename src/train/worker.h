@@ -25,6 +25,7 @@ struct PipelinePlan {
 struct WorkerStep {
   StepResult result;
   std::vector<Event> events;
+  std::vector<Receipt> receipts;   // by event
   std::vector<Bytes> activations;  // after each event
   std::vector<Tensors> outputs;    // of the microbatches whose last stage is here
 };

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "penstock/base/clock.h"
 #include "penstock/transport/transport.h"
 
 namespace penstock {
@@ -35,20 +36,27 @@ struct SenderAndTagHash {
   }
 };
 
+// A message and when it came.
+struct ArrivedMessage {
+  MessageTensors tensors;
+  Milliseconds at;  // on the machine's steady clock
+};
+
 // The messages that have arrived at one rank and that it has not taken yet.
 class Inbox {
  public:
   void put(const SenderAndTag& address, MessageTensors message) {
+    const Milliseconds now = SteadyClock().now();
     {
       const std::scoped_lock lock(mutex_);
       if (aborted_) throw Aborted(reason_, peer_is_lost_);
-      messages_[address].push_back(std::move(message));
+      messages_[address].push_back({std::move(message), now});
       arrivals_.fetch_add(1, std::memory_order_release);
     }
     arrived_.notify_one();
   }
 
-  MessageTensors take(const SenderAndTag& address, double spin_us) {
+  ArrivedMessage take(const SenderAndTag& address, double spin_us) {
     const auto spin_until = std::chrono::steady_clock::now() +
                             std::chrono::nanoseconds(static_cast<std::int64_t>(spin_us > 0 ? spin_us * 1000 : 0));
     std::unique_lock lock(mutex_);
@@ -81,8 +89,8 @@ class Inbox {
 
  private:
   // Nearly always the queue holds one message: a vector is the smallest queue.
-  static MessageTensors take_first(std::vector<MessageTensors>& queue) {
-    MessageTensors first = std::move(queue.front());
+  static ArrivedMessage take_first(std::vector<ArrivedMessage>& queue) {
+    ArrivedMessage first = std::move(queue.front());
     queue.erase(queue.begin());
     return first;
   }
@@ -110,7 +118,7 @@ class Inbox {
 
   std::mutex mutex_;
   std::condition_variable arrived_;
-  std::unordered_map<SenderAndTag, std::vector<MessageTensors>, SenderAndTagHash> messages_;
+  std::unordered_map<SenderAndTag, std::vector<ArrivedMessage>, SenderAndTagHash> messages_;
   std::atomic<std::uint64_t> arrivals_{0};
   bool aborted_ = false;
   std::string reason_;

@@ -6,9 +6,9 @@
 
 #include <ATen/ATen.h>
 
+#include "penstock/base/clock.h"
+#include "penstock/base/listening.h"
 #include "penstock/transport/c10d.h"
-
-#include "transport/c10d/listen.h"
 
 namespace penstock {
 namespace {
@@ -151,6 +151,23 @@ TEST_P(Conformance, AllGatherGivesEveryRankTheSame) {
   }
 }
 
+TEST_P(Conformance, SaysWhenAMessageCame) {
+  const Ends ends = make(2);
+  const SteadyClock clock;
+  run(ends, [&](Transport& end) {
+    const RankId other{1 - end.rank().value};
+    end.send(other, activation(0), {at::ones({1})});
+    end.send(other, activation(1), {at::ones({1})});
+    static_cast<void>(end.receive(other, activation(1)));
+    const Milliseconds second = end.last_arrival();
+    EXPECT_LE(second, clock.now());
+    // It came before the one that was sent after it, and was asked for later.
+    static_cast<void>(end.receive(other, activation(0)));
+    EXPECT_LE(end.last_arrival(), second);
+    EXPECT_GT(end.last_arrival().count, 0);
+  });
+}
+
 TEST_P(Conformance, AllRanksTalkAtOnce) {
   const Ends ends = make(8);
   run(ends, [](Transport& end) {
@@ -193,6 +210,7 @@ class GroupedEnd final : public Transport {
   [[nodiscard]] std::vector<at::Tensor> receive(RankId from, const Tag& tag) override {
     return end_->receive(from, tag);
   }
+  [[nodiscard]] Milliseconds last_arrival() const override { return end_->last_arrival(); }
   void abort(const std::string& reason) noexcept override { end_->abort(reason); }
 
  private:

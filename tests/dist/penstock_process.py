@@ -33,8 +33,9 @@ def flags(settings):
     return listed
 
 
-def start(*arguments, **popen):
-    return subprocess.Popen([PENSTOCK, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+def start(*arguments, before=(), **popen):
+    """`before`: a program that runs penstock as its own command."""
+    return subprocess.Popen([*before, PENSTOCK, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             stdin=subprocess.DEVNULL, text=True, errors="surrogateescape", **popen)
 
 

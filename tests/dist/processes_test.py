@@ -1,5 +1,6 @@
 """Runs in several processes: the bits of one, whoever starts them, and what is told where they do not fit together."""
 
+import json
 import os
 import pathlib
 import signal
@@ -35,6 +36,35 @@ class SameBits(p.Case):
                     out = self.must_train(self.folder / f"{schedule}-{processes}", processes=processes, **settings)
                     self.assertEqual(p.losses(out), p.losses(threads))
                     self.assertEqual(p.tensors(out, 4), p.tensors(threads, 4))
+
+    def test_boundaries_in_bf16(self):
+        settings = {"stages": 4, "steps": 4}
+        same = self.must_train(self.folder / "same", **settings)
+        threads = self.must_train(self.folder / "threads", boundary_dtype="bf16", **settings)
+        self.assertNotEqual(p.losses(threads), p.losses(same))
+        for step, loss, _ in p.losses(threads):
+            self.assertAlmostEqual(loss, p.losses(same)[step - 1][1], delta=0.01)
+        for processes in (4, 2):
+            out = self.must_train(self.folder / f"processes-{processes}", boundary_dtype="bf16", processes=processes,
+                                  **settings)
+            self.assertEqual(p.losses(out), p.losses(threads))
+            self.assertEqual(p.tensors(out, 4), p.tensors(threads, 4))
+        # A byte a tensor says what was narrowed.
+        for whole, half in zip(self.links(same), self.links(self.folder / "processes-4"), strict=True):
+            self.assertEqual(whole["messages"], half["messages"])
+            self.assertEqual(half["bytes"], whole["bytes"] / 2 + half["messages"])
+            self.assertTrue(half["between_processes"])
+
+    def links(self, out):
+        links = json.loads((out / "links.json").read_text())
+        self.assertEqual([(link["from"], link["to"]) for link in links],
+                         [(0, 1), (1, 0), (1, 2), (2, 1), (2, 3), (3, 2)])
+        for link in links:
+            # Four microbatches in each of four steps.
+            self.assertEqual(link["messages"], 16)
+            self.assertTrue(0 <= link["hidden"] <= 1, link)
+            self.assertGreaterEqual(link["waited_ms"], 0)
+        return links
 
     def test_a_run_goes_on_in_another_number_of_processes(self):
         whole = self.must_train(self.folder / "whole", stages=4)

@@ -8,6 +8,7 @@
 
 #include "penstock/base/clock.h"
 #include "penstock/base/error.h"
+#include "penstock/exec/boundary.h"
 #include "penstock/exec/memory.h"
 #include "penstock/exec/stage.h"
 #include "penstock/schedule/verify.h"
@@ -41,12 +42,22 @@ struct StepInput {
   bool keep_outputs = false;  ///< whether the last stage's outputs are returned
 };
 
+/// What an event received.
+struct Receipt {
+  RankId from{-1};       ///< −1 where the event is no receive
+  Bytes bytes;           ///< of the tensors, as they travelled
+  Milliseconds arrived;  ///< when the message had come, perhaps before it was waited for
+
+  friend bool operator==(const Receipt&, const Receipt&) = default;
+};
+
 /// What a rank has to say after it.
 struct StepOutput {
   std::vector<double> loss_sums;     ///< by microbatch, 0 for those of another rank; on ranks of the last stage only
   std::vector<double> loss_weights;  ///< by microbatch
   std::vector<Tensors> outputs;      ///< by microbatch, where they were asked for
   std::vector<Event> events;         ///< on the clock's own zero
+  std::vector<Receipt> receipts;     ///< by event
   /// What the rank holds after each event for the microbatches that are under way: neither what it held before the
   /// step, nor the weights' gradients, nor messages that wait to be sent or used.
   std::vector<Bytes> activations;
@@ -57,8 +68,9 @@ struct StepOutput {
 class RankExecutor {
  public:
   /// \param stages those that the rank holds, ascending. `transport`, `clock` and `memory`, which counts this thread's,
-  /// must outlive the executor.
-  RankExecutor(std::vector<Stage> stages, Transport& transport, const Clock& clock, MemoryMeter& memory);
+  /// must outlive the executor. `boundary_dtype` must be the same on all ranks.
+  RankExecutor(std::vector<Stage> stages, Transport& transport, const Clock& clock, MemoryMeter& memory,
+               BoundaryDtype boundary_dtype = BoundaryDtype::Same);
 
   [[nodiscard]] std::vector<Stage>& stages() { return stages_; }
   [[nodiscard]] const std::vector<Stage>& stages() const { return stages_; }
@@ -80,7 +92,7 @@ class RankExecutor {
   void backward(const Instruction& instruction);
   void count_gradients(const Instruction& instruction);
   void send(const Instruction& instruction, StepOutput& output);
-  void receive(const Instruction& instruction);
+  void receive(const Instruction& instruction, StepOutput& output);
 
   // What has arrived at a stage and what is to leave it, by microbatch.
   struct Boundaries {
@@ -94,6 +106,7 @@ class RankExecutor {
   Transport& transport_;
   const Clock& clock_;
   MemoryMeter& memory_;
+  BoundaryDtype boundary_dtype_;
   at::Device device_;                   // of all its stages
   std::vector<Boundaries> boundaries_;  // by local stage
   Bytes standing_;                      // held before the step

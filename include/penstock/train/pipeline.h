@@ -12,6 +12,7 @@
 #include "penstock/base/ids.h"
 #include "penstock/base/units.h"
 #include "penstock/checkpoint/safetensors.h"
+#include "penstock/exec/boundary.h"
 #include "penstock/exec/microbatch.h"
 #include "penstock/exec/stage.h"
 #include "penstock/nn/layer.h"
@@ -19,6 +20,7 @@
 #include "penstock/plan/cut.h"
 #include "penstock/schedule/verify.h"
 #include "penstock/timeline/timeline.h"
+#include "penstock/train/link_use.h"
 #include "penstock/train/optimizer.h"
 
 namespace penstock {
@@ -44,6 +46,7 @@ struct PipelineSettings {
   /// Of the layers; weights and updates stay in float32. With Float16 the loss is scaled (`LossScale`) and an update
   /// whose gradient is not finite anywhere is skipped everywhere.
   Precision precision = Precision::Float32;
+  BoundaryDtype boundary_dtype = BoundaryDtype::Same;  ///< of what goes from rank to rank
   /// Whether ranks update as soon as their own gradients are there and take the update back, to the bit, where the
   /// others' say that it had to be clipped or skipped (arXiv 2401.10241, section 4). Keeps a copy of weights, gradients
   /// and optimizer state from the update to the check.
@@ -173,6 +176,9 @@ class Pipeline {
   void begin_accounting();
   /// By stage. Of several processes the first knows all, the others their own.
   [[nodiscard]] std::vector<StageReport> report();
+  /// What went over the links between ranks since the last `begin_accounting`, by sender and receiver. Of several
+  /// processes the first knows all, the others none.
+  [[nodiscard]] std::vector<LinkUse> links() const;
 
   [[nodiscard]] int ranks() const;
   [[nodiscard]] int threads_per_rank() const;

@@ -37,6 +37,7 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
   bool offload = false;
   std::string memory_limit;
   std::string plan;
+  std::string boundary_dtype = "same";
 
   // How it is trained.
   std::int64_t batch = 32;
@@ -104,6 +105,8 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Pipeline, "recompute", settings.recompute, "layers run again in the backward: none, full, selected, or 1-4,7");
   visit(Pipeline, "offload", settings.offload, "what recomputation keeps waits in the host's memory");
   visit(Pipeline, "memory-limit", settings.memory_limit, "of each rank, such as 12GiB; more than that fails the run");
+  visit(Pipeline, "boundary-dtype", settings.boundary_dtype,
+        "in which fp32 boundaries go from rank to rank: same, or bf16 (half the bytes; the numbers depend on the cut)");
   visit(Pipeline, "plan", settings.plan, "file of penstock plan: its settings hold where no flag says otherwise");
   visit(Training, "batch", settings.batch, "samples of a minibatch");
   visit(Training, "steps", settings.steps, "updates");

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "penstock/base/units.h"
+#include "penstock/train/link_use.h"
 #include "penstock/train/settings.h"
 #include "penstock/transport/process_settings.h"
 
@@ -67,6 +68,7 @@ struct TrainResult {
   Milliseconds median_step_time;
   double tokens_per_s = 0;  ///< median
   std::vector<StageSummary> stages;
+  std::vector<LinkUse> links;  ///< between the ranks, over all steps
   std::string saving;      ///< what checkpoints cost: the time that training waited for them, and slower steps beside
   bool speaks = true;      ///< this process is the only one or the first: what follows, and `stages`, is of all
   std::string planned;     ///< where the run follows a plan: step, utilisation and peak memory as planned and measured
@@ -82,8 +84,9 @@ struct TrainObserver {
 };
 
 /// Trains, or goes on training. Writes into `settings.out`: config.toml (the resolved settings), metrics.jsonl (a line
-/// a step), checkpoints/, and at the end timeline.json (the last step, for Perfetto); with `timeline` also timeline.svg
-/// and timeline.html, in which the simulator's prediction, with the costs measured in the steps before, stands over it.
+/// a step), checkpoints/, and at the end timeline.json (the last step, for Perfetto) and, of several ranks, links.json;
+/// with `timeline` also timeline.svg and timeline.html, in which the simulator's prediction, with the costs measured in
+/// the steps before, stands over it.
 /// \param processes this process's part where several share the run: they are given the same settings and data, which
 /// is checked, and a folder that all of them see; the first one writes everything there but the others' stages. `ranks`
 /// is the schedule's, and need not be set.

@@ -13,6 +13,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/ids.h"
+#include "penstock/base/units.h"
 
 namespace penstock {
 
@@ -72,6 +73,10 @@ class Transport {
 
   /// Waits for the next message of that tag. \throws Aborted
   [[nodiscard]] virtual std::vector<at::Tensor> receive(RankId from, const Tag& tag) = 0;
+
+  /// When the message that `receive` returned last had come to this rank, on the machine's `SteadyClock`: perhaps long
+  /// before it was asked for.
+  [[nodiscard]] virtual Milliseconds last_arrival() const = 0;
 
   /// Makes every pending and later receive, and every later send, of every rank throw `Aborted` with `reason`. The
   /// first reason stays.

@@ -17,11 +17,12 @@
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "penstock/base/error.h"
+#include "penstock/base/hash.h"
+#include "penstock/base/listening.h"
 #include "penstock/transport/c10d.h"
 
 #include "transport/c10d/backend.h"
 #include "transport/c10d/link.h"
-#include "transport/c10d/listen.h"
 #include "transport/inbox.h"
 
 C10_DECLARE_int(caffe2_log_level);
@@ -33,14 +34,6 @@ std::string ranks_text(int process, int processes, int ranks) {
   const auto [first, end] = ranks_of_process(process, processes, ranks);
   if (end.value - first.value == 1) return fmt::format("process {} (rank {})", process, first.value);
   return fmt::format("process {} (ranks {} to {})", process, first.value, end.value - 1);
-}
-
-// The number that frames carry for a run's identity.
-std::uint64_t number_of(const std::string& identity) {
-  constexpr std::uint64_t prime = 0x100000001b3ULL;
-  std::uint64_t hash = 0xcbf29ce484222325ULL;  // FNV-1a
-  for (const char letter : identity) hash = (hash ^ static_cast<unsigned char>(letter)) * prime;
-  return hash;
 }
 
 std::string drawn_identity() {
@@ -202,7 +195,12 @@ void ProcessGroup::State::link_to(int process) {
   const auto [first, end] = ranks_of_process(process, settings_.processes, settings_.ranks);
   LinkSettings link;
   link.process = process;
-  link.terms = {number_of(settings_.run_identity), first.value, end.value, first_.value, end_.value, message_kinds};
+  link.terms = {hash_of(settings_.run_identity.data(), settings_.run_identity.size()),
+                first.value,
+                end.value,
+                first_.value,
+                end_.value,
+                message_kinds};
   const std::string name = ranks_text(process, settings_.processes, settings_.ranks);
   LinkObserver observer;
   observer.on_message = [this](const FrameAddress& address, MessageTensors message) {
@@ -341,7 +339,12 @@ class C10dTransport final : public Transport {
   [[nodiscard]] RankId rank() const override { return rank_; }
   [[nodiscard]] int ranks() const override { return ranks_; }
   void send(RankId to, const Tag& tag, MessageTensors message) override { send_(to, tag, std::move(message)); }
-  [[nodiscard]] MessageTensors receive(RankId from, const Tag& tag) override { return inbox_.take({from, tag}, 0); }
+  [[nodiscard]] MessageTensors receive(RankId from, const Tag& tag) override {
+    ArrivedMessage message = inbox_.take({from, tag}, 0);
+    last_arrival_ = message.at;
+    return std::move(message.tensors);
+  }
+  [[nodiscard]] Milliseconds last_arrival() const override { return last_arrival_; }
   void abort(const std::string& reason) noexcept override { abort_(reason); }
 
  private:
@@ -350,6 +353,7 @@ class C10dTransport final : public Transport {
   std::function<void(RankId, const Tag&, MessageTensors)> send_;
   Inbox& inbox_;
   std::function<void(const std::string&)> abort_;
+  Milliseconds last_arrival_;
 };
 
 }  // namespace

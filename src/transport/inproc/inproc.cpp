@@ -26,8 +26,12 @@ class InprocTransport final : public Transport {
   }
 
   [[nodiscard]] MessageTensors receive(RankId from, const Tag& tag) override {
-    return inboxes_->by_rank[rank_.index()].take({from, tag}, settings_.spin_us);
+    ArrivedMessage message = inboxes_->by_rank[rank_.index()].take({from, tag}, settings_.spin_us);
+    last_arrival_ = message.at;
+    return std::move(message.tensors);
   }
+
+  [[nodiscard]] Milliseconds last_arrival() const override { return last_arrival_; }
 
   void abort(const std::string& reason) noexcept override {
     for (Inbox& inbox : inboxes_->by_rank) inbox.abort(reason);
@@ -37,6 +41,7 @@ class InprocTransport final : public Transport {
   RankId rank_;
   std::shared_ptr<Inboxes> inboxes_;
   InprocSettings settings_;
+  Milliseconds last_arrival_;
 };
 
 }  // namespace

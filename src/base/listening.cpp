@@ -1,4 +1,4 @@
-#include "transport/c10d/listen.h"
+#include "penstock/base/listening.h"
 
 #include <arpa/inet.h>
 #include <array>
@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <utility>
 
 #include "penstock/base/error.h"
 

@@ -1,0 +1,16 @@
+/// \file
+/// FNV-1a: a short, fast hash that is the same on every machine. No protection against those who mean harm.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace penstock {
+
+/// Of no bytes.
+inline constexpr std::uint64_t empty_hash = 0xcbf29ce484222325ULL;
+
+/// Of `size` bytes behind those that `before` is the hash of. \param bytes may be null where `size` is 0.
+[[nodiscard]] std::uint64_t hash_of(const void* bytes, std::size_t size, std::uint64_t before = empty_hash);
+
+}  // namespace penstock
