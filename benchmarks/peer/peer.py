@@ -1,8 +1,8 @@
 """penstock and torch.distributed.pipelining in turn, step by step: same network, weights, data and schedule.
 
 Prints a Markdown table of the medians and their ratios. Ends with 1 where a loss differs by more than 1e-4
-of it, and where a side fails. Both sides have one thread a rank; penstock's ranks are threads, the peer's
-are processes that talk through Gloo.
+of it, and where a side fails. Both sides have one thread a rank; penstock's ranks are threads, or with
+--processes processes as the peer's are, which talk through Gloo on loopback.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import select
+import socket
 import statistics
 import subprocess
 import sys
@@ -83,6 +84,10 @@ def all_cases() -> list[Case]:
     return cases + [linear("1f1b"), linear("gpipe")]
 
 
+def process_cases() -> list[Case]:
+    return [gpt("1f1b", microbatches) for microbatches in (4, 8, 16, 32)] + [linear("1f1b"), linear("gpipe")]
+
+
 def quick_cases() -> list[Case]:
     return [gpt("1f1b", 8), gpt("1f1b", 16), linear("1f1b")]
 
@@ -140,7 +145,7 @@ class Side:
         self.ready: dict = {}
 
     def wait_until_ready(self) -> None:
-        for process in self.processes:
+        for process in reversed(self.processes):
             self.ready = process.answer()
             if "refused" in self.ready:
                 raise Refused(f"{self.name} refuses: {self.ready['refused']}")
@@ -194,6 +199,17 @@ def start_torch(case: Case, python: str, cut: list[int], folder: pathlib.Path) -
     return Side([command + ["--rank", str(rank)] for rank in range(case.ranks)], folder, "torch")
 
 
+def start_penstock(case: Case, program: str, processes: bool, folder: pathlib.Path) -> Side:
+    command = [program, *case.flags(*SHARED, "batch", "stages_per_rank"), "--tensors", str(folder / "tensors")]
+    if not processes:
+        return Side([command], folder, "penstock")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+    command += ["--processes", str(case.ranks), "--port", str(port)]
+    return Side([command + ["--process", str(rank)] for rank in range(case.ranks)], folder, "penstock")
+
+
 def alternate(case: Case, sides: dict[str, Side], steps: int) -> Measured:
     measured = Measured()
     processors = Processors(sides.values())
@@ -215,18 +231,16 @@ def alternate(case: Case, sides: dict[str, Side], steps: int) -> Measured:
     return measured
 
 
-def measure(case: Case, penstock: str, python: str, steps: int) -> Measured:
+def measure(case: Case, settings: argparse.Namespace) -> Measured:
     with tempfile.TemporaryDirectory(prefix="penstock-peer-") as temporary:
         folder = pathlib.Path(temporary)
         sides = {}
         try:
-            command = [penstock, *case.flags(*SHARED, "batch", "stages_per_rank"), "--tensors",
-                       str(folder / "tensors")]
-            sides["penstock"] = Side([command], folder, "penstock")
+            sides["penstock"] = start_penstock(case, settings.penstock, settings.processes, folder)
             sides["penstock"].wait_until_ready()
-            sides["torch"] = start_torch(case, python, sides["penstock"].ready["cut"], folder)
+            sides["torch"] = start_torch(case, settings.python, sides["penstock"].ready["cut"], folder)
             sides["torch"].wait_until_ready()
-            return alternate(case, sides, steps)
+            return alternate(case, sides, settings.steps)
         finally:
             for side in sides.values():
                 side.close()
@@ -252,6 +266,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--python", default=sys.executable,
                         help="a Python that has PyTorch 2.13 (default: this one)")
     parser.add_argument("--steps", type=int, default=20, help="measured steps of each (default: 20)")
+    parser.add_argument("--processes", action="store_true",
+                        help="each of penstock's ranks is a process too; only 1F1B, and linear")
     parser.add_argument("--quick", action="store_true", help="only 1F1B: gpt with M = 8 and 16, and linear")
     parser.add_argument("--schedule", help="only the cases of this schedule")
     return parser.parse_args()
@@ -259,13 +275,13 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     settings = parse()
-    cases = [case for case in (quick_cases() if settings.quick else all_cases())
-             if settings.schedule in (None, case.schedule)]
+    chosen = quick_cases() if settings.quick else process_cases() if settings.processes else all_cases()
+    cases = [case for case in chosen if settings.schedule in (None, case.schedule)]
     print(HEADING, flush=True)
     largest = 0.0
     for case in cases:
         try:
-            measured = measure(case, settings.penstock, settings.python, settings.steps)
+            measured = measure(case, settings)
         except Refused as refusal:
             print(f"| {name_of(case)} | – | – | – | – | – | {refusal} |", flush=True)
             continue

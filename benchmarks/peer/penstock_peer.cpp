@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,6 +21,7 @@
 #include "penstock/plan/cut.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/train/pipeline.h"
+#include "penstock/transport/c10d.h"
 
 namespace {
 
@@ -36,6 +38,7 @@ struct Settings {
   double learning_rate = 0.01;
   double momentum = 0.9;
   std::string tensors;
+  ProcessSettings processes;  // one: ranks are threads
 };
 
 void add_options(CLI::App& app, Settings& settings) {
@@ -53,6 +56,9 @@ void add_options(CLI::App& app, Settings& settings) {
   app.add_option("--learning-rate", settings.learning_rate)->capture_default_str();
   app.add_option("--momentum", settings.momentum)->capture_default_str();
   app.add_option("--tensors", settings.tensors, "Where initial weights, input and target are written")->required();
+  app.add_option("--process", settings.processes.process, "This one's number, where each rank is a process");
+  app.add_option("--processes", settings.processes.processes)->capture_default_str();
+  app.add_option("--port", settings.processes.port, "Of process 0, at loopback");
 }
 
 Network make_network(const Settings& settings) {
@@ -76,30 +82,47 @@ void answer(const nlohmann::json& line) {
   std::fflush(stdout);
 }
 
-void serve(const Settings& settings) {
-  Network network = make_network(settings);
+PipelineSettings make_pipeline_settings(const Settings& settings, const Network& network, int stages) {
   PipelineSettings pipeline_settings;
-  const Schedule schedule =
-      make_schedule(settings.schedule, settings.ranks, settings.microbatches, settings.stages_per_rank);
-  pipeline_settings.cut = uniform_cut(static_cast<std::int64_t>(network.layers.size()), schedule.stages);
+  pipeline_settings.cut = uniform_cut(static_cast<std::int64_t>(network.layers.size()), stages);
   pipeline_settings.threads_per_rank = 1;
   pipeline_settings.seed = 1;
   pipeline_settings.optimizer = {.kind = "sgd", .weight_decay = 0, .momentum = settings.momentum};
-  Pipeline pipeline(std::move(network), verify(schedule), pipeline_settings);
+  return pipeline_settings;
+}
+
+void serve(Settings settings) {
+  const Network network = make_network(settings);
+  const Schedule schedule =
+      make_schedule(settings.schedule, settings.ranks, settings.microbatches, settings.stages_per_rank);
+  const PipelineSettings pipeline_settings = make_pipeline_settings(settings, network, schedule.stages);
   at::manual_seed(1);
   const at::Tensor input = make_samples(settings);
   const at::Tensor target = make_samples(settings);
-  std::vector<NamedTensor> tensors{{"input", input}, {"target", target}};
-  for (auto& [name, tensor] : pipeline.weights()) tensors.push_back({name, tensor});
-  write_safetensors(settings.tensors, tensors, {});
-  answer({{"cut", pipeline_settings.cut}});
+  const bool first = settings.processes.process == 0;
+  if (first) {
+    // Of all ranks, which a pipeline in several processes would not have here. Weights depend on the seed alone.
+    std::vector<NamedTensor> tensors{{"input", input}, {"target", target}};
+    for (auto& [name, tensor] : Pipeline(network, verify(schedule), pipeline_settings).weights())
+      tensors.push_back({name, tensor});
+    write_safetensors(settings.tensors, tensors, {});
+  }
+  std::optional<ProcessGroup> group;
+  settings.processes.ranks = schedule.ranks();
+  if (settings.processes.processes > 1) group.emplace(settings.processes);
+  Pipeline pipeline(network, verify(schedule), pipeline_settings, group ? &*group : nullptr);
+  answer(first ? nlohmann::json{{"cut", pipeline_settings.cut}} : nlohmann::json::object());
   const SteadyClock clock;
   std::string line;
   for (std::int64_t step = 0; std::getline(std::cin, line); ++step) {
+    // As the peer's barrier: processes are told one after the other.
+    static_cast<void>(pipeline.exchange(""));
     const Milliseconds start = clock.now();
     const StepResult result = pipeline.step(input, target, step, settings.learning_rate);
     const Milliseconds end = clock.now();
-    answer({{"loss", result.loss}, {"start", start.count}, {"end", end.count}});
+    nlohmann::json times{{"start", start.count}, {"end", end.count}};
+    if (first) times["loss"] = result.loss;
+    answer(times);
   }
 }
 
