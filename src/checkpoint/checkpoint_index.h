@@ -1,5 +1,6 @@
 /// \file
-/// The index of a checkpoint, `index.json`: the file whose presence and content make a folder a checkpoint.
+/// The index of a checkpoint, `index.json`: the file whose presence and content make a folder a checkpoint. Without
+/// libtorch: what the fuzzer feeds.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "checkpoint/safetensors_writer.h"
+#include "checkpoint/checksum.h"
 
 namespace penstock {
 

@@ -3,12 +3,21 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
 #include "penstock/base/read_only_file.h"
 
 namespace penstock {
+
+/// What a file should be.
+struct FileSum {
+  std::uint64_t bytes = 0;
+  std::string checksum;  ///< See Checksum::text.
+
+  friend bool operator==(const FileSum&, const FileSum&) = default;
+};
 
 /// XXH64 with seed 0 over bytes that come piece by piece.
 class Checksum {

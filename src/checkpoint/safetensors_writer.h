@@ -3,7 +3,6 @@
 /// makes of it can be held against it.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <span>
@@ -11,15 +10,9 @@
 
 #include "penstock/checkpoint/safetensors.h"
 
+#include "checkpoint/checksum.h"
+
 namespace penstock {
-
-/// What a file should be.
-struct FileSum {
-  std::uint64_t bytes = 0;
-  std::string checksum;  ///< See Checksum::text.
-
-  friend bool operator==(const FileSum&, const FileSum&) = default;
-};
 
 /// write_safetensors, telling what was written.
 FileSum write_summed_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
