@@ -12,6 +12,7 @@
 #include "penstock/exec/memory.h"
 
 #include "commands.h"
+#include "plan_measurements.h"
 #include "schedule_commands.h"
 
 namespace {
@@ -73,7 +74,7 @@ int run(int argc, char** argv) {
       {"sample", penstock::app::add_sample_command(app)},
       {"bubbles", penstock::app::add_bubbles_command(app)},
       {"doctor", penstock::app::add_doctor_command(app)},
-      {"plan", penstock::app::add_plan_command(app)},
+      {"plan", penstock::app::add_plan_command(app, penstock::app::plan_measurements())},
       {"schedule", penstock::app::add_schedule_command(app)},
       {"simulate", penstock::app::add_simulate_command(app)}};
   try {

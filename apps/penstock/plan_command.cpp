@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
@@ -9,6 +8,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/base/parse_bytes.h"
 #include "penstock/plan/plan_file.h"
 #include "penstock/report/grid.h"
 #include "penstock/report/html.h"
@@ -34,6 +34,7 @@ struct PlanOptions {
   std::string recompute = "auto";
   std::string cut = "auto";
   std::size_t top = 5;
+  std::size_t tries = 0;
   double effort = 50;
   std::string sweep;
   std::string draw;
@@ -41,26 +42,6 @@ struct PlanOptions {
   std::string export_folder;
   bool json = false;
 };
-
-/// "12GiB", as --memory-limit of `penstock train` has it.
-Bytes parse_memory(const std::string& text) {
-  constexpr std::array<std::pair<std::string_view, double>, 7> units{{{"KiB", 1024.0},
-                                                                      {"MiB", 1024.0 * 1024},
-                                                                      {"GiB", 1024.0 * 1024 * 1024},
-                                                                      {"KB", 1e3},
-                                                                      {"MB", 1e6},
-                                                                      {"GB", 1e9},
-                                                                      {"B", 1}}};
-  double number = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  std::string_view unit = std::string_view(text).substr(static_cast<std::size_t>(end - text.data()));
-  while (unit.starts_with(' ')) unit.remove_prefix(1);
-  for (const auto& [name, bytes] : units)
-    if (error == std::errc() && unit == name && number > 0 && number * bytes >= 1 && number * bytes < 9e18)
-      return {std::llround(number * bytes)};
-  throw bad_input(fmt::format("--memory is \"{}\"", shortened(text)), "a number with its unit, such as 500MB or 12GiB",
-                  "correct --memory");
-}
 
 /// "gpt" stands for name=gpt; "name=gpt,width=128" for itself.
 Description parse_description(const std::string& text, const char* option) {
@@ -107,26 +88,26 @@ Recomputation parse_recomputation(const std::string& word) {
   return word == "full" ? Recomputation::Full : Recomputation::WhereNeeded;
 }
 
-PlanRequest request_of(const PlanOptions& options, const LayerCosts& costs) {
+PlanRequest request_of(const PlanOptions& options) {
   constexpr double passes_a_unit = 1e6;
   if (!(options.effort > 0 && options.effort <= 1e6))
     throw bad_input(fmt::format("--effort {}", options.effort), "millions of passes, above 0 and up to 1000000",
                     "correct the number");
   if (options.top < 1 || options.top > 1000)
     throw bad_input(fmt::format("--top {}", options.top), "1 to 1000", "correct the number");
+  if (options.tries > 1000) throw bad_input(fmt::format("--try {}", options.tries), "0 to 1000", "correct the number");
   PlanRequest request;
   request.ranks = options.ranks;
   request.batch = options.batch;
-  if (!options.memory.empty()) request.memory = parse_memory(options.memory);
+  if (!options.memory.empty()) request.memory = parse_bytes("--memory", options.memory);
   request.schedules = options.schedules;
   request.microbatches = options.microbatches;
   request.stages_per_rank = options.stages_per_rank;
   request.replicas = parse_replicas(options.replicas);
   request.recomputation = parse_recomputation(options.recompute);
-  request.cut = parse_cut_option(options.cut, std::ssize(costs.layers));
   // PyTorch's runtime knows no copies of stages.
   request.copies_of_stages = options.export_folder.empty();
-  request.most_plans = options.top;
+  request.most_plans = std::max(options.top, options.tries);
   request.most_simulated_passes = std::llround(options.effort * passes_a_unit);
   return request;
 }
@@ -162,25 +143,85 @@ void check_outputs(const PlanOptions& options) {
                     "a folder, which need not exist", "name another");
 }
 
-int run(const PlanOptions& options) {
-  check_outputs(options);
-  const LayerCosts costs = load_layer_costs(options.cost);
-  require_description(costs.model, parse_description(options.model, "--model"), "model", options.cost);
-  require_description(costs.machine, parse_description(options.machine, "--machine"), "machine", options.cost);
-  const PlanRequest request = request_of(options, costs);
-  PlanReport report;
-  report.answer = make_plans(costs, request);
-  report.neighbours = neighbours(costs, request, report.answer);
-  report.other_circumstances = other_circumstances(costs, request, report.answer);
-  report.memory_caps = caps_of(costs, request);
-  const Plan& best = report.answer.plans.front();
+struct Costs {
+  LayerCosts costs;
+  std::string file;
+};
+
+Costs costs_of(const PlanOptions& options, const PlanRequest& request, const PlanMeasurements& measurements) {
+  const bool measures = measurements.asked_for && measurements.asked_for();
+  if (measures) {
+    PlanMeasurements::Costs measured = measurements.costs(options.model, request, options.cost);
+    require_description(measured.costs.machine, parse_description(options.machine, "--machine"), "machine",
+                        measured.file);
+    return {std::move(measured.costs), std::move(measured.file)};
+  }
+  if (options.cost.empty())
+    throw bad_input("no --cost", "a file with the costs of every layer",
+                    measurements.costs ? "name one, or name --data, and --model and its sizes, to measure them"
+                                       : "name one with --cost");
+  if (options.tries > 0)
+    throw bad_input(fmt::format("--try {} without --data", options.tries), "a network to run",
+                    "name --data, and --model and its sizes");
+  Costs costs{load_layer_costs(options.cost), options.cost};
+  require_description(costs.costs.model, parse_description(options.model, "--model"), "model", options.cost);
+  require_description(costs.costs.machine, parse_description(options.machine, "--machine"), "machine", options.cost);
+  return costs;
+}
+
+// Runs the best plans, of one replica each, and orders them by what was measured; those that were not tried follow.
+void try_plans(const PlanOptions& options, const PlanMeasurements& measurements, PlanReport& report) {
+  std::vector<Plan>& plans = report.answer.plans;
+  const std::size_t count = std::min(options.tries, plans.size());
+  std::vector<std::pair<MeasuredPlan, Plan>> tried;
+  for (std::size_t index = 0; index < count; ++index) {
+    if (plans[index].replicas > 1)
+      throw bad_input("--try of a plan with replicas", "plans of one replica", "leave --replicas out");
+    tried.emplace_back(measurements.try_plan(options.model, plans[index]), plans[index]);
+  }
+  std::stable_sort(tried.begin(), tried.end(),
+                   [](const auto& a, const auto& b) { return a.first.step < b.first.step; });
+  for (std::size_t index = 0; index < count; ++index) {
+    report.measured.push_back(tried[index].first);
+    plans[index] = tried[index].second;
+  }
+}
+
+std::vector<MeasuredPoint> measured_points(const PlanReport& report) {
+  std::vector<MeasuredPoint> points;
+  for (std::size_t index = 0; index < report.measured.size(); ++index) {
+    const Plan& plan = report.answer.plans[index];
+    points.push_back({plan.schedule, plan.stages_per_rank, plan.microbatches, report.measured[index].step});
+  }
+  return points;
+}
+
+void write_outputs(const PlanOptions& options, const PlanReport& report, const Costs& costs,
+                   const PlanRequest& request) {
+  Plan best = report.answer.plans.front();
+  std::error_code ignored;
+  best.costs_file = std::filesystem::absolute(costs.file, ignored).string();
   if (!options.output.empty()) save_plan(best, options.output);
-  if (!options.draw.empty()) draw(options, best, costs);
+  if (!options.draw.empty()) draw(options, best, costs.costs);
   if (!options.sweep.empty())
-    write_file_atomically(options.sweep, sweep_svg(sweep_plans(costs, request), {},
+    write_file_atomically(options.sweep, sweep_svg(sweep_plans(costs.costs, request), measured_points(report),
                                                    fmt::format("Predicted step on {}, batch of {}",
                                                                counted(request.ranks, "rank"), request.batch)));
-  if (!options.export_folder.empty()) export_for_pytorch(best, costs, options.export_folder);
+  if (!options.export_folder.empty()) export_for_pytorch(best, costs.costs, options.export_folder);
+}
+
+int run(const PlanOptions& options, const PlanMeasurements& measurements) {
+  check_outputs(options);
+  PlanRequest request = request_of(options);
+  const Costs costs = costs_of(options, request, measurements);
+  request.cut = parse_cut_option(options.cut, std::ssize(costs.costs.layers));
+  PlanReport report;
+  report.answer = make_plans(costs.costs, request);
+  try_plans(options, measurements, report);
+  report.neighbours = neighbours(costs.costs, request, report.answer);
+  report.other_circumstances = other_circumstances(costs.costs, request, report.answer);
+  report.memory_caps = caps_of(costs.costs, request);
+  write_outputs(options, report, costs, request);
   fmt::print("{}", options.json ? to_json(report) : to_text(report));
   return 0;
 }
@@ -208,20 +249,30 @@ void add_restrictions(CLI::App& command, PlanOptions& options) {
 
 }  // namespace
 
-Command add_plan_command(CLI::App& app) {
+Command add_plan_command(CLI::App& app, const PlanMeasurements& measurements) {
   auto options = std::make_shared<PlanOptions>();
   CLI::App* command = app.add_subcommand(
       "plan", "Chooses cut, schedule, microbatches and recomputation for measured layers, and says why");
-  command->add_option("--cost", options->cost, "JSON file with the costs of every layer")->required();
+  const bool measures = static_cast<bool>(measurements.costs);
+  command->add_option("--cost", options->cost,
+                      measures ? "JSON file with the costs of every layer; with --data, where they are kept"
+                               : "JSON file with the costs of every layer");
   command->add_option("--ranks", options->ranks, "Devices")->check(whole_number<int>, "")->required();
   command->add_option("--batch", options->batch, "Samples of an update")
       ->check(whole_number<std::int64_t>, "")
       ->required();
   command->add_option("--memory", options->memory, "Of each rank, such as 12GiB");
-  command->add_option("--model", options->model, "Refuse costs of another: NAME, or KEY=VALUE with commas between");
+  command->add_option("--model", options->model,
+                      measures ? "With --data the network to measure: gpt, mlp or convnet; without, refuse costs of "
+                                 "another: NAME, or KEY=VALUE with commas between"
+                               : "Refuse costs of another: NAME, or KEY=VALUE with commas between");
   command->add_option("--machine", options->machine, "The same for the machine");
   add_restrictions(*command, *options);
   command->add_option("--top", options->top, "How many plans to list")->capture_default_str();
+  if (measures)
+    command
+        ->add_option("--try", options->tries, "How many of the best to run for a few steps; what was measured decides")
+        ->check(whole_number<std::size_t>, "");
   command->add_option("--effort", options->effort, "Millions of passes that may be simulated, about 10 a second")
       ->capture_default_str();
   command->add_option("--sweep", options->sweep, "SVG file: predicted step time over microbatches, a line a schedule");
@@ -230,7 +281,8 @@ Command add_plan_command(CLI::App& app) {
   command->add_option("--export-pytorch", options->export_folder,
                       "Folder to write the first plan to for torch.distributed.pipelining");
   command->add_flag("--json", options->json, "Answer as JSON");
-  return [options] { return run(*options); };
+  if (measurements.add_options) measurements.add_options(*command);
+  return [options, measurements] { return run(*options, measurements); };
 }
 
 }  // namespace penstock::app

@@ -15,7 +15,7 @@ namespace {
 // What a start with fewer processes is told besides.
 std::vector<std::string> cut_again(const TrainSettings& settings, int processes) {
   const int stages = stages_of_fewer(settings, settings.processes, processes);
-  std::vector<std::string> arguments{"--stages", std::to_string(stages)};
+  std::vector<std::string> arguments{"--stages", std::to_string(stages), "--ranks", "0"};
   if (settings.cut != "uniform" && settings.cut != "parameters")
     arguments.insert(arguments.end(), {"--cut", "uniform"});
   return arguments;

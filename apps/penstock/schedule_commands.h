@@ -1,6 +1,13 @@
 // The commands on schedules and plans. They need no libtorch, neither to build nor to run.
 #pragma once
 
+#include <functional>
+#include <string>
+
+#include "penstock/cost/layer_cost.h"
+#include "penstock/plan/plan.h"
+#include "penstock/report/plan_report.h"
+
 #include "commands.h"
 
 namespace penstock::app {
@@ -12,8 +19,23 @@ Command add_schedule_command(CLI::App& app);
 // penstock schedule synth …
 Command add_synth(CLI::App& schedule);
 
-// penstock plan --cost FILE …
-Command add_plan_command(CLI::App& app);
+// What `penstock plan` can do where there is a network to measure and to try; all of it needs libtorch.
+struct PlanMeasurements {
+  // Options of the network and its data; `--model` is the command's own.
+  std::function<void(CLI::App&)> add_options;
+  // Whether the command line names data, and so a network that is to be measured.
+  std::function<bool()> asked_for;
+  struct Costs {
+    LayerCosts costs;
+    std::string file;
+  };
+  // \param cost_file where they are kept, or are; may be empty.
+  std::function<Costs(const std::string& model, const PlanRequest&, const std::string& cost_file)> costs;
+  std::function<MeasuredPlan(const std::string& model, const Plan&)> try_plan;
+};
+
+// penstock plan --cost FILE …, and with measurements penstock plan --model gpt --data …
+Command add_plan_command(CLI::App& app, const PlanMeasurements& measurements = {});
 
 // Refuses an --output that cannot be a file, before the work. Empty stands for the terminal.
 void check_output(const std::string& output);

@@ -10,6 +10,7 @@
 #include "commands.h"
 #include "processes.h"
 #include "progress.h"
+#include "setting_options.h"
 #include "stop_signal.h"
 
 namespace penstock::app {
@@ -20,46 +21,9 @@ struct TrainOptions {
   std::string config;
 };
 
-const char* group_name(SettingGroup group) {
-  switch (group) {
-    case SettingGroup::Data:
-      return "What is learned from";
-    case SettingGroup::Network:
-      return "The network";
-    case SettingGroup::Pipeline:
-      return "How it is cut and scheduled";
-    case SettingGroup::Training:
-      return "How it is trained";
-    case SettingGroup::Processes:
-      return "Where it runs";
-    case SettingGroup::Run:
-      return "What is kept and told";
-  }
-  return "";
-}
-
-// Binds every setting to an option of its name; the settings' present values show as defaults.
 void add_options(CLI::App& command, TrainOptions& options) {
   command.add_option("--config", options.config, "TOML file with any of these settings; flags win over it");
-  visit_settings(options.settings,
-                 [&](SettingGroup group, const std::string& name, auto& value, const std::string& meaning) {
-                   using Value = std::remove_cvref_t<decltype(value)>;
-                   CLI::Option* option = nullptr;
-                   if constexpr (std::is_same_v<Value, bool>) {
-                     option = command.add_flag("--" + name, value, meaning);
-                   } else {
-                     option = command.add_option("--" + name, value, meaning);
-                     if constexpr (std::integral<Value>) option->check(whole_number<Value>, "");
-                     // An empty list has no words of its own.
-                     if constexpr (!std::same_as<Value, std::vector<std::string>>) {
-                       option->capture_default_str();
-                       // A restart on fewer processes says some again.
-                       option->take_last();
-                     }
-                   }
-                   if (name == "devices") option->delimiter(',');
-                   option->group(group_name(group));
-                 });
+  add_setting_options(command, options.settings, [](SettingGroup, const std::string&) { return true; });
 }
 
 // Files first, flags on top: the command line is read twice, the second time over what the files say.

@@ -190,9 +190,9 @@ LayersAtSize::LayersAtSize(const LayerCosts& costs, double samples)
     : sums_(costs.layers.size() + 1), overhead_(costs.action_overhead.count) {
   validate(costs);
   const double whole = std::ceil(samples);
-  std::vector<std::int64_t> forward_workspace;
-  std::vector<std::int64_t> backward_workspace;
-  std::vector<std::int64_t> recomputed_workspace;
+  std::vector<std::int64_t> forward;
+  std::vector<std::int64_t> backward;
+  std::vector<std::int64_t> recomputed;
   for (std::size_t index = 0; index < costs.layers.size(); ++index) {
     const LayerCost& layer = costs.layers[index];
     const Bracket exact = bracket(layer, samples);
@@ -220,13 +220,36 @@ LayersAtSize::LayersAtSize(const LayerCosts& costs, double samples)
     next.optimizer += layer.optimizer.count;
     sums_[index + 1] = next;
     boundary_.push_back(bytes(&LayerAtSize::boundary));
-    forward_workspace.push_back(bytes(&LayerAtSize::forward_workspace));
-    backward_workspace.push_back(bytes(&LayerAtSize::backward_workspace));
-    recomputed_workspace.push_back(backward_workspace.back() + activation);
+    kept_output_.push_back(bytes(&LayerAtSize::kept_output));
+    last_backward_.push_back(bytes(&LayerAtSize::backward_workspace));
+    forward.push_back(bytes(&LayerAtSize::forward_workspace) + next.activation);
+    // Within a stage the gradient that arrived from the next rank stays to the end, beside that of the layer's output.
+    backward.push_back(last_backward_.back() + boundary_.back() + next.activation);
+    recomputed.push_back(last_backward_.back() + boundary_.back() + activation + next.input);
   }
-  forward_workspace_.fill(forward_workspace);
-  backward_workspace_.fill(backward_workspace);
-  recomputed_workspace_.fill(recomputed_workspace);
+  forward_.fill(forward);
+  backward_.fill(backward);
+  recomputed_.fill(recomputed);
+}
+
+// A layer's workspace counts beside the activations of the layers before it: those behind it are not there yet, or no
+// longer.
+Bytes LayersAtSize::forward_workspace(std::size_t first, std::size_t end) const {
+  return {std::max<std::int64_t>(forward_.of(first, end) - sums_[end].activation - kept_output(end - 1), 0)};
+}
+
+Bytes LayersAtSize::backward_workspace(std::size_t first, std::size_t end) const {
+  std::int64_t most = std::max<std::int64_t>(last_backward_[end - 1] - kept_output(end - 1), 0);
+  if (end - first > 1)
+    most = std::max(most, backward_.of(first, end - 1) - sums_[end].activation - kept_output(end - 1));
+  return {most};
+}
+
+Bytes LayersAtSize::recomputed_workspace(std::size_t first, std::size_t end) const {
+  const Sums& last = sums_[end - 1];
+  std::int64_t most = last_backward_[end - 1] + sums_[end].activation - last.activation;
+  if (end - first > 1) most = std::max(most, recomputed_.of(first, end - 1) - sums_[end].input);
+  return {most};
 }
 
 StageCost LayersAtSize::stage(std::size_t first, std::size_t end, const StageRun& run) const {
@@ -244,10 +267,10 @@ StageCost LayersAtSize::stage(std::size_t first, std::size_t end, const StageRun
     const double whole = (to.backward - from.backward + again + overhead_) / run.speed;
     stage.input_backward = stage.weight_backward = {whole / 2};
   }
-  stage.activation = {to.activation - from.activation};
+  stage.activation = {to.activation - from.activation + kept_output(end - 1)};
   std::int64_t held_for_weights = to.held_for_weights - from.held_for_weights;
-  stage.forward_workspace = {forward_workspace_.of(first, end)};
-  stage.backward_workspace = {backward_workspace_.of(first, end)};
+  stage.forward_workspace = forward_workspace(first, end);
+  stage.backward_workspace = backward_workspace(first, end);
   if (run.recomputed) {
     // A layer's graph is made again when its backward comes; between I and W it stays, beside the inputs.
     const std::int64_t inputs = to.input - from.input;
@@ -255,8 +278,7 @@ StageCost LayersAtSize::stage(std::size_t first, std::size_t end, const StageRun
     // The share has a limit: where the inputs are next to nothing, more is counted for them than they take.
     stage.activation = {std::max(inputs, static_cast<std::int64_t>(std::ceil(static_cast<double>(held_for_weights) /
                                                                              largest_weight_activation_share)))};
-    stage.backward_workspace = {run.split_backward ? stage.backward_workspace.count
-                                                   : recomputed_workspace_.of(first, end)};
+    if (!run.split_backward) stage.backward_workspace = recomputed_workspace(first, end);
   }
   stage.weight_activation_share =
       stage.activation.count == 0 || !run.split_backward

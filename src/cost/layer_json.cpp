@@ -25,10 +25,11 @@ std::int64_t read_samples(const Place& place, const Json& value) {
 }
 
 LayerAtSize read_layer_size(const Place& place, const Json& object) {
-  require_keys(place, object,
-               {"samples", "forward_ms", "forward_spread_ms", "input_backward_ms", "input_backward_spread_ms",
-                "weight_backward_ms", "weight_backward_spread_ms", "backward_ms", "backward_spread_ms",
-                "activation_bytes", "boundary_bytes", "forward_workspace_bytes", "backward_workspace_bytes"});
+  require_keys(
+      place, object,
+      {"samples", "forward_ms", "forward_spread_ms", "input_backward_ms", "input_backward_spread_ms",
+       "weight_backward_ms", "weight_backward_spread_ms", "backward_ms", "backward_spread_ms", "activation_bytes",
+       "boundary_bytes", "forward_workspace_bytes", "backward_workspace_bytes", "kept_output_bytes"});
   LayerAtSize size;
   size.samples = read_samples(place.at("samples"), require(place, object, "samples"));
   for (const LayerTimeField& field : layer_time_fields) size.*field.member = read_time(place, object, field.key);

@@ -28,6 +28,19 @@ Bytes size_on_host(const Tensors& tensors) {
   return total;
 }
 
+// A message of its own where the graph keeps an output, as that of a ReLU does: the two ends let go of their halves in
+// either order, and a storage that both hold would be given back to the one that comes last, to be missing on the
+// other.
+void let_go_of_shared(Tensors& message) {
+  const at::NoGradGuard no_graph;
+  for (at::Tensor& tensor : message) {
+    if (!tensor.defined() || tensor.storage().use_count() == 1) continue;
+    const bool takes_gradient = tensor.requires_grad();
+    tensor = tensor.clone();
+    if (takes_gradient) tensor.requires_grad_();
+  }
+}
+
 // Only the first line: libtorch appends a backtrace.
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
@@ -241,6 +254,7 @@ void RankExecutor::send(const Instruction& instruction, StepOutput& output) {
   in_transit_ = in_transit_ - size_of(message);
   if (boundary_dtype_ == BoundaryDtype::BFloat16) message = narrowed(std::move(message));
   const Bytes bytes = size_of(message);
+  let_go_of_shared(message);
   const Bytes on_host = size_on_host(message);
   const Tag tag{forward ? MessageKind::Activation : MessageKind::Gradient, action.stage.value + (forward ? 1 : -1),
                 action.microbatch.value};

@@ -88,7 +88,7 @@ Network make_convnet(const ConvnetSettings& settings) {
   for (std::int64_t block = 0; block < settings.layers; ++block) {
     const std::int64_t stride = block % 2 == 1 && side >= 2 * smallest_side ? 2 : 1;
     side = (side + stride - 1) / stride;
-    network.layers.push_back({"block", fmt::format("residual block {}", settings.width),
+    network.layers.push_back({"block", fmt::format("residual block {} by {}", settings.width, stride),
                               [settings, stride] { return Layer(std::make_shared<ResidualBlock>(settings, stride)); }});
   }
   network.layers.push_back({"head", "", [settings] { return Layer(std::make_shared<ClassHead>(settings)); }});

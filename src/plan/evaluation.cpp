@@ -107,9 +107,9 @@ std::pair<double, std::size_t> least_excess(const PlanningProblem& problem, cons
     for (std::size_t stage = 0; stage < cost.stages.size(); ++stage)
       for (const RankId holder : schedule.placement.holders[stage])
         if (holder.index() == rank)
-          held += static_cast<double>(
-              (cost.stages[stage].parameter + cost.stages[stage].gradient + cost.stages[stage].optimizer).count);
+          held += static_cast<double>((cost.stages[stage].parameter + cost.stages[stage].optimizer).count);
     double most = held;
+    std::vector<bool> has_gradient(cost.stages.size());
     for (const Action& action : schedule.actions[rank]) {
       const StageCost& stage = cost.stages[action.stage.index()];
       const auto activation = static_cast<double>(stage.activation.count);
@@ -117,6 +117,11 @@ std::pair<double, std::size_t> least_excess(const PlanningProblem& problem, cons
       if (action.kind == ActionKind::Backward) held -= activation;
       if (action.kind == ActionKind::InputBackward) held -= activation * (1 - stage.weight_activation_share);
       if (action.kind == ActionKind::WeightBackward) held -= activation * stage.weight_activation_share;
+      const bool brings_gradient = action.kind == ActionKind::Backward || action.kind == ActionKind::WeightBackward;
+      if (brings_gradient && !has_gradient[action.stage.index()]) {
+        has_gradient[action.stage.index()] = true;
+        held += static_cast<double>(stage.gradient.count);
+      }
       most = std::max(most, held);
     }
     // A byte for each activation that was rounded.

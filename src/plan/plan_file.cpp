@@ -77,6 +77,20 @@ class Reader {
     return sizes;
   }
 
+  /// Nothing where the key is not there: plans of before had none.
+  [[nodiscard]] std::vector<Milliseconds> times(std::string_view key) const {
+    std::vector<Milliseconds> times;
+    if (!table_.contains(key)) return times;
+    const toml::array* array = table_[key].as_array();
+    if (array == nullptr) throw refuse(key, "a list of numbers of milliseconds");
+    for (const toml::node& node : *array) {
+      const auto value = node.value<double>();
+      if (!value || !std::isfinite(*value) || *value < 0) throw refuse(key, "a list of numbers of milliseconds");
+      times.push_back({*value});
+    }
+    return times;
+  }
+
   [[nodiscard]] Error refuse(std::string_view key, const char* expected) const {
     const auto node = table_[key];
     return bad_input(fmt::format("{}: {} is {}", source_, key, node ? "something else" : "missing"), expected,
@@ -138,6 +152,8 @@ std::string to_toml(const Plan& plan, std::string_view schedule_file) {
   const PlanPrediction& prediction = plan.prediction;
   std::vector<std::int64_t> memory;
   memory.reserve(prediction.memory.size());
+  std::vector<std::string> passes;
+  for (const Milliseconds pass : prediction.stage_passes) passes.push_back(real(pass.count));
   for (const Bytes bytes : prediction.memory) memory.push_back(bytes.count);
   std::string text = "# Chosen by `penstock plan`.\n";
   text += fmt::format("batch = {}\nstages = {}\ncut = {}\nschedule = {}\nmicrobatches = {}\nrecompute = {}\n",
@@ -150,6 +166,8 @@ std::string to_toml(const Plan& plan, std::string_view schedule_file) {
                       real(prediction.pipeline.count), real(prediction.exchange.count), real(prediction.update.count));
   text += fmt::format("utilisation = {}\nsamples-per-second = {}\nmemory-bytes = [{}]\n", real(prediction.utilisation),
                       real(prediction.samples_per_second), fmt::join(memory, ", "));
+  if (!passes.empty()) text += fmt::format("stage-ms = [{}]\n", fmt::join(passes, ", "));
+  if (!plan.costs_file.empty()) text += fmt::format("costs = {}\n", in_quotes(plan.costs_file));
   return text;
 }
 
@@ -194,6 +212,8 @@ Plan load_plan(const std::filesystem::path& path) {
   plan.prediction.utilisation = prediction.number("utilisation");
   plan.prediction.samples_per_second = prediction.number("samples-per-second");
   plan.prediction.memory = prediction.sizes("memory-bytes");
+  plan.prediction.stage_passes = prediction.times("stage-ms");
+  if (predicted->contains("costs")) plan.costs_file = prediction.read<std::string>("costs", "a file's name");
   return plan;
 }
 

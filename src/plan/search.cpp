@@ -198,10 +198,19 @@ class Search {
     }
   }
 
+  [[nodiscard]] std::vector<Milliseconds> stage_passes(const Candidate& candidate) {
+    const bool split = candidate.configuration.shape->split_backward || !candidate.schedule_csv.empty();
+    std::vector<Milliseconds> passes;
+    for (const StageCost& stage : evaluation_.cost(candidate.configuration, candidate.division, split).stages)
+      passes.push_back(stage.forward + stage.input_backward + stage.weight_backward);
+    return passes;
+  }
+
   void finish() {
     best_.resize(std::min(best_.size(), std::max<std::size_t>(request().most_plans, 1)));
     for (const Candidate& candidate : best_) {
       Plan plan = plan_of(problem_, candidate);
+      plan.prediction.stage_passes = stage_passes(candidate);
       if (plan.prediction.memory.empty()) {
         const Timeline timeline = timeline_of(plan, problem_.costs());
         for (std::int32_t rank = 0; rank < plan.ranks; ++rank)

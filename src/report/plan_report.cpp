@@ -34,19 +34,31 @@ std::string in_words(const Plan& plan) {
   return words;
 }
 
-std::string table(const std::vector<Plan>& plans) {
+/// Step, its difference from the prediction, and memory of the fullest rank.
+std::string measured_columns(const Plan& plan, const MeasuredPlan& measured) {
+  const Bytes most =
+      measured.memory.empty() ? Bytes{} : *std::max_element(measured.memory.begin(), measured.memory.end());
+  return fmt::format("{:>13} {:>8} {:>12}  ", times(measured.step),
+                     change(plan.prediction.step.count, measured.step.count), to_string(most));
+}
+
+std::string table(const std::vector<Plan>& plans, const std::vector<MeasuredPlan>& measured) {
+  const std::string tried =
+      measured.empty() ? "" : fmt::format("{:>13} {:>8} {:>12}  ", "measured (ms)", "", "measured mem");
   std::string text =
-      fmt::format("{:>2}  {:<16} {:>6} {:>13} {:>12} {:>10} {:>11} {:>11}  {}\n", "#", "schedule", "stages",
-                  "microbatches", "step (ms)", "computing", "samples/s", "memory", "recompute");
+      fmt::format("{:>2}  {:<16} {:>6} {:>13} {:>12} {:>10} {:>11} {:>11}  {}{}\n", "#", "schedule", "stages",
+                  "microbatches", "step (ms)", "computing", "samples/s", "memory", tried, "recompute");
   for (std::size_t index = 0; index < plans.size(); ++index) {
     const Plan& plan = plans[index];
     std::string again = recompute_words(plan);
     if (again != "none" && again != "full")
       again = counted(std::count(plan.recomputed.begin(), plan.recomputed.end(), true), "stage");
-    text += fmt::format("{:>2}  {:<16} {:>6} {:>13} {:>12} {:>8.1f} % {:>11.6g} {:>11}  {}{}\n", index + 1,
+    const std::string columns =
+        index < measured.size() ? measured_columns(plan, measured[index]) : std::string(tried.empty() ? 0 : 37, ' ');
+    text += fmt::format("{:>2}  {:<16} {:>6} {:>13} {:>12} {:>8.1f} % {:>11.6g} {:>11}  {}{}{}\n", index + 1,
                         plan.schedule, plan.stages(), plan.microbatches, times(plan.prediction.step),
                         plan.prediction.utilisation * 100, plan.prediction.samples_per_second, to_string(fullest(plan)),
-                        again, plan.replicas > 1 ? fmt::format(", {} replicas", plan.replicas) : "");
+                        columns, again, plan.replicas > 1 ? fmt::format(", {} replicas", plan.replicas) : "");
   }
   return text;
 }
@@ -130,6 +142,12 @@ Json plan_to_json(const Plan& plan) {
           {"memory_bytes", memory}};
 }
 
+Json measured_to_json(const MeasuredPlan& measured) {
+  Json memory = Json::array();
+  for (const Bytes bytes : measured.memory) memory.push_back(bytes.count);
+  return {{"step_ms", measured.step.count}, {"utilisation", measured.utilisation}, {"memory_bytes", memory}};
+}
+
 Json alternatives_to_json(const std::vector<Alternative>& alternatives) {
   Json list = Json::array();
   for (const Alternative& other : alternatives)
@@ -142,13 +160,16 @@ Json alternatives_to_json(const std::vector<Alternative>& alternatives) {
 std::string to_text(const PlanReport& report) {
   const PlanAnswer& answer = report.answer;
   const Plan& best = answer.plans.front();
-  std::string text = table(answer.plans);
+  std::string text = table(answer.plans, report.measured);
   text += fmt::format(
       "\n{} of schedule, stages and microbatches: {} simulated, {} no better by their bounds, {} above the "
       "memory\n",
       counted(answer.configurations, "configuration"), answer.simulated, answer.bounded_away, answer.over_memory);
   text += fmt::format("\nfirst layers of the stages: {}\n", fmt::join(best.cut, ","));
   text += memory_line(best, report.memory_caps);
+  if (!report.measured.empty())
+    text += fmt::format("tried {} for a few steps each: the order is that of what was measured\n",
+                        counted(std::ssize(report.measured), "plan"));
   text += '\n';
   text += reasons(report);
   text += changes(report);
@@ -160,6 +181,8 @@ std::string to_text(const PlanReport& report) {
 std::string to_json(const PlanReport& report) {
   Json plans = Json::array();
   for (const Plan& plan : report.answer.plans) plans.push_back(plan_to_json(plan));
+  for (std::size_t index = 0; index < report.measured.size(); ++index)
+    plans[index]["measured"] = measured_to_json(report.measured[index]);
   const Json document = {{"plans", plans},
                          {"neighbours", alternatives_to_json(report.neighbours)},
                          {"other_circumstances", alternatives_to_json(report.other_circumstances)},

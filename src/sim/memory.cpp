@@ -59,12 +59,14 @@ class Ledger {
         workspace(event, stage.backward_workspace);
         receive(played_.gradients, action, action.stage.value + 1, event.end);
         if (action.kind == ActionKind::Backward) own(event.end, -activation);
+        if (action.kind == ActionKind::Backward) take_gradient(event);
         if (action.kind == ActionKind::InputBackward) own(event.end, for_weights - activation);
         send(played_.gradients, event, action.stage.value - 1);
         break;
       case ActionKind::WeightBackward:
         workspace(event, stage.backward_workspace);
         own(event.end, -for_weights);
+        take_gradient(event);
         break;
       default:
         break;
@@ -96,6 +98,13 @@ class Ledger {
     message(arrivals.at(StageId{to_stage}, action.microbatch) - link_between(cost_, rank_, to).latency.count, -size);
   }
 
+  /// They stay from a stage's first gradients to the update.
+  void take_gradient(const Event& event) {
+    if (has_gradient_[event.action.stage.index()]) return;
+    has_gradient_[event.action.stage.index()] = true;
+    own(event.end, cost_.stages[event.action.stage.index()].gradient.count);
+  }
+
   void workspace(const Event& event, Bytes size) {
     own(event.start, size.count);
     own(event.end, -size.count);
@@ -112,6 +121,7 @@ class Ledger {
   const Cost& cost_;
   const Play& played_;
   RankId rank_;
+  std::vector<bool> has_gradient_ = std::vector<bool>(cost_.stages.size());  ///< by stage
   std::vector<Change> own_;
   std::vector<Change> messages_;
 };
@@ -124,7 +134,7 @@ std::vector<std::vector<MemorySample>> memory_of(const Schedule& schedule, const
     const StageCost& size = cost.stages[stage];
     for (const RankId holder : schedule.placement.holders[stage]) {
       standing[holder.index()] += size.parameter;
-      if (!schedule.forward_only) standing[holder.index()] += size.gradient + size.optimizer;
+      if (!schedule.forward_only) standing[holder.index()] += size.optimizer;
     }
   }
   std::vector<std::vector<MemorySample>> memory;

@@ -9,6 +9,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/base/parse_bytes.h"
 #include "penstock/exec/footprint.h"
 #include "penstock/nn/networks.h"
 #include "penstock/schedule/generators.h"
@@ -178,7 +179,7 @@ PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Dat
           : recomputed_layers(settings.recompute, layers);
   pipeline.post_validation = settings.post_validation;
   pipeline.check_finite = settings.check_finite;
-  pipeline.memory_limit = parse_memory_limit(settings.memory_limit);
+  if (!settings.memory_limit.empty()) pipeline.memory_limit = parse_bytes("--memory-limit", settings.memory_limit);
   return pipeline;
 }
 

@@ -136,7 +136,7 @@ class Pipeline::State {
  public:
   State(Network network, const VerifiedSchedule& schedule, PipelineSettings settings, ProcessGroup* group)
       : plan_(make_plan(std::move(network), schedule, std::move(settings))),
-        ends_(make_ends(schedule->ranks(), group)),
+        ends_(make_ends(plan_, group)),
         first_(ends_.front()->rank()),
         own_(ends_.size()),
         workers_(own_),
@@ -167,8 +167,12 @@ class Pipeline::State {
   [[nodiscard]] bool is_own(RankId rank) const { return rank >= first_ && rank.index() < first_.index() + own_; }
   [[nodiscard]] int ranks() const { return plan_.training->ranks(); }
 
-  static std::vector<std::unique_ptr<Transport>> make_ends(int ranks, ProcessGroup* group) {
-    if (group == nullptr) return make_inproc_transport(ranks, inproc_settings(ranks));
+  static std::vector<std::unique_ptr<Transport>> make_ends(const PipelinePlan& plan, ProcessGroup* group) {
+    const int ranks = plan.training->ranks();
+    if (group == nullptr) {
+      auto ends = make_inproc_transport(ranks, inproc_settings(ranks));
+      return plan.settings.links ? plan.settings.links(std::move(ends)) : std::move(ends);
+    }
     if (group->ranks() != ranks)
       throw bad_input(
           fmt::format("a schedule of {} for processes that share {}", counted(ranks, "rank"), group->ranks()),
@@ -523,6 +527,12 @@ std::vector<StageReport> Pipeline::report() {
 }
 
 std::vector<LinkUse> Pipeline::links() const { return state_->links_.uses(); }
+
+std::vector<Bytes> Pipeline::peak_memory() {
+  std::vector<Bytes> peaks(state_->own_);
+  state_->run([&](RankId rank) { peaks[state_->local(rank)] = state_->worker(rank).peak_memory(); });
+  return peaks;
+}
 
 int Pipeline::ranks() const { return state_->ranks(); }
 int Pipeline::threads_per_rank() const { return state_->plan_.settings.threads_per_rank; }

@@ -5,8 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "penstock/base/units.h"
-
 namespace penstock {
 
 // "none", "full", or layers and ranges of them: "1-4,7"; "selected" needs the network and is none of these. Throws
@@ -15,8 +13,5 @@ namespace penstock {
 
 // The layers that are set, in those words: "1-4,7", or "none".
 [[nodiscard]] std::string words_of_layers(const std::vector<bool>& layers);
-
-// A number of bytes with its unit: B, KB, MB, GB, KiB, MiB or GiB; 0 for an empty text. Throws Error (BadInput).
-[[nodiscard]] Bytes parse_memory_limit(const std::string& text);
 
 }  // namespace penstock

@@ -13,6 +13,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/base/parse_bytes.h"
 
 #include "train/setting_words.h"
 
@@ -155,7 +156,26 @@ void check_one_of(const char* name, const std::string& value, const std::vector<
                     fmt::format("change --{}", name));
 }
 
+// What is chosen is chosen once, before the first step, by one process.
+void check_automatic(const TrainSettings& settings) {
+  if (!is_automatic(settings)) return;
+  if (settings.processes > 1)
+    throw bad_input(fmt::format("auto with --processes {}", settings.processes),
+                    "a plan, where several processes share a run",
+                    "write one with penstock plan -o plan.toml and give it with --plan");
+  if (settings.ranks == 0 && settings.devices.empty())
+    throw bad_input("auto without --ranks", "the number of ranks to plan for", "name it with --ranks");
+  if (settings.recompute != "auto" && settings.recompute != "none" && settings.recompute != "full")
+    throw bad_input(fmt::format("--recompute {} with auto", shortened(settings.recompute)), "auto, none or full",
+                    "change --recompute, or choose cut, schedule and microbatches too");
+}
+
 }  // namespace
+
+bool is_automatic(const TrainSettings& settings) {
+  return settings.schedule == "auto" || settings.cut == "auto" || settings.recompute == "auto" ||
+         settings.microbatches == automatic_microbatches;
+}
 
 void apply_toml(TrainSettings& settings, const std::filesystem::path& file) {
   toml::table table;
@@ -175,6 +195,12 @@ void apply_toml(TrainSettings& settings, const std::filesystem::path& file) {
       if (key.str() != name) return;
       known = true;
       using Value = std::remove_cvref_t<decltype(value)>;
+      if constexpr (std::same_as<Value, int>) {
+        if (key.str() == "microbatches" && node.value_exact<std::string>() == "auto") {
+          value = automatic_microbatches;
+          return;
+        }
+      }
       auto read = read_node<Value>(node);
       if (!read)
         throw bad_input(fmt::format("{}: {} is of another type", where, name), type_name<Value>(),
@@ -223,7 +249,6 @@ void check_settings(const TrainSettings& settings) {
                                     {"width", settings.width},
                                     {"heads", settings.heads},
                                     {"stages", settings.stages},
-                                    {"microbatches", settings.microbatches},
                                     {"batch", settings.batch},
                                     {"steps", settings.steps},
                                     {"eval-samples", settings.eval_samples},
@@ -233,6 +258,9 @@ void check_settings(const TrainSettings& settings) {
                                     {"eval-every", settings.eval_every},
                                     {"checkpoint-every", settings.checkpoint_every}})
     check_between(name, value, 0, most);
+  if (settings.microbatches != automatic_microbatches) check_between("microbatches", settings.microbatches, 1, most);
+  check_between("ranks", settings.ranks, 0, 100'000);
+  check_at_least("drift", settings.drift, 0);
   // A layer has a name and a builder on every rank, and a thread a stack.
   check_between("layers", settings.layers, 1, 100'000);
   check_between("threads-per-rank", settings.threads_per_rank, 0, 1024);
@@ -242,8 +270,10 @@ void check_settings(const TrainSettings& settings) {
                                     {"clip", settings.clip},
                                     {"epsilon", settings.epsilon}})
     check_at_least(name, value, 0);
-  if (settings.recompute != "selected") static_cast<void>(recomputed_layers(settings.recompute, settings.layers + 2));
-  static_cast<void>(parse_memory_limit(settings.memory_limit));
+  if (settings.recompute != "selected" && settings.recompute != "auto")
+    static_cast<void>(recomputed_layers(settings.recompute, settings.layers + 2));
+  if (!settings.memory_limit.empty()) static_cast<void>(parse_bytes("--memory-limit", settings.memory_limit));
+  check_automatic(settings);
   if (settings.epsilon == 0) throw bad_input("--epsilon is 0", "more than 0", "raise it");
   // A TOML file, such as the run's own config.toml, holds no larger number.
   if (!std::in_range<std::int64_t>(settings.seed))

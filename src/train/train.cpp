@@ -23,9 +23,11 @@
 #include "penstock/report/trace.h"
 #include "penstock/sim/measured_cost.h"
 #include "penstock/sim/simulate.h"
+#include "penstock/train/planning.h"
 #include "penstock/transport/c10d.h"
 
 #include "train/agreement.h"
+#include "train/drift.h"
 #include "train/model.h"
 #include "train/run_checkpoints.h"
 #include "train/run_folder.h"
@@ -80,6 +82,13 @@ DataSettings data_settings(const TrainSettings& settings) {
   return {{settings.data.begin(), settings.data.end()}, settings.data_kind, settings.context, settings.held_out};
 }
 
+void check_ranks(const TrainSettings& settings, const Schedule& schedule) {
+  if (settings.ranks == 0 || settings.ranks == schedule.ranks()) return;
+  throw bad_input(fmt::format("--ranks {} for {} with --stages {}, which has {}", settings.ranks, settings.schedule,
+                              settings.stages, schedule.ranks()),
+                  "the ranks of the schedule", "leave --ranks out, or change --stages");
+}
+
 // The run while it goes on: what `train` would else hand around from step to step.
 class Run {
  public:
@@ -127,6 +136,7 @@ class Run {
   std::vector<double> ms_beside_writes_;  // of the steps during which a checkpoint was written
   std::vector<double> utilisations_;
   std::optional<Plan> plan_;  // where the run follows one
+  std::optional<DriftWatch> drift_;
   double last_loss_ = std::numeric_limits<double>::quiet_NaN();
   std::vector<Timeline> timelines_;  // of the last steps, the last one at the end
   std::optional<VerifiedSchedule> schedule_;
@@ -140,6 +150,7 @@ TrainResult Run::operator()() {
   Network network = make_network(settings_, data_.description);
   PipelineSettings pipeline_settings = make_pipeline_settings(settings_, data_.description, network);
   schedule_ = make_run_schedule(settings_);
+  check_ranks(settings_, schedule_->get());
   if (!settings_.plan.empty()) take_plan(pipeline_settings);
   const std::string recomputed = words_of_layers(pipeline_settings.recompute);
   const std::optional<CheckpointReader> checkpoint = find_checkpoint();
@@ -241,6 +252,8 @@ bool Run::train_step(std::int64_t step) {
   if (due(metrics.step, settings_.eval_every) && metrics.step != settings_.steps && data_.held_out)
     metrics.held_out_loss = held_out_loss();
   last_loss_ = result.loss;
+  if (drift_ && leads())
+    if (const auto drifted = drift_->observe(result.timeline)) note(*drifted);
   keep_timeline(std::move(result.timeline));
   step_ms_.push_back(metrics.step_time.count);
   if (beside_a_write) ms_beside_writes_.push_back(metrics.step_time.count);
@@ -254,9 +267,9 @@ bool Run::train_step(std::int64_t step) {
 void Run::take_plan(const PipelineSettings& pipeline) {
   const Plan plan = load_plan(settings_.plan);
   const Cut cut = pipeline.cut.empty() ? uniform_cut(plan.layers, settings_.stages) : pipeline.cut;
-  if (plan.microbatches == settings_.microbatches && plan.batch == settings_.batch && plan.cut == cut)
-    plan_ = plan;
-  else
+  if (plan.microbatches == settings_.microbatches && plan.batch == settings_.batch && plan.cut == cut) plan_ = plan;
+  if (plan_ && settings_.drift > 0) drift_.emplace(plan, settings_.drift);
+  if (!plan_)
     note(fmt::format("the run does not follow {}: another cut, batch or number of microbatches; nothing is predicted",
                      settings_.plan));
 }
@@ -370,7 +383,15 @@ TrainResult run(const TrainSettings& settings, const TrainObserver& observer, Pr
 TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
                   const std::optional<ProcessSettings>& processes) {
   check_settings(settings);
-  if (!processes || processes->processes == 1) return run(settings, observer, nullptr);
+  const bool alone = !processes || processes->processes == 1;
+  if (is_automatic(settings)) {
+    if (!alone)
+      throw bad_input(fmt::format("auto in one of {} processes", processes->processes),
+                      "a plan, where several processes share a run",
+                      "write one with penstock plan -o plan.toml and give it with --plan");
+    return run(choose_automatic(settings, observer.on_note), observer, nullptr);
+  }
+  if (alone) return run(settings, observer, nullptr);
   ProcessSettings own = *processes;
   own.ranks = make_run_schedule(settings)->ranks();
   own.peer_timeout = Milliseconds{settings.peer_timeout * 1000};

@@ -186,6 +186,11 @@ void Worker::account(const StepOutput& output) {
   for (std::size_t local = 0; local < sent_.size(); ++local) sent_[local] += output.sent[local];
 }
 
+Bytes Worker::peak_memory() const {
+  const auto on_device = device_memory(device_of(plan_, transport_.rank()));
+  return on_device ? on_device->peak : memory_.peak();
+}
+
 std::vector<StageReport> Worker::report() {
   std::vector<StageReport> reports;
   for (std::size_t local = 0; local < executor_.stages().size(); ++local) {
@@ -198,8 +203,7 @@ std::vector<StageReport> Worker::report() {
     for (const Layer& layer : stage.layers())
       for (const at::Tensor& parameter : layer.module().parameters()) report.parameters += parameter.numel();
     report.busy_share = active_ms_ > 0 ? busy_ms_[local] / active_ms_ : 0;
-    const auto on_device = device_memory(stage.device());
-    report.peak_memory = on_device ? on_device->peak : memory_.peak();
+    report.peak_memory = peak_memory();
     report.sent = sent_[local];
     reports.push_back(report);
   }

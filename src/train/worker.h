@@ -67,6 +67,7 @@ class Worker {
   void resume(std::int64_t updates, const at::Tensor& loss_scale_state);
 
   void begin_accounting();
+  [[nodiscard]] Bytes peak_memory() const;
   [[nodiscard]] std::vector<StageReport> report();
 
  private:

@@ -56,10 +56,13 @@ struct LayerAtSize {
   MeasuredTime input_backward;
   MeasuredTime weight_backward;
   std::optional<MeasuredTime> backward = std::nullopt;  ///< in one piece, where that is not the sum of its parts
-  Bytes activation = {};                                ///< kept from forward to backward, without recomputation
+  Bytes activation = {};          ///< kept from forward to backward without recomputation, the layer's input among it
   Bytes boundary = {};            ///< what crosses a cut after this layer: its output, and skips that pass there
-  Bytes forward_workspace = {};   ///< taken while the pass runs, beside what it keeps
-  Bytes backward_workspace = {};  ///< the same of any part of the backward
+  Bytes forward_workspace = {};   ///< taken at most while the pass runs, beside the activation
+  Bytes backward_workspace = {};  ///< the same of any part of the backward, beside the output's gradient too
+  /// Of the output, what the layer itself keeps for its backward. The next layer of the same stage keeps it as its
+  /// input in any case; at the end of a stage it is held beside what was sent. Not a part of `activation`.
+  Bytes kept_output = {};
 
   friend bool operator==(const LayerAtSize&, const LayerAtSize&) = default;
 };
@@ -187,11 +190,21 @@ class LayersAtSize {
     std::vector<std::vector<std::int64_t>> of_power_;  ///< by power of two, then by first layer
   };
 
+  [[nodiscard]] std::int64_t kept_output(std::size_t last) const {
+    return last + 1 < layers() ? kept_output_[last] : 0;
+  }
+  [[nodiscard]] Bytes forward_workspace(std::size_t first, std::size_t end) const;
+  [[nodiscard]] Bytes backward_workspace(std::size_t first, std::size_t end) const;
+  [[nodiscard]] Bytes recomputed_workspace(std::size_t first, std::size_t end) const;
+
   std::vector<Sums> sums_;  ///< one more than layers
   std::vector<std::int64_t> boundary_;
-  Largest forward_workspace_;
-  Largest backward_workspace_;
-  Largest recomputed_workspace_;
+  std::vector<std::int64_t> kept_output_;
+  std::vector<std::int64_t> last_backward_;  ///< workspace of a layer whose output's gradient came from another rank
+  // Above the network's beginning, so that what the layers behind have let go of, or not taken yet, is one difference.
+  Largest forward_;
+  Largest backward_;
+  Largest recomputed_;
   double overhead_ = 0;
 };
 

@@ -28,7 +28,8 @@ struct PlanPrediction {
   Milliseconds update;     ///< of the weights, on the slowest rank
   double utilisation = 0;  ///< the share of ranks × step in which passes are computed
   double samples_per_second = 0;
-  std::vector<Bytes> memory = {};  ///< the peak of each rank of one replica
+  std::vector<Bytes> memory = {};               ///< the peak of each rank of one replica
+  std::vector<Milliseconds> stage_passes = {};  ///< by stage, forward and backward of one microbatch
 
   friend bool operator==(const PlanPrediction&, const PlanPrediction&) = default;
 };
@@ -46,6 +47,7 @@ struct Plan {
   Cut cut = {0};
   std::vector<bool> recomputed = {};  ///< by stage
   PlanPrediction prediction = {};
+  std::string costs_file = {};  ///< that it was made from; empty where nobody said
 
   [[nodiscard]] int stages() const { return static_cast<int>(cut.size()); }
   /// Samples of a microbatch, on average.

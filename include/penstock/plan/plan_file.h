@@ -21,6 +21,8 @@
 ///     utilisation = 0.93
 ///     samples-per-second = 450.4
 ///     memory-bytes = [1073741824, 1073741824, 1073741824, 1073741824]
+///     stage-ms = [2.1, 2.2, …]
+///     costs = "cost.json"
 ///
 /// A schedule that has no name of its own (a synthesised one, or one with another number of stages a rank than its name
 /// stands for) is a CSV file beside it, and `schedule` its path.

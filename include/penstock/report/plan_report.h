@@ -11,6 +11,15 @@
 
 namespace penstock {
 
+/// What a plan was like when it was tried.
+struct MeasuredPlan {
+  Milliseconds step;               ///< median
+  double utilisation = 0;          ///< median
+  std::vector<Bytes> memory = {};  ///< the peak of each rank
+
+  friend bool operator==(const MeasuredPlan&, const MeasuredPlan&) = default;
+};
+
 /// What `penstock plan` answers.
 struct PlanReport {
   PlanAnswer answer;
@@ -18,17 +27,19 @@ struct PlanReport {
   std::vector<Alternative> other_circumstances = {};
   /// Of each rank, where there are any.
   std::vector<std::optional<Bytes>> memory_caps = {};
+  std::vector<MeasuredPlan> measured = {};  ///< of the first plans, where they were tried
 
   friend bool operator==(const PlanReport&, const PlanReport&) = default;
 };
 
-/// A table with a line a plan; the first plan's cut and memory by rank; why it won; what would change the answer; what
-/// was not looked at.
+/// A table with a line a plan, what was measured beside what was predicted; the first plan's cut and memory by rank;
+/// why it won; what would change the answer; what was not looked at.
 [[nodiscard]] std::string to_text(const PlanReport& report);
 
 /// One object: `plans`, a list of objects with what a plan file has, by the same names with `_` for `-`; `neighbours`
 /// and `other_circumstances`, each of which has `what` and `plan`; `configurations`, `simulated`, `bounded_away`,
-/// `over_memory`, `left_out` and `notes`.
+/// `over_memory`, `left_out` and `notes`. A plan that was tried has `measured`, an object with `step_ms`, `utilisation`
+/// and `memory_bytes`.
 [[nodiscard]] std::string to_json(const PlanReport& report);
 
 /// A measured step, to be drawn on its prediction.

@@ -12,10 +12,10 @@
 ///   the sends: a message of b bytes takes it for b / bandwidth and is there `latency` later. Between two stages of one
 ///   rank there is no message. Receives are posted ahead, so that nothing but the link holds a message up.
 /// - In a lowered schedule a message leaves at its `SEND`, in a compute schedule at the end of the action that made it.
-/// - A rank holds parameters, gradients and optimizer state of its stages from the start (forward only: parameters).
-/// The
-///   activations of a microbatch are held from the start of its `F` to the end of its `B` or `W`, from its `I` on only
-///   the share that `W` needs. A message is held by the sender until the link has it, and by the receiver from its
+/// - A rank holds parameters and optimizer state of its stages from the start (forward only: parameters), their
+///   gradients from the end of the stage's first `B` or `W` on: what the first one takes while it runs is workspace.
+///   The activations of a microbatch are held from the start of its `F` to the end of its `B` or `W`, from its `I` on
+///   only the share that `W` needs. A message is held by the sender until the link has it, and by the receiver from its
 ///   arrival to the start of the `F`, or the end of the `B` or `I`, that uses it. The workspace of a stage is held
 ///   while an action of it runs.
 #pragma once

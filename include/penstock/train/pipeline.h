@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,6 +23,7 @@
 #include "penstock/timeline/timeline.h"
 #include "penstock/train/link_use.h"
 #include "penstock/train/optimizer.h"
+#include "penstock/transport/transport.h"
 
 namespace penstock {
 
@@ -53,6 +55,9 @@ struct PipelineSettings {
   bool post_validation = false;
   bool check_finite = false;  ///< search every layer's outputs for infinities and NaN: slow, says where the first is
   Bytes memory_limit;         ///< of each rank, in CPU tensors; an allocation beyond it throws. 0: none
+  /// What the ranks' messages go through, where all are threads of this process: given their ends, returns others in
+  /// their place, as `with_emulated_links` does. Empty: the ends as they are.
+  std::function<std::vector<std::unique_ptr<Transport>>(std::vector<std::unique_ptr<Transport>>)> links = {};
 };
 
 /// What one update is told.
@@ -179,6 +184,9 @@ class Pipeline {
   /// What went over the links between ranks since the last `begin_accounting`, by sender and receiver. Of several
   /// processes the first knows all, the others none.
   [[nodiscard]] std::vector<LinkUse> links() const;
+
+  /// By rank of this process: the most that it has held since the last `begin_accounting`, as in `StageReport`.
+  [[nodiscard]] std::vector<Bytes> peak_memory();
 
   [[nodiscard]] int ranks() const;
   [[nodiscard]] int threads_per_rank() const;

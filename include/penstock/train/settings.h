@@ -9,6 +9,9 @@
 
 namespace penstock {
 
+/// The number of microbatches that stands for "auto".
+inline constexpr int automatic_microbatches = -1;
+
 /// What `penstock train` is told. Free of libtorch. The defaults train a small GPT on one device. In the order of what
 /// they are about, not of their sizes: there is one of it.
 struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
@@ -28,6 +31,7 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
 
   // How it is cut and scheduled.
   int stages = 1;
+  int ranks = 0;
   std::string cut = "uniform";
   std::string schedule = "1f1b";
   int microbatches = 4;
@@ -38,6 +42,8 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
   std::string memory_limit;
   std::string plan;
   std::string boundary_dtype = "same";
+  std::string cost;
+  double drift = 0.25;
 
   // How it is trained.
   std::int64_t batch = 32;
@@ -97,17 +103,23 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Network, "dropout", settings.dropout, "probability in [0, 1)");
   visit(Network, "tied-head", settings.tied_head, "the head's weight is the embedding's (gpt)");
   visit(Pipeline, "stages", settings.stages, "stages that the layers are cut into");
-  visit(Pipeline, "cut", settings.cut, "uniform, parameters, or the first layers of the later stages: 3,6,9");
-  visit(Pipeline, "schedule", settings.schedule, "a name (penstock schedule compare lists them) or a file (.csv)");
-  visit(Pipeline, "microbatches", settings.microbatches, "slices of the minibatch that flow through the stages");
+  visit(Pipeline, "ranks", settings.ranks, "devices or threads that the stages live on; 0: as the schedule has them");
+  visit(Pipeline, "cut", settings.cut, "uniform, parameters, auto, or the first layers of the later stages: 3,6,9");
+  visit(Pipeline, "schedule", settings.schedule,
+        "a name (penstock schedule compare lists them), a file (.csv), or auto");
+  visit(Pipeline, "microbatches", settings.microbatches,
+        "slices of the minibatch that flow through the stages, or auto");
   visit(Pipeline, "devices", settings.devices, "of the ranks, with commas between: cpu,cpu or cuda:0,cuda:1");
   visit(Pipeline, "threads-per-rank", settings.threads_per_rank, "0: cores / ranks, at least 1; part of the numbers");
-  visit(Pipeline, "recompute", settings.recompute, "layers run again in the backward: none, full, selected, or 1-4,7");
+  visit(Pipeline, "recompute", settings.recompute,
+        "layers run again in the backward: none, full, selected, auto, or 1-4,7");
   visit(Pipeline, "offload", settings.offload, "what recomputation keeps waits in the host's memory");
   visit(Pipeline, "memory-limit", settings.memory_limit, "of each rank, such as 12GiB; more than that fails the run");
   visit(Pipeline, "boundary-dtype", settings.boundary_dtype,
         "in which fp32 boundaries go from rank to rank: same, or bf16 (half the bytes; the numbers depend on the cut)");
   visit(Pipeline, "plan", settings.plan, "file of penstock plan: its settings hold where no flag says otherwise");
+  visit(Pipeline, "cost", settings.cost, "file of the costs that auto measures or finds; empty: one in the cache");
+  visit(Pipeline, "drift", settings.drift, "share by which a stage may differ from its plan untold; 0: never told");
   visit(Training, "batch", settings.batch, "samples of a minibatch");
   visit(Training, "steps", settings.steps, "updates");
   visit(Training, "optimizer", settings.optimizer, "adamw or sgd");
@@ -151,6 +163,9 @@ void apply_toml(TrainSettings& settings, const std::filesystem::path& file);
 /// The settings as TOML, with their meanings as comments; `out` and `resume`, which belong to one start, are left out.
 /// `apply_toml` gives back equal settings.
 [[nodiscard]] std::string to_toml(const TrainSettings& settings);
+
+/// Whether schedule, cut, microbatches or recomputation are left to a plan.
+[[nodiscard]] bool is_automatic(const TrainSettings& settings);
 
 /// Checks what can be checked without data. \throws Error (BadInput)
 void check_settings(const TrainSettings& settings);

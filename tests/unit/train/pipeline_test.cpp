@@ -440,5 +440,24 @@ TEST(Optimizer, DecaysMatricesAndLeavesVectorsAlone) {
   }
 }
 
+// A ReLU at a stage's end keeps what is sent: the sender's graph and the receiver let go of it in either order.
+TEST(Pipeline, WhatARankHoldsDoesNotDriftWhereAGraphKeepsWhatIsSent) {
+  for (const char* name : {"1f1b", "zb-h1", "gpipe"}) {
+    PipelineSettings settings;
+    settings.threads_per_rank = 1;
+    Pipeline pipeline(make_mlp({.inputs = 16, .layers = 5, .width = 64}), verify(make_schedule(name, 3, 6)), settings);
+    const at::Tensor input = torch::rand({48, 16});
+    const at::Tensor target = torch::zeros({48}, torch::kLong);
+    std::vector<std::vector<Bytes>> peaks;
+    for (int step = 0; step < 8; ++step) {
+      pipeline.begin_accounting();
+      static_cast<void>(pipeline.step(input, target, step, 1e-3));
+      peaks.push_back(pipeline.peak_memory());
+    }
+    for (std::size_t step = 3; step < peaks.size(); ++step)
+      EXPECT_EQ(peaks[step], peaks[2]) << name << ", step " << step;
+  }
+}
+
 }  // namespace
 }  // namespace penstock

@@ -1,0 +1,18 @@
+#include "penstock/base/quantile.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
+namespace penstock {
+
+double quantile(std::vector<double> values, double share) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const double place = share * static_cast<double>(values.size() - 1);
+  const auto before = static_cast<std::size_t>(place);
+  const std::size_t after = std::min(before + 1, values.size() - 1);
+  return values[before] + (values[after] - values[before]) * (place - std::floor(place));
+}
+
+}  // namespace penstock

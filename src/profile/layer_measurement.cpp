@@ -1,0 +1,116 @@
+#include "profile/layer_measurement.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <ATen/ATen.h>
+
+namespace penstock {
+namespace {
+
+Bytes size_of(const Tensors& tensors) {
+  Bytes total;
+  for (const at::Tensor& tensor : tensors)
+    if (tensor.defined()) total += Bytes{static_cast<std::int64_t>(tensor.nbytes())};
+  return total;
+}
+
+Tensors copies_of(const Tensors& tensors) {
+  Tensors copies;
+  copies.reserve(tensors.size());
+  for (const at::Tensor& tensor : tensors) {
+    if (!tensor.defined()) {
+      copies.emplace_back();
+      continue;
+    }
+    copies.push_back(tensor.detach().clone());
+    if (tensor.requires_grad()) copies.back().requires_grad_();
+  }
+  return copies;
+}
+
+Bytes not_below_0(Bytes bytes) { return {std::max<std::int64_t>(bytes.count, 0)}; }
+
+void raise(Bytes& most, Bytes bytes) { most = std::max(most, bytes); }
+
+}  // namespace
+
+Bytes held(const Instruments& instruments) {
+  const auto on_device = device_memory(instruments.lane.device());
+  return on_device ? on_device->held : instruments.memory.held();
+}
+
+Bytes peak(const Instruments& instruments) {
+  const auto on_device = device_memory(instruments.lane.device());
+  return on_device ? on_device->peak : instruments.memory.peak();
+}
+
+void reset_peak(const Instruments& instruments) {
+  instruments.memory.reset_peak();
+  reset_device_peak(instruments.lane.device());
+}
+
+double LayerMeasurement::timed(const std::function<void()>& pass) {
+  reset_peak(instruments_);
+  const Milliseconds start = instruments_.clock.now();
+  pass();
+  instruments_.lane.wait();
+  return (instruments_.clock.now() - start).count;
+}
+
+Tensors LayerMeasurement::forward(LayerSamples& samples) {
+  stage_.begin({});
+  base_ = held(instruments_);
+  Tensors inputs = input_.counts ? copies_of(input_.boundary) : input_.boundary;
+  Tensors outputs;
+  samples.forward.push_back(timed([&] { outputs = stage_.forward({0}, std::move(inputs), input_.targets); }));
+  const Bytes most = peak(instruments_);
+  // Nobody takes the outputs behind the loss.
+  if (stage_.has_loss()) outputs.clear();
+  const Bytes size = size_of(outputs);
+  const Bytes with_outputs = held(instruments_);
+  Tensors gradients;
+  // Without storage of its own: the outputs' is let go of, as when they have been sent.
+  outputs_ = copies_of(outputs);
+  const Bytes of_copies = held(instruments_) - with_outputs;
+  outputs.clear();
+  const Bytes kept = held(instruments_) - of_copies - base_;
+  samples.sizes.boundary = size;
+  samples.sizes.kept_output = not_below_0(size - (with_outputs - base_ - kept));
+  samples.sizes.activation = not_below_0(kept - samples.sizes.kept_output);
+  raise(samples.sizes.forward_workspace, most - base_ - samples.sizes.activation);
+  gradients.reserve(outputs_.size());
+  for (const at::Tensor& output : outputs_)
+    gradients.push_back(output.defined() && output.requires_grad() ? at::randn_like(output).detach() : at::Tensor());
+  if (stage_.has_loss()) gradients.clear();
+  base_ = base_ + of_copies;
+  return gradients;
+}
+
+void LayerMeasurement::whole_backward(LayerSamples& samples, Tensors gradients) {
+  const Bytes arrived = size_of(gradients);
+  Tensors of_inputs;
+  samples.backward.push_back(timed([&] { of_inputs = stage_.backward({0}, std::move(gradients)); }));
+  raise(samples.sizes.backward_workspace, peak(instruments_) - base_ - samples.sizes.activation - arrived);
+}
+
+void LayerMeasurement::split_backward(LayerSamples& samples, Tensors gradients) {
+  const Bytes arrived = size_of(gradients);
+  Tensors of_inputs;
+  samples.input_backward.push_back(timed([&] { of_inputs = stage_.input_backward({0}, std::move(gradients)); }));
+  raise(samples.sizes.backward_workspace, peak(instruments_) - base_ - samples.sizes.activation - arrived);
+  of_inputs.clear();
+  samples.for_weights = not_below_0(held(instruments_) - base_);
+  samples.weight_backward.push_back(timed([&] { stage_.weight_backward({0}); }));
+  raise(samples.sizes.backward_workspace, peak(instruments_) - base_ - samples.for_weights);
+}
+
+void LayerMeasurement::cycle(LayerSamples* samples) {
+  LayerSamples warm_up;
+  LayerSamples& into = samples != nullptr ? *samples : warm_up;
+  whole_backward(into, forward(into));
+  outputs_.clear();
+  split_backward(into, forward(into));
+}
+
+}  // namespace penstock

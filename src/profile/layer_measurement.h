@@ -1,0 +1,71 @@
+// One layer at one microbatch size on one rank: a stage of its own, passed through again and again.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "penstock/base/clock.h"
+#include "penstock/cost/layer_cost.h"
+#include "penstock/exec/device.h"
+#include "penstock/exec/memory.h"
+#include "penstock/exec/stage.h"
+
+namespace penstock {
+
+// What a rank's thread measures with.
+struct Instruments {
+  const Clock& clock;
+  MemoryMeter& memory;
+  DeviceLane& lane;
+};
+
+// What the rank holds, and the most since `reset_peak`: on a device all ranks that share it.
+[[nodiscard]] Bytes held(const Instruments& instruments);
+[[nodiscard]] Bytes peak(const Instruments& instruments);
+void reset_peak(const Instruments& instruments);
+
+// The times of all passes, in milliseconds, and the bytes, which are the same in each.
+struct LayerSamples {
+  std::vector<double> forward;
+  std::vector<double> backward;
+  std::vector<double> input_backward;
+  std::vector<double> weight_backward;
+  LayerAtSize sizes;  // bytes only
+  Bytes for_weights;  // held between I and W
+};
+
+// What flows into the layer, and what its loss compares with.
+struct LayerInput {
+  Tensors boundary;
+  Tensors targets;
+  bool counts = true;  // whether the boundary is the rank's own memory
+};
+
+// Passes through one stage. `boundary` of the input stays as it is; each pass takes a copy, as of a message.
+class LayerMeasurement {
+ public:
+  LayerMeasurement(const Instruments& instruments, Stage& stage, const LayerInput& input)
+      : instruments_(instruments), stage_(stage), input_(input) {}
+
+  // Forward and backward, then forward and the backward in halves. \param samples where the times go; null: nowhere.
+  void cycle(LayerSamples* samples);
+
+  // The layer's output, detached; after a cycle.
+  [[nodiscard]] const Tensors& outputs() const { return outputs_; }
+
+ private:
+  // Runs `pass` and returns its time.
+  double timed(const std::function<void()>& pass);
+  // Returns the gradients of the outputs, as they would arrive. \param samples takes bytes and time.
+  [[nodiscard]] Tensors forward(LayerSamples& samples);
+  void whole_backward(LayerSamples& samples, Tensors gradients);
+  void split_backward(LayerSamples& samples, Tensors gradients);
+
+  Instruments instruments_;
+  Stage& stage_;
+  const LayerInput& input_;
+  Tensors outputs_;
+  Bytes base_;  // held before the forward
+};
+
+}  // namespace penstock

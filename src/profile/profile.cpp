@@ -1,0 +1,320 @@
+#include "penstock/profile/profile.h"
+
+#include <algorithm>
+#include <atomic>
+#include <barrier>
+#include <fmt/format.h>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include "penstock/base/error.h"
+#include "penstock/base/quantile.h"
+
+#include "profile/layer_measurement.h"
+
+namespace penstock {
+namespace {
+
+constexpr int warm_up_cycles = 2;
+constexpr int fewest_cycles = 3;
+constexpr int most_cycles = 15;
+constexpr int updates = 5;
+
+// What makes layers alike: their kind, whether they are the first or the last, and what flows in at every size.
+using Sort = std::pair<std::string, std::vector<std::int64_t>>;
+
+// One sort of layer, as one rank has measured it.
+struct Entry {
+  std::vector<LayerSamples> by_size;
+  std::vector<double> update_ms;
+  Bytes parameter;
+  Bytes gradient;
+  Bytes optimizer;
+  std::vector<Tensors> outputs;  // by size
+};
+
+// What one rank knows at the end: the sorts in the order in which they came, and which of them each layer is.
+struct RankProfile {
+  std::vector<Entry> entries;
+  std::vector<std::size_t> entry_of_layer;
+};
+
+// Lets all ranks go on together, and stop together when one fails.
+class Meeting {
+ public:
+  explicit Meeting(int ranks) : barrier_(ranks) {}
+
+  void wait() {
+    barrier_.arrive_and_wait();
+    if (failed_) throw Stopped{};
+  }
+  // Of the first rank alone; what it says holds for all at the next `wait`.
+  void set_cycles(int cycles) { cycles_ = cycles; }
+  [[nodiscard]] int cycles() const { return cycles_; }
+
+  // Runs a rank's part. Where it throws, the others stop at their next meeting.
+  void run(const std::function<void()>& part) noexcept {
+    try {
+      part();
+    } catch (const Stopped&) {
+      barrier_.arrive_and_drop();
+    } catch (...) {
+      {
+        const std::scoped_lock lock(mutex_);
+        if (!failure_) failure_ = std::current_exception();
+      }
+      failed_ = true;
+      barrier_.arrive_and_drop();
+    }
+  }
+  void rethrow() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  struct Stopped {};
+  std::barrier<> barrier_;
+  std::atomic<bool> failed_{false};
+  std::atomic<int> cycles_{0};
+  std::mutex mutex_;
+  std::exception_ptr failure_;
+};
+
+class RankProfiler {
+ public:
+  RankProfiler(const Network& network, const ProfileSettings& settings, const std::vector<Microbatch>& microbatches,
+               Meeting& meeting, int rank)
+      : network_(network),
+        settings_(settings),
+        meeting_(meeting),
+        leads_(rank == 0),
+        lane_(settings.devices.empty() ? at::Device(at::kCPU)
+                                       : settings.devices[static_cast<std::size_t>(rank) % settings.devices.size()]),
+        instruments_{clock_, memory_, lane_} {
+    lane_.enter({});
+    for (const Microbatch& microbatch : microbatches) {
+      Tensors inputs;
+      Tensors targets;
+      for (const at::Tensor& tensor : microbatch.inputs)
+        inputs.push_back(tensor.defined() ? tensor.detach().to(lane_.device()) : tensor);
+      for (const at::Tensor& tensor : microbatch.targets)
+        targets.push_back(tensor.defined() ? tensor.to(lane_.device()) : tensor);
+      flow_.push_back(std::move(inputs));
+      targets_.push_back(std::move(targets));
+    }
+  }
+
+  RankProfile run() {
+    RankProfile profile;
+    std::map<Sort, std::size_t> known;
+    for (std::size_t layer = 0; layer < network_.layers.size(); ++layer) {
+      const Sort sort = sort_of(layer);
+      const auto found = known.find(sort);
+      if (found == known.end()) {
+        known.emplace(sort, profile.entries.size());
+        profile.entry_of_layer.push_back(profile.entries.size());
+        profile.entries.push_back(measure(static_cast<std::int64_t>(layer)));
+      } else {
+        profile.entry_of_layer.push_back(found->second);
+      }
+      flow_ = profile.entries[profile.entry_of_layer.back()].outputs;
+    }
+    // Before the meter of its thread is gone.
+    flow_.clear();
+    for (Entry& entry : profile.entries) entry.outputs.clear();
+    return profile;
+  }
+
+ private:
+  [[nodiscard]] Sort sort_of(std::size_t layer) const {
+    const std::string& kind = network_.layers[layer].kind;
+    Sort sort{kind.empty() ? fmt::format("#{}", layer) : kind, {}};
+    sort.second = {layer == 0 ? 1 : 0, layer + 1 == network_.layers.size() ? 1 : 0};
+    for (const Tensors& boundary : flow_) {
+      sort.second.push_back(static_cast<std::int64_t>(boundary.size()));
+      for (const at::Tensor& tensor : boundary) {
+        sort.second.push_back(tensor.defined() ? static_cast<std::int64_t>(tensor.scalar_type()) : -1);
+        if (!tensor.defined()) continue;
+        sort.second.push_back(tensor.requires_grad() ? 1 : 0);
+        sort.second.push_back(tensor.dim());
+        sort.second.insert(sort.second.end(), tensor.sizes().begin(), tensor.sizes().end());
+      }
+    }
+    return sort;
+  }
+
+  Entry measure(std::int64_t layer) {
+    Entry entry;
+    const Bytes before = held(instruments_);
+    StageParts parts;
+    parts.first_layer = layer;
+    parts.layers.push_back(build_layer(network_, layer, settings_.seed, lane_.device()));
+    parts.skips = network_.skips;
+    parts.device = lane_.device();
+    parts.seed = settings_.seed;
+    parts.precision = settings_.precision;
+    const bool last = static_cast<std::size_t>(layer) + 1 == network_.layers.size();
+    if (last) parts.loss = network_.loss;
+    const Layer built = parts.layers.front();
+    Stage stage(std::move(parts));
+    entry.parameter = held(instruments_) - before;
+    for (std::size_t size = 0; size < flow_.size(); ++size) {
+      const LayerInput input{flow_[size], targets_[size], layer > 0 || !lane_.on_host()};
+      LayerMeasurement measurement(instruments_, stage, input);
+      entry.by_size.push_back(measure_size(measurement));
+      entry.outputs.push_back(measurement.outputs());
+    }
+    for (const at::Tensor& parameter : built.module().parameters())
+      if (parameter.grad().defined()) entry.gradient += Bytes{static_cast<std::int64_t>(parameter.grad().nbytes())};
+    measure_update(built, entry);
+    for (const at::Tensor& parameter : built.module().parameters()) parameter.mutable_grad().reset();
+    return entry;
+  }
+
+  LayerSamples measure_size(LayerMeasurement& measurement) {
+    LayerSamples samples;
+    meeting_.wait();
+    measurement.cycle(nullptr);
+    const Milliseconds start = clock_.now();
+    for (int cycle = 1; cycle < warm_up_cycles; ++cycle) measurement.cycle(nullptr);
+    const double of_a_cycle = (clock_.now() - start).count / (warm_up_cycles - 1);
+    if (leads_)
+      meeting_.set_cycles(static_cast<int>(
+          std::clamp(settings_.budget.count / std::max(of_a_cycle, 1e-3), 1.0 * fewest_cycles, 1.0 * most_cycles)));
+    meeting_.wait();
+    for (int cycle = 0; cycle < meeting_.cycles(); ++cycle) {
+      // Together at every cycle, so that none measures alone at the end.
+      meeting_.wait();
+      measurement.cycle(&samples);
+    }
+    return samples;
+  }
+
+  void measure_update(const Layer& built, Entry& entry) {
+    if (!settings_.optimizer) return;
+    const Bytes before = held(instruments_);
+    const std::function<void()> update = settings_.optimizer(built);
+    entry.optimizer = held(instruments_) - before;
+    update();
+    for (int count = 0; count < updates; ++count) {
+      meeting_.wait();
+      const Milliseconds start = clock_.now();
+      update();
+      lane_.wait();
+      entry.update_ms.push_back((clock_.now() - start).count);
+    }
+  }
+
+  const Network& network_;
+  const ProfileSettings& settings_;
+  Meeting& meeting_;
+  bool leads_;
+  MemoryMeter memory_;  // before all that allocates
+  SteadyClock clock_;
+  DeviceLane lane_;
+  Instruments instruments_;
+  std::vector<Tensors> flow_;  // what flows into the present layer, by size
+  std::vector<Tensors> targets_;
+};
+
+void check(const ProfileSettings& settings) {
+  if (settings.ranks < 1 || settings.threads_per_rank < 1)
+    throw bad_input(fmt::format("a profile on {} ranks of {} threads", settings.ranks, settings.threads_per_rank),
+                    "at least 1 of each", "change --ranks or --threads-per-rank");
+  const auto& sizes = settings.sizes;
+  if (sizes.empty() || sizes.front() < 1 || !std::is_sorted(sizes.begin(), sizes.end(), std::less_equal<>()))
+    throw bad_input("microbatch sizes that do not ascend from 1 or more", "at least one size, ascending",
+                    "correct the sizes");
+}
+
+MeasuredTime time_of(const std::vector<double>& milliseconds) {
+  return {{quantile(milliseconds, 0.5)}, {quantile(milliseconds, 0.75) - quantile(milliseconds, 0.25)}};
+}
+
+// The times of all ranks together; bytes are the first one's.
+LayerCost cost_of(const std::vector<RankProfile>& ranks, std::size_t entry, const std::vector<std::int64_t>& sizes) {
+  const Entry& first = ranks.front().entries[entry];
+  const auto of_all = [&](const auto& of_entry) {
+    std::vector<double> all;
+    for (const RankProfile& rank : ranks) {
+      const std::vector<double>& of_rank = of_entry(rank.entries[entry]);
+      all.insert(all.end(), of_rank.begin(), of_rank.end());
+    }
+    return all;
+  };
+  LayerCost cost;
+  cost.parameter = first.parameter;
+  cost.gradient = first.gradient;
+  cost.optimizer = first.optimizer;
+  cost.update = time_of(of_all([](const Entry& of_rank) -> const auto& { return of_rank.update_ms; })).median;
+  for (std::size_t size = 0; size < sizes.size(); ++size) {
+    LayerAtSize at_size = first.by_size[size].sizes;
+    at_size.samples = sizes[size];
+    const auto time = [&](std::vector<double> LayerSamples::* member) {
+      return time_of(of_all([&](const Entry& of_rank) -> const auto& { return of_rank.by_size[size].*member; }));
+    };
+    at_size.forward = time(&LayerSamples::forward);
+    at_size.input_backward = time(&LayerSamples::input_backward);
+    at_size.weight_backward = time(&LayerSamples::weight_backward);
+    at_size.backward = time(&LayerSamples::backward);
+    cost.sizes.push_back(at_size);
+  }
+  const LayerSamples& largest = first.by_size.back();
+  if (largest.sizes.activation.count > 0)
+    cost.weight_activation_share =
+        std::min(static_cast<double>(largest.for_weights.count) / static_cast<double>(largest.sizes.activation.count),
+                 largest_weight_activation_share);
+  return cost;
+}
+
+std::vector<Microbatch> microbatches_of(const ProfileSettings& settings) {
+  std::vector<Microbatch> microbatches;
+  microbatches.reserve(settings.sizes.size());
+  for (const std::int64_t size : settings.sizes) microbatches.push_back(settings.microbatch(size));
+  return microbatches;
+}
+
+}  // namespace
+
+LayerCosts profile_layers(const Network& network, const ProfileSettings& settings) {
+  check_network(network);
+  check(settings);
+  const std::vector<Microbatch> microbatches = microbatches_of(settings);
+  Meeting meeting(settings.ranks);
+  std::vector<RankProfile> ranks(static_cast<std::size_t>(settings.ranks));
+  std::vector<std::thread> threads;
+  threads.reserve(ranks.size());
+  for (int rank = 0; rank < settings.ranks; ++rank)
+    threads.emplace_back([&, rank] {
+      meeting.run([&] {
+        at::set_num_threads(settings.threads_per_rank);
+        ranks[static_cast<std::size_t>(rank)] = RankProfiler(network, settings, microbatches, meeting, rank).run();
+      });
+    });
+  for (std::thread& thread : threads) thread.join();
+  meeting.rethrow();
+  LayerCosts costs;
+  const RankProfile& first = ranks.front();
+  std::map<std::size_t, std::size_t> layer_of_entry;
+  for (std::size_t layer = 0; layer < network.layers.size(); ++layer) {
+    const std::size_t entry = first.entry_of_layer[layer];
+    const auto [like, is_new] = layer_of_entry.emplace(entry, layer);
+    LayerCost cost = is_new ? cost_of(ranks, entry, settings.sizes) : costs.layers[like->second];
+    if (!is_new) cost.like = like->second;
+    cost.name = fmt::format("{} {}", layer, network.layers[layer].name);
+    costs.layers.push_back(std::move(cost));
+  }
+  if (!settings.devices.empty() && !settings.devices.front().is_cpu())
+    for (const at::Tensor& input : microbatches.back().inputs)
+      if (input.defined())
+        costs.input_bytes_per_sample += static_cast<std::int64_t>(input.nbytes()) / settings.sizes.back();
+  costs.default_link = profile_link(settings);
+  return costs;
+}
+
+}  // namespace penstock

@@ -1,0 +1,105 @@
+#include "penstock/transport/emulated_links.h"
+
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <thread>
+#include <tuple>
+#include <utility>
+
+#include <ATen/core/Tensor.h>
+
+namespace penstock {
+namespace {
+
+using Time = std::chrono::steady_clock::time_point;
+
+Time later_by(Time time, double milliseconds) {
+  return time + std::chrono::duration_cast<Time::duration>(std::chrono::duration<double, std::milli>(milliseconds));
+}
+
+bool crosses_a_boundary(const Tag& tag) {
+  return tag.kind == MessageKind::Activation || tag.kind == MessageKind::Gradient;
+}
+
+// When the messages that are on their way arrive, in the order of each tag's messages.
+class Arrivals {
+ public:
+  void put(RankId from, RankId to, const Tag& tag, Time time) {
+    const std::scoped_lock lock(mutex_);
+    times_[{from, to, tag}].push_back(time);
+  }
+  Time take(RankId from, RankId to, const Tag& tag) {
+    const std::scoped_lock lock(mutex_);
+    const auto found = times_.find({from, to, tag});
+    check_invariant(found != times_.end(), "a message without its arrival");
+    const Time time = found->second.front();
+    found->second.pop_front();
+    if (found->second.empty()) times_.erase(found);
+    return time;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<std::tuple<RankId, RankId, Tag>, std::deque<Time>> times_;
+};
+
+class EmulatedTransport final : public Transport {
+ public:
+  EmulatedTransport(std::unique_ptr<Transport> end, std::shared_ptr<Arrivals> arrivals,
+                    std::function<EmulatedLink(RankId, RankId)> link_between)
+      : end_(std::move(end)), arrivals_(std::move(arrivals)), link_between_(std::move(link_between)) {}
+
+  [[nodiscard]] RankId rank() const override { return end_->rank(); }
+  [[nodiscard]] int ranks() const override { return end_->ranks(); }
+
+  void send(RankId to, const Tag& tag, std::vector<at::Tensor> message) override {
+    if (crosses_a_boundary(tag)) arrivals_->put(rank(), to, tag, arrival(to, message));
+    end_->send(to, tag, std::move(message));
+  }
+
+  [[nodiscard]] std::vector<at::Tensor> receive(RankId from, const Tag& tag) override {
+    std::vector<at::Tensor> message = end_->receive(from, tag);
+    if (crosses_a_boundary(tag)) std::this_thread::sleep_until(arrivals_->take(from, rank(), tag));
+    return message;
+  }
+
+  void abort(const std::string& reason) noexcept override { end_->abort(reason); }
+
+ private:
+  struct Link {
+    EmulatedLink of;
+    Time free_at;
+  };
+
+  // Occupies the link.
+  Time arrival(RankId to, const std::vector<at::Tensor>& message) {
+    auto found = links_.find(to);
+    if (found == links_.end()) found = links_.emplace(to, Link{link_between_(rank(), to), Time{}}).first;
+    Link& link = found->second;
+    double bytes = 0;
+    for (const at::Tensor& tensor : message)
+      if (tensor.defined()) bytes += static_cast<double>(tensor.nbytes());
+    link.free_at =
+        later_by(std::max(std::chrono::steady_clock::now(), link.free_at), bytes / link.of.bytes_per_millisecond);
+    return later_by(link.free_at, link.of.latency.count);
+  }
+
+  std::unique_ptr<Transport> end_;
+  std::shared_ptr<Arrivals> arrivals_;
+  std::function<EmulatedLink(RankId, RankId)> link_between_;
+  std::map<RankId, Link> links_;  // from this rank
+};
+
+}  // namespace
+
+std::vector<std::unique_ptr<Transport>> with_emulated_links(
+    std::vector<std::unique_ptr<Transport>> ends, std::function<EmulatedLink(RankId from, RankId to)> link_between) {
+  const auto arrivals = std::make_shared<Arrivals>();
+  for (auto& end : ends) end = std::make_unique<EmulatedTransport>(std::move(end), arrivals, link_between);
+  return ends;
+}
+
+}  // namespace penstock

@@ -1,0 +1,153 @@
+#include "penstock/profile/profile.h"
+
+#include <atomic>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <memory>
+
+#include <torch/torch.h>
+
+#include "penstock/base/error.h"
+#include "penstock/nn/networks.h"
+
+namespace penstock {
+namespace {
+
+using testing::HasSubstr;
+
+ProfileSettings quick(std::vector<std::int64_t> sizes, int ranks = 2) {
+  ProfileSettings settings;
+  settings.ranks = ranks;
+  settings.sizes = std::move(sizes);
+  settings.budget = {0};
+  return settings;
+}
+
+ProfileSettings for_mlp(std::vector<std::int64_t> sizes) {
+  ProfileSettings settings = quick(std::move(sizes));
+  settings.microbatch = [](std::int64_t samples) {
+    return Microbatch{{at::rand({samples, 1, 4, 4})}, {at::randint(10, {samples}, at::kLong)}};
+  };
+  return settings;
+}
+
+TEST(Profile, LayersAlikeAreMeasuredOnceAndCountedAsTheyAre) {
+  Network network = make_mlp({.inputs = 16, .layers = 4, .width = 8, .classes = 10});
+  std::atomic<int> built = 0;
+  for (LayerSpec& layer : network.layers)
+    layer.build = [&built, build = layer.build] {
+      ++built;
+      return build();
+    };
+  const LayerCosts costs = profile_layers(network, for_mlp({1, 3, 4}));
+  validate(costs);
+  EXPECT_EQ(built, 2 * 3) << "the first, one of the three alike, and the head, on each of two ranks";
+  ASSERT_EQ(costs.layers.size(), 5);
+  EXPECT_EQ(costs.layers[0].name, "0 hidden");
+  EXPECT_EQ(costs.layers[1].like, std::nullopt);
+  EXPECT_EQ(costs.layers[2].like, 1U);
+  EXPECT_EQ(costs.layers[3].like, 1U);
+  EXPECT_EQ(costs.layers[0].parameter.count, 4 * (16 * 8 + 8));
+  EXPECT_EQ(costs.layers[1].parameter.count, 4 * (8 * 8 + 8));
+  EXPECT_EQ(costs.layers[1].gradient, costs.layers[1].parameter);
+  const LayerAtSize& hidden = costs.layers[1].sizes[1];
+  EXPECT_EQ(hidden.samples, 3);
+  EXPECT_EQ(hidden.boundary.count, 4 * 8 * 3);
+  EXPECT_EQ(hidden.activation.count, 4 * 8 * 3) << "its input; its output, which ReLU keeps, is the next one's";
+  EXPECT_EQ(hidden.kept_output.count, 4 * 8 * 3);
+  EXPECT_EQ(costs.layers[0].sizes[1].activation.count, 0) << "the network's input is the caller's";
+  EXPECT_EQ(costs.layers[4].sizes[1].boundary.count, 0) << "nothing crosses behind the loss";
+  for (const LayerCost& layer : costs.layers)
+    for (const LayerAtSize& size : layer.sizes) {
+      EXPECT_GT(size.forward.median.count, 0);
+      EXPECT_GT(size.backward->median.count, 0);
+      EXPECT_GT(size.weight_backward.median.count, 0);
+    }
+}
+
+TEST(Profile, EqualKindsWithOtherShapesAreNotAlike) {
+  const Network network =
+      make_convnet({.channels = 1, .rows = 16, .columns = 16, .layers = 5, .width = 8, .groups = 1});
+  ProfileSettings settings = quick({2}, 1);
+  settings.microbatch = [](std::int64_t samples) {
+    return Microbatch{{at::rand({samples, 1, 16, 16})}, {at::randint(10, {samples}, at::kLong)}};
+  };
+  const LayerCosts costs = profile_layers(network, settings);
+  // Stem, 16 to 16, 16 to 8, 8 to 8, 8 to 4, 4 to 4, head.
+  ASSERT_EQ(costs.layers.size(), 7);
+  for (const LayerCost& layer : costs.layers) EXPECT_EQ(layer.like, std::nullopt) << layer.name;
+  EXPECT_EQ(costs.layers[1].sizes[0].boundary.count, 4 * costs.layers[2].sizes[0].boundary.count);
+}
+
+TEST(Profile, TheOptimizersStateIsCountedAndItsUpdateTimed) {
+  ProfileSettings settings = for_mlp({2});
+  std::atomic<int> updates = 0;
+  settings.optimizer = [&](const Layer& layer) {
+    std::vector<at::Tensor> moments;
+    for (const at::Tensor& parameter : layer.module().parameters()) moments.push_back(at::zeros_like(parameter));
+    return [&updates, moments] { ++updates; };
+  };
+  const LayerCosts costs = profile_layers(make_mlp({.inputs = 16, .layers = 1, .width = 8, .classes = 10}), settings);
+  for (const LayerCost& layer : costs.layers) {
+    EXPECT_EQ(layer.optimizer, layer.parameter);
+    EXPECT_GT(layer.update.count, 0);
+  }
+  EXPECT_GT(updates, 0);
+}
+
+TEST(Profile, MeasuresNetworksWithSkips) {
+  Network network;
+  for (int layer = 0; layer < 3; ++layer)
+    network.layers.push_back(layer_of<torch::nn::LinearImpl>("linear", torch::nn::LinearOptions(4, 4)));
+  struct Sum : torch::nn::Module {
+    Sum() : weight(register_parameter("weight", torch::ones({4, 4}))) {}
+    Tensors forward(const Tensors& inputs) { return {(inputs[0] + inputs[1]).mm(weight)}; }
+    at::Tensor weight;
+  };
+  network.layers.push_back(layer_of<Sum>("sum"));
+  network.skips = {{.from = 0, .to = 3}};
+  network.loss = squared_error;
+  ProfileSettings settings = quick({2});
+  settings.microbatch = [](std::int64_t samples) {
+    return Microbatch{{at::rand({samples, 4})}, {at::rand({samples, 4})}};
+  };
+  const LayerCosts costs = profile_layers(network, settings);
+  EXPECT_EQ(costs.layers[1].sizes[0].boundary.count, 2 * 4 * 4 * 2) << "the chain and the skip";
+  EXPECT_EQ(costs.layers[2].sizes[0].boundary.count, 2 * 4 * 4 * 2);
+}
+
+TEST(Profile, ALayerThatThrowsOnOneRankStopsAll) {
+  Network network = make_mlp({.inputs = 16, .layers = 2, .width = 8, .classes = 10});
+  const auto built = std::make_shared<std::atomic<int>>(0);
+  network.layers[1].build = [built, build = network.layers[1].build] {
+    if (++*built == 2) throw std::runtime_error("one too many");
+    return build();
+  };
+  EXPECT_THAT([&] { static_cast<void>(profile_layers(network, for_mlp({1, 2}))); },
+              testing::ThrowsMessage<std::exception>(HasSubstr("one too many")));
+}
+
+TEST(Profile, RefusesSettingsOutOfRange) {
+  const Network network = make_mlp({.inputs = 16, .layers = 1, .width = 8, .classes = 10});
+  for (const std::vector<std::int64_t>& sizes : std::vector<std::vector<std::int64_t>>{{}, {0}, {2, 2}, {4, 1}})
+    EXPECT_THROW(static_cast<void>(profile_layers(network, for_mlp(sizes))), Error);
+  ProfileSettings none = for_mlp({1});
+  none.ranks = 0;
+  EXPECT_THROW(static_cast<void>(profile_layers(network, none)), Error);
+}
+
+TEST(Profile, ALinkBetweenThreadsIsAsFastForLargeMessages) {
+  EXPECT_EQ(profile_link(quick({1}, 1)), LinkCost{});
+  const LinkCost link = profile_link(quick({1}, 2));
+  EXPECT_GT(link.latency.count, 0);
+}
+
+TEST(Profile, DescribesTheMachine) {
+  const Description machine = describe_machine(quick({1}, 3));
+  EXPECT_EQ(machine.at("ranks"), "3");
+  EXPECT_EQ(machine.at("devices"), "cpu");
+  EXPECT_FALSE(machine.at("processor").empty());
+}
+
+}  // namespace
+}  // namespace penstock

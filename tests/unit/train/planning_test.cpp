@@ -1,0 +1,160 @@
+#include "penstock/train/planning.h"
+
+#include <filesystem>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include "penstock/base/error.h"
+#include "penstock/base/file.h"
+#include "penstock/plan/plan_file.h"
+#include "penstock/train/train.h"
+
+namespace penstock {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+
+class Planning : public testing::Test {
+ protected:
+  Planning()
+      : folder_(std::filesystem::path(testing::TempDir()) / ("penstock_planning_" + std::to_string(::getpid()))) {
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+    std::string text;
+    for (int line = 0; line < 400; ++line) text += "a pipeline has stages and bubbles\n";
+    write_file_atomically(folder_ / "text.txt", text);
+    settings_.data = {(folder_ / "text.txt").string()};
+    settings_.context = 8;
+    settings_.layers = 3;
+    settings_.width = 8;
+    settings_.heads = 2;
+    settings_.batch = 8;
+    settings_.steps = 3;
+    settings_.eval_samples = 4;
+    settings_.cost = (folder_ / "cost.json").string();
+    settings_.out = (folder_ / "run").string();
+    request_.ranks = 2;
+    request_.batch = 8;
+  }
+  ~Planning() override { std::filesystem::remove_all(folder_); }
+
+  [[nodiscard]] std::string refusal(const TrainSettings& settings, const PlanRequest& request) const {
+    try {
+      static_cast<void>(measured_costs(settings, request, {}));
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::BadInput);
+      return error.what();
+    }
+    return "";
+  }
+
+  std::filesystem::path folder_;
+  TrainSettings settings_;
+  PlanRequest request_;
+};
+
+TEST_F(Planning, CostsAreMeasuredOnceAndFoundAgain) {
+  const MeasuredCosts first = measured_costs(settings_, request_, {});
+  EXPECT_FALSE(first.reused);
+  EXPECT_EQ(first.costs.model.at("name"), "gpt");
+  EXPECT_EQ(measured_range(first.costs).most, 4);
+  const MeasuredCosts second = measured_costs(settings_, request_, {});
+  EXPECT_TRUE(second.reused);
+  EXPECT_EQ(second.costs, first.costs);
+  // Other sizes of the same network are measured anew.
+  request_.batch = settings_.batch = 16;
+  EXPECT_FALSE(measured_costs(settings_, request_, {}).reused);
+}
+
+TEST_F(Planning, CostsOfAnotherModelOrMachineAreRefusedByName) {
+  static_cast<void>(measured_costs(settings_, request_, {}));
+  TrainSettings wider = settings_;
+  wider.width = 16;
+  EXPECT_THAT(refusal(wider, request_), AllOf(HasSubstr("cost.json"), HasSubstr("another model, width \"8\""),
+                                              HasSubstr("\"16\""), Not(HasSubstr("\n"))));
+  PlanRequest three = request_;
+  three.ranks = 3;
+  EXPECT_THAT(refusal(settings_, three), AllOf(HasSubstr("another machine, ranks \"2\""), Not(HasSubstr("\n"))));
+}
+
+TEST_F(Planning, RefusesWhatCannotBePlannedBeforeItMeasures) {
+  const auto with = [&](auto change) {
+    PlanRequest request = request_;
+    change(request);
+    return refusal(settings_, request);
+  };
+  EXPECT_THAT(with([](PlanRequest& request) { request.ranks = 6; }), HasSubstr("--ranks 6; expected 1 to 5"));
+  EXPECT_THAT(with([](PlanRequest& request) { request.ranks = 0; }), HasSubstr("--ranks 0"));
+  EXPECT_THAT(with([](PlanRequest& request) { request.batch = 0; }), HasSubstr("--batch 0"));
+  EXPECT_THAT(with([](PlanRequest& request) { request.microbatches = {9}; }), HasSubstr("--microbatches 9"));
+  EXPECT_FALSE(std::filesystem::exists(settings_.cost));
+}
+
+TEST_F(Planning, ARunWithAutoFollowsThePlanThatItMakes) {
+  settings_.schedule = settings_.cut = "auto";
+  settings_.microbatches = automatic_microbatches;
+  settings_.ranks = 2;
+  std::string told;
+  TrainObserver observer;
+  observer.on_note = [&](const std::string& line) { told += line + "\n"; };
+  const TrainResult result = train(settings_, observer);
+  EXPECT_EQ(result.step, 3);
+  EXPECT_THAT(told, AllOf(HasSubstr("measured in "), HasSubstr("planned: "), Not(HasSubstr("does not follow"))));
+  EXPECT_THAT(result.planned, HasSubstr("the plan and what was measured"));
+  const TrainSettings resolved = settings_of_run(settings_.out);
+  const Plan plan = load_plan(std::filesystem::path(settings_.out) / "plan.toml");
+  EXPECT_EQ(resolved.microbatches, plan.microbatches);
+  EXPECT_EQ(resolved.stages, plan.stages());
+  EXPECT_EQ(plan.prediction.stage_passes.size(), plan.cut.size());
+  EXPECT_EQ(std::filesystem::path(plan.costs_file).filename(), "cost.json");
+}
+
+TEST_F(Planning, WhatIsNotAutomaticStays) {
+  settings_.schedule = "auto";
+  settings_.cut = "1,3";
+  settings_.microbatches = 2;
+  settings_.ranks = 3;
+  const TrainSettings chosen = choose_automatic(settings_, {});
+  EXPECT_EQ(chosen.microbatches, 2);
+  EXPECT_EQ(chosen.cut, "1,3");
+  EXPECT_EQ(chosen.stages, 3);
+  EXPECT_NE(chosen.schedule, "auto");
+}
+
+TEST_F(Planning, AutoIsRefusedInOneLineWhereItCannotBe) {
+  settings_.schedule = "auto";
+  const auto refused = [](const TrainSettings& settings) {
+    try {
+      check_settings(settings);
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::BadInput);
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_THAT(refused(settings_), HasSubstr("auto without --ranks"));
+  settings_.ranks = 2;
+  EXPECT_EQ(refused(settings_), "");
+  settings_.processes = 2;
+  EXPECT_THAT(refused(settings_), AllOf(HasSubstr("--plan"), Not(HasSubstr("\n"))));
+  settings_.processes = 1;
+  settings_.recompute = "selected";
+  EXPECT_THAT(refused(settings_), HasSubstr("--recompute selected with auto"));
+}
+
+TEST_F(Planning, APlanThatIsTriedHasAStepAndTheMemoryOfEveryRank) {
+  const MeasuredCosts measured = measured_costs(settings_, request_, {});
+  request_.schedules = {"chimera"};
+  const Plan plan = make_plans(measured.costs, request_).plans.front();
+  const MeasuredPlan tried = try_plan(settings_, plan, 2);
+  EXPECT_GT(tried.step.count, 0);
+  ASSERT_EQ(tried.memory.size(), 2);
+  EXPECT_GT(tried.memory[0].count, 0);
+  EXPECT_GT(tried.memory[1].count, 0);
+}
+
+}  // namespace
+}  // namespace penstock
