@@ -54,6 +54,8 @@ class OrderedTransport final : public Transport {
     return lanes_[rank().index()]->bring(std::move(message), marks_->take(from, rank(), tag));
   }
 
+  [[nodiscard]] bool has_arrived(RankId from, const Tag& tag) override { return end_->has_arrived(from, tag); }
+
   void abort(const std::string& reason) noexcept override { end_->abort(reason); }
 
  private:

@@ -55,7 +55,7 @@ std::string words_of_layers(const std::vector<bool>& layers) {
   return words.empty() ? "none" : words;
 }
 
-Bytes parse_memory_limit(const std::string& text) {
+Bytes parse_bytes(const char* setting, const std::string& text) {
   if (text.empty()) return {};
   constexpr std::array<std::pair<std::string_view, double>, 7> units{{{"KiB", 1024.0},
                                                                       {"MiB", 1024.0 * 1024},
@@ -71,8 +71,8 @@ Bytes parse_memory_limit(const std::string& text) {
   for (const auto& [name, bytes] : units)
     if (error == std::errc() && unit == name && number > 0 && number * bytes >= 1 && number * bytes < 9e18)
       return {std::llround(number * bytes)};
-  throw bad_input(fmt::format("--memory-limit is \"{}\"", text), "a number with its unit, such as 500MB or 12GiB",
-                  "correct --memory-limit");
+  throw bad_input(fmt::format("--{} is \"{}\"", setting, text), "a number with its unit, such as 500MB or 12GiB",
+                  fmt::format("correct --{}", setting));
 }
 
 }  // namespace penstock

@@ -16,7 +16,8 @@ namespace penstock {
 // The layers that are set, in those words: "1-4,7", or "none".
 [[nodiscard]] std::string words_of_layers(const std::vector<bool>& layers);
 
-// A number of bytes with its unit: B, KB, MB, GB, KiB, MiB or GiB; 0 for an empty text. Throws Error (BadInput).
-[[nodiscard]] Bytes parse_memory_limit(const std::string& text);
+// A number of bytes with its unit: B, KB, MB, GB, KiB, MiB or GiB; 0 for an empty text. Throws Error (BadInput) that
+// names the setting.
+[[nodiscard]] Bytes parse_bytes(const char* setting, const std::string& text);
 
 }  // namespace penstock

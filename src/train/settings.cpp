@@ -155,6 +155,17 @@ void check_one_of(const char* name, const std::string& value, const std::vector<
                     fmt::format("change --{}", name));
 }
 
+void check_replicas(const TrainSettings& settings) {
+  constexpr int most_replicas = 4096;
+  check_between("replicas", settings.replicas, 1, most_replicas);
+  check_between("zero", settings.zero, 0, 1);
+  if (parse_bytes("gradient-bucket", settings.gradient_bucket).count < 1)
+    throw bad_input("--gradient-bucket is empty", "at least one byte", "leave it away, or take a size such as 4MiB");
+  if (settings.replicas > settings.microbatches)
+    throw bad_input(fmt::format("{} replicas for {}", settings.replicas, counted(settings.microbatches, "microbatch")),
+                    "at least one microbatch for each replica", "lower --replicas or raise --microbatches");
+}
+
 }  // namespace
 
 void apply_toml(TrainSettings& settings, const std::filesystem::path& file) {
@@ -242,7 +253,8 @@ void check_settings(const TrainSettings& settings) {
                                     {"epsilon", settings.epsilon}})
     check_at_least(name, value, 0);
   if (settings.recompute != "selected") static_cast<void>(recomputed_layers(settings.recompute, settings.layers + 2));
-  static_cast<void>(parse_memory_limit(settings.memory_limit));
+  static_cast<void>(parse_bytes("memory-limit", settings.memory_limit));
+  check_replicas(settings);
   if (settings.epsilon == 0) throw bad_input("--epsilon is 0", "more than 0", "raise it");
   // A TOML file, such as the run's own config.toml, holds no larger number.
   if (!std::in_range<std::int64_t>(settings.seed))

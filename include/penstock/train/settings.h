@@ -37,6 +37,9 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
   bool offload = false;
   std::string memory_limit;
   std::string plan;
+  int replicas = 1;
+  std::string gradient_bucket = "4MiB";
+  int zero = 0;
 
   // How it is trained.
   std::int64_t batch = 32;
@@ -105,6 +108,11 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Pipeline, "offload", settings.offload, "what recomputation keeps waits in the host's memory");
   visit(Pipeline, "memory-limit", settings.memory_limit, "of each rank, such as 12GiB; more than that fails the run");
   visit(Pipeline, "plan", settings.plan, "file of penstock plan: its settings hold where no flag says otherwise");
+  visit(Pipeline, "replicas", settings.replicas, "copies of the pipeline, among which microbatches are shared out");
+  visit(Pipeline, "gradient-bucket", settings.gradient_bucket,
+        "most gradients that replicas send each other in one message");
+  visit(Pipeline, "zero", settings.zero,
+        "1: each replica keeps a share of the optimizer's state (ZeRO-1); 0: all of it");
   visit(Training, "batch", settings.batch, "samples of a minibatch");
   visit(Training, "steps", settings.steps, "updates");
   visit(Training, "optimizer", settings.optimizer, "adamw or sgd");

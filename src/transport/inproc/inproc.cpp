@@ -29,6 +29,10 @@ class InprocTransport final : public Transport {
     return inboxes_->by_rank[rank_.index()].take({from, tag}, settings_.spin_us);
   }
 
+  [[nodiscard]] bool has_arrived(RankId from, const Tag& tag) override {
+    return inboxes_->by_rank[rank_.index()].has({from, tag});
+  }
+
   void abort(const std::string& reason) noexcept override {
     for (Inbox& inbox : inboxes_->by_rank) inbox.abort(reason);
   }
