@@ -14,8 +14,11 @@ namespace {
 
 // What a start with fewer processes is told besides.
 std::vector<std::string> cut_again(const TrainSettings& settings, int processes) {
-  const int stages = stages_of_fewer(settings, settings.processes, processes);
-  std::vector<std::string> arguments{"--stages", std::to_string(stages), "--ranks", "0"};
+  const RunLayout layout = layout_of_fewer(settings, settings.processes, processes);
+  std::vector<std::string> arguments{"--stages", std::to_string(layout.stages), "--ranks", "0"};
+  if (settings.replicas > 1) arguments.insert(arguments.end(), {"--replicas", std::to_string(layout.replicas)});
+  // A single replica keeps all of the optimizer's state.
+  if (settings.replicas > 1 && layout.replicas == 1) arguments.insert(arguments.end(), {"--zero", "0"});
   if (settings.cut != "uniform" && settings.cut != "parameters")
     arguments.insert(arguments.end(), {"--cut", "uniform"});
   return arguments;

@@ -33,10 +33,12 @@ void Progress::start(const TrainStart& start) {
   first_step_ = start.first_step;
   steps_ = start.steps;
   started_ = clock_.now();
-  note(fmt::format("{} parameters in {} layers on {} rank{}, {} thread{} each; {} samples to learn from, {} held out",
+  const std::string replicas =
+      start.replicas == 1 ? "" : fmt::format(" ({} replicas of {})", start.replicas, start.ranks / start.replicas);
+  note(fmt::format("{} parameters in {} layers on {} rank{}{}, {} thread{} each; {} samples to learn from, {} held out",
                    short_count(static_cast<double>(start.parameters)), start.layers, start.ranks,
-                   start.ranks == 1 ? "" : "s", start.threads_per_rank, start.threads_per_rank == 1 ? "" : "s",
-                   short_count(static_cast<double>(start.train_samples)),
+                   start.ranks == 1 ? "" : "s", replicas, start.threads_per_rank,
+                   start.threads_per_rank == 1 ? "" : "s", short_count(static_cast<double>(start.train_samples)),
                    short_count(static_cast<double>(start.held_out_samples))));
 }
 

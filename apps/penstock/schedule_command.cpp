@@ -97,11 +97,16 @@ int show(const ShowOptions& options) {
   return 0;
 }
 
-/// ", 4 of them with two holders …" where a bidirectional schedule keeps copies of its stages, and nothing elsewhere.
+/// ", 4 of them with two holders …" where a bidirectional schedule or replicas keep copies of stages, and nothing
+/// elsewhere.
 std::string note_on_holders(const Schedule& schedule) {
   const auto& holders = schedule.placement.holders;
   const auto copied = std::count_if(holders.begin(), holders.end(), [](const auto& ranks) { return ranks.size() > 1; });
-  return copied == 0 ? "" : fmt::format(" ({} held by two ranks, whose gradients must be added)", copied);
+  std::size_t most = 0;
+  for (const auto& ranks : holders) most = std::max(most, ranks.size());
+  return copied == 0 ? ""
+                     : fmt::format(" ({} held by {} ranks, whose gradients must be added)", copied,
+                                   most == 2 ? "two" : fmt::format("up to {}", most));
 }
 
 int check(const VerifyCommandOptions& options) {

@@ -41,7 +41,7 @@ struct CheckpointPart::State {
   std::filesystem::path folder;
   mutable std::mutex mutex;  // guards what follows
   CheckpointIndex index;
-  std::set<StageId> begun;
+  std::set<std::pair<StageId, int>> begun;  // with the shard
   std::size_t finished = 0;
   bool committed = false;
 };
@@ -52,11 +52,13 @@ CheckpointPart::CheckpointPart(std::filesystem::path folder) : state_(std::make_
 
 CheckpointPart::~CheckpointPart() = default;
 
-void CheckpointPart::write_stage(StageId stage, std::span<const NamedTensor> tensors) {
-  const std::string file = fmt::format("stage-{:03}.safetensors", stage.value);
+void CheckpointPart::write_stage(StageId stage, std::span<const NamedTensor> tensors, int shard) {
+  const std::string name = fmt::format("stage-{:03}", stage.value);
+  const std::string file = shard == 0 ? name + ".safetensors" : fmt::format("{}-shard-{:03}.safetensors", name, shard);
   {
     const std::lock_guard lock(state_->mutex);
-    check_invariant(!state_->committed && state_->begun.insert(stage).second, "each stage is written once");
+    check_invariant(!state_->committed && state_->begun.emplace(stage, shard).second,
+                    "each shard of a stage is written once");
     for (const NamedTensor& named : tensors) {
       const auto [other, fresh] = state_->index.tensors.emplace(named.name, file);
       if (!fresh)

@@ -55,6 +55,8 @@ class OrderedTransport final : public Transport {
   }
 
   [[nodiscard]] Milliseconds last_arrival() const override { return end_->last_arrival(); }
+  [[nodiscard]] bool has_arrived(RankId from, const Tag& tag) override { return end_->has_arrived(from, tag); }
+
   void abort(const std::string& reason) noexcept override { end_->abort(reason); }
 
  private:

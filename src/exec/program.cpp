@@ -28,7 +28,7 @@ StageId neighbour(const Action& action) {
 
 Program compile(const VerifiedSchedule& lowered, RankId rank) {
   const Schedule& schedule = lowered.get();
-  // A stage with two holders: which of them does a microbatch, only the actions say.
+  // A stage with several holders: which of them does a microbatch, only the actions say.
   const Routes routes(schedule);
   Program program;
   program.microbatches = schedule.microbatches;
@@ -37,7 +37,7 @@ Program compile(const VerifiedSchedule& lowered, RankId rank) {
     if (std::find(holders.begin(), holders.end(), rank) != holders.end()) program.stages.push_back({stage});
   }
   const auto instruction_of = [&](const Action& action) {
-    Instruction instruction{action, local_index(program.stages, action.stage), {}, -1};
+    Instruction instruction{action, local_index(program.stages, action.stage), {}, -1, false};
     check_invariant(instruction.local_stage >= 0, "an action of a stage that the rank does not hold");
     const StageId other = neighbour(action);
     const bool exists = other.value >= 0 && other.value < schedule.stages;
@@ -67,6 +67,14 @@ Program compile(const VerifiedSchedule& lowered, RankId rank) {
     } else if (is_send(action.kind)) {
       program.instructions.push_back(instruction_of(action));
     }
+  }
+  std::vector<bool> seen(program.stages.size());
+  for (auto instruction = program.instructions.rbegin(); instruction != program.instructions.rend(); ++instruction) {
+    const ActionKind kind = instruction->action.kind;
+    if (kind != ActionKind::Backward && kind != ActionKind::WeightBackward) continue;
+    const auto stage = static_cast<std::size_t>(instruction->local_stage);
+    instruction->last_of_gradients = !seen[stage];
+    seen[stage] = true;
   }
   return program;
 }

@@ -83,10 +83,10 @@ void RankExecutor::hold_nothing(const StepSettings& next) {
   }
 }
 
-StepOutput RankExecutor::run(const Program& program, const StepInput& input) {
+StepOutput RankExecutor::run(const Program& program, const StepInput& input, const GradientReduction& reduction) {
   begin(program, input);
   try {
-    return interpret_all(program, input);
+    return interpret_all(program, input, reduction);
   } catch (...) {
     // While the caller still holds the inputs: this thread's meter knows nothing of their memory.
     StepSettings nothing = input.settings;
@@ -97,7 +97,8 @@ StepOutput RankExecutor::run(const Program& program, const StepInput& input) {
   }
 }
 
-StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& input) {
+StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& input,
+                                       const GradientReduction& reduction) {
   StepOutput output;
   output.sent.resize(stages_.size());
   output.events.reserve(program.instructions.size());
@@ -122,10 +123,19 @@ StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& 
     }
     output.events.push_back({instruction.action, start, stamps.now()});
     output.activations.push_back(held_for_microbatches());
+    if (reduction.advance) reduce(instruction, reduction);
   }
   stamps.resolve(output.events);
   collect_losses(input, output);
   return output;
+}
+
+void RankExecutor::reduce(const Instruction& instruction, const GradientReduction& reduction) {
+  const Bytes before = held();
+  if (instruction.last_of_gradients && reduction.on_final)
+    reduction.on_final(static_cast<std::size_t>(instruction.local_stage));
+  reduction.advance();
+  standing_ += held() - before;
 }
 
 Error RankExecutor::named(const Instruction& instruction, const std::string& message) const {
@@ -143,7 +153,7 @@ void RankExecutor::collect_losses(const StepInput& input, StepOutput& output) co
     if (!stage.has_loss()) continue;
     for (std::size_t microbatch = 0; microbatch < input.microbatches.size(); ++microbatch) {
       const Loss& loss = stage.loss({static_cast<std::int32_t>(microbatch)});
-      // Of two holders of the last stage each has seen a part of the microbatches.
+      // Of several holders of the last stage each has seen a part of the microbatches.
       output.loss_sums.push_back(loss.sum.defined() ? loss.sum.item<double>() : 0);
       output.loss_weights.push_back(loss.weight);
     }

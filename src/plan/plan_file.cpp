@@ -159,7 +159,8 @@ std::string to_toml(const Plan& plan, std::string_view schedule_file) {
   text += fmt::format("batch = {}\nstages = {}\ncut = {}\nschedule = {}\nmicrobatches = {}\nrecompute = {}\n",
                       plan.batch, plan.stages(), in_quotes(cut_words(plan.cut)),
                       in_quotes(needs_schedule_file(plan) ? schedule_file : std::string_view(plan.schedule)),
-                      plan.microbatches, in_quotes(recompute_words(plan)));
+                      plan.microbatches * plan.replicas, in_quotes(recompute_words(plan)));
+  if (plan.replicas > 1) text += fmt::format("replicas = {}\n", plan.replicas);
   text += fmt::format("\n[prediction]\nschedule = {}\nranks = {}\nstages-per-rank = {}\nreplicas = {}\nlayers = {}\n",
                       in_quotes(plan.schedule), plan.ranks, plan.stages_per_rank, plan.replicas, plan.layers);
   text += fmt::format("step-ms = {}\npipeline-ms = {}\nexchange-ms = {}\nupdate-ms = {}\n", real(prediction.step.count),
@@ -193,10 +194,11 @@ Plan load_plan(const std::filesystem::path& path) {
   const Reader prediction(*predicted, path.string() + ": prediction");
   Plan plan;
   plan.batch = settings.count("batch");
-  plan.microbatches = settings.count("microbatches");
   plan.ranks = prediction.count("ranks");
   plan.stages_per_rank = prediction.count("stages-per-rank");
   plan.replicas = prediction.count("replicas");
+  // A run counts those of all replicas.
+  plan.microbatches = settings.count("microbatches") / plan.replicas;
   plan.layers = prediction.count("layers");
   const int stages = settings.count("stages");
   const auto cut = settings.read<std::string>("cut", "a text, such as \"3,6,9\"");

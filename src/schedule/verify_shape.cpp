@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <functional>
 
 #include "schedule/verify_passes.h"
 
@@ -20,14 +21,10 @@ void check_sizes(const Schedule& schedule) {
   for (std::size_t stage = 0; stage < holders.size(); ++stage) {
     const auto& ranks = holders[stage];
     if (ranks.empty())
-      throw bad_input(fmt::format("stage {} is held by no rank", stage), "one rank, or two",
+      throw bad_input(fmt::format("stage {} is held by no rank", stage), "at least one rank",
                       fmt::format("give its actions to a rank, or number the stages from 0 without gaps"));
-    if (ranks.size() > 2)
-      throw bad_input(fmt::format("stage {} is held by {} ranks, the first of which are {}, {} and {}", stage,
-                                  ranks.size(), ranks[0].value, ranks[1].value, ranks[2].value),
-                      "one rank, or two", "give all actions of one microbatch of a stage to one rank");
     if (ranks.front().value < 0 || ranks.back().value >= schedule.ranks() ||
-        (ranks.size() == 2 && ranks[0] >= ranks[1]))
+        !std::is_sorted(ranks.begin(), ranks.end(), std::less_equal<>()))
       throw bad_input(fmt::format("stage {} is held by ranks {} … {}", stage, ranks.front().value, ranks.back().value),
                       fmt::format("ascending ranks from 0 to {}", schedule.ranks() - 1), "correct the placement");
   }
@@ -51,7 +48,7 @@ void check_ids(const Schedule& schedule, Place place) {
   if (std::find(holders.begin(), holders.end(), RankId{place.rank}) == holders.end())
     throw refusal(schedule, place, fmt::format("is on a rank that does not hold stage {}", action.stage.value),
                   holders.size() == 1 ? fmt::format("it on rank {}", holders[0].value)
-                                      : fmt::format("it on rank {} or {}", holders[0].value, holders[1].value),
+                                      : fmt::format("it on rank {} or {}", holders.front().value, holders.back().value),
                   "move it there");
 }
 

@@ -13,6 +13,7 @@
 #include "penstock/exec/footprint.h"
 #include "penstock/nn/networks.h"
 #include "penstock/schedule/generators.h"
+#include "penstock/schedule/replicas.h"
 
 #include "train/setting_words.h"
 
@@ -98,11 +99,14 @@ Network make_network(const TrainSettings& settings, const DataDescription& data)
 
 namespace {
 
-Schedule read_schedule_file(const TrainSettings& settings) {
+Schedule read_schedule_file(const TrainSettings& settings, int microbatches) {
   Schedule schedule = parse_schedule(read_file(settings.schedule));
-  if (schedule.stages != settings.stages || schedule.microbatches != settings.microbatches)
+  if (schedule.stages != settings.stages || schedule.microbatches != microbatches)
     throw bad_input(fmt::format("it has {} stages and {} microbatches", schedule.stages, schedule.microbatches),
-                    fmt::format("--stages {} and --microbatches {}", settings.stages, settings.microbatches),
+                    fmt::format("--stages {} and {}", settings.stages,
+                                settings.replicas == 1 ? fmt::format("--microbatches {}", microbatches)
+                                                       : fmt::format("{} of the {} microbatches for a replica",
+                                                                     microbatches, settings.microbatches)),
                     "give the schedule's own numbers");
   return schedule;
 }
@@ -115,9 +119,7 @@ VerifiedSchedule verify_for_training(Schedule schedule) {
   return verified;
 }
 
-}  // namespace
-
-VerifiedSchedule make_run_schedule(const TrainSettings& settings) {
+VerifiedSchedule schedule_of_replica(const TrainSettings& settings, int microbatches) {
   if (!settings.schedule.ends_with(".csv")) {
     if (settings.schedule.find_first_of("/.") != std::string::npos)
       throw bad_input(fmt::format("--schedule is \"{}\"", settings.schedule),
@@ -127,17 +129,33 @@ VerifiedSchedule make_run_schedule(const TrainSettings& settings) {
       throw bad_input(fmt::format("{} with --stages {}", settings.schedule, settings.stages),
                       fmt::format("a multiple of {}, the stages that it gives to each rank", stages_per_rank),
                       "change --stages, or take another schedule");
-    return verify_for_training(
-        make_schedule(settings.schedule, settings.stages / stages_per_rank, settings.microbatches));
+    return verify_for_training(make_schedule(settings.schedule, settings.stages / stages_per_rank, microbatches));
   }
   try {
-    return verify_for_training(read_schedule_file(settings));
+    return verify_for_training(read_schedule_file(settings, microbatches));
   } catch (const Error& error) {
     // The verifier knows ranks and positions, but not whose.
     const std::string reason = error.what();
     if (reason.find(settings.schedule) != std::string::npos) throw;
     throw Error(error.kind(), fmt::format("{}: {}", settings.schedule, reason));
   }
+}
+
+}  // namespace
+
+VerifiedSchedule make_run_schedule(const TrainSettings& settings) {
+  if (settings.replicas == 1) return schedule_of_replica(settings, settings.microbatches);
+  std::vector<Schedule> replicas;
+  for (int replica = 0; replica < settings.replicas; ++replica) {
+    const int share = microbatches_of_replica(settings.microbatches, settings.replicas, replica);
+    try {
+      replicas.push_back(schedule_of_replica(settings, share).get());
+    } catch (const Error& error) {
+      throw Error(error.kind(), fmt::format("replica {} of {}, with {}: {}", replica, settings.replicas,
+                                            counted(share, "microbatch"), error.what()));
+    }
+  }
+  return verify(side_by_side(replicas));
 }
 
 namespace {
@@ -180,6 +198,9 @@ PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Dat
   pipeline.post_validation = settings.post_validation;
   pipeline.check_finite = settings.check_finite;
   if (!settings.memory_limit.empty()) pipeline.memory_limit = parse_bytes("--memory-limit", settings.memory_limit);
+  pipeline.replicas = settings.replicas;
+  pipeline.shard_optimizer = settings.zero == 1;
+  pipeline.gradient_bucket = parse_bytes("--gradient-bucket", settings.gradient_bucket);
   return pipeline;
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
@@ -20,45 +21,34 @@
 
 #include "train/crew.h"
 #include "train/link_account.h"
+#include "train/forward_schedule.h"
 #include "train/report_values.h"
 #include "train/worker.h"
 
 namespace penstock {
 namespace {
 
-// A schedule of the same placement for any number of microbatches, forward only. Where a rank has several stages, as
-// many microbatches as there are ranks pass one stage before they come to the next, so that no rank waits for them to
-// come round.
-VerifiedSchedule forward_schedule(const Schedule& like, int microbatches) {
-  Schedule forward;
-  forward.forward_only = true;
-  forward.stages = like.stages;
-  forward.microbatches = microbatches;
-  forward.placement = like.placement;
-  forward.actions.resize(like.actions.size());
-  // Of two holders of a stage, the one that has less to do.
-  std::vector<std::size_t> stages_of(like.actions.size());
-  std::vector<RankId> holders;
-  for (const auto& of_stage : like.placement.holders) {
-    holders.push_back(*std::min_element(of_stage.begin(), of_stage.end(), [&](RankId a, RankId b) {
-      return stages_of[a.index()] < stages_of[b.index()];
-    }));
-    ++stages_of[holders.back().index()];
-  }
-  for (std::int32_t group = 0; group < microbatches; group += like.ranks()) {
-    const std::int32_t end = std::min(group + like.ranks(), microbatches);
-    for (std::int32_t stage = 0; stage < like.stages; ++stage) {
-      auto& actions = forward.actions[holders[static_cast<std::size_t>(stage)].index()];
-      for (std::int32_t microbatch = group; microbatch < end; ++microbatch)
-        actions.push_back({ActionKind::Forward, {stage}, {microbatch}});
-    }
-  }
-  return lower(verify(std::move(forward)));
+void check_copies(const Schedule& schedule, const PipelineSettings& settings) {
+  const auto& holders = schedule.placement.holders;
+  const auto divided = [&](const auto& of_stage) { return std::ssize(of_stage) % settings.replicas == 0; };
+  if (settings.replicas < 1 || schedule.ranks() % settings.replicas != 0 ||
+      !std::all_of(holders.begin(), holders.end(), divided))
+    throw bad_input(
+        fmt::format("{} replicas in a schedule of {}", settings.replicas, counted(schedule.ranks(), "rank")),
+        "as many ranks, and holders of every stage, in each replica", "make the schedule with side_by_side");
+  if (settings.gradient_bucket.count < 1)
+    throw bad_input(fmt::format("a bucket of {} bytes for gradients", settings.gradient_bucket.count), "at least 1",
+                    "raise it");
+  if (settings.shard_optimizer &&
+      std::all_of(holders.begin(), holders.end(), [](const auto& of_stage) { return of_stage.size() == 1; }))
+    throw bad_input("--zero 1 where every stage has one holder",
+                    "replicas, among which the optimizer's state is shared", "raise --replicas, or leave --zero away");
 }
 
 PipelinePlan make_plan(Network network, const VerifiedSchedule& schedule, PipelineSettings settings) {
   const auto layers = static_cast<std::int64_t>(network.layers.size());
   check_network(network);
+  check_copies(schedule.get(), settings);
   if (settings.cut.empty()) settings.cut = uniform_cut(layers, schedule->stages);
   const Cut& cut = settings.cut;
   const bool ascending = std::is_sorted(cut.begin(), cut.end(), std::less_equal<>());
@@ -102,16 +92,20 @@ void take_outputs(std::vector<Tensors>& of_rank, std::vector<Tensors>& outputs) 
     if (!of_rank[microbatch].empty()) outputs[microbatch] = std::move(of_rank[microbatch]);
 }
 
-// What a checkpoint keeps of the stages that this rank speaks for: the tensors themselves, not copies.
-std::vector<SavedStage> state_of(const Worker& worker) {
+// What a checkpoint keeps of the stages that this rank speaks for, and its shards of others: the tensors themselves,
+// not copies.
+std::vector<SavedStage> state_of(const Worker& worker, bool sharded) {
   std::vector<SavedStage> stages;
   for (const auto& [stage, tensors] : worker.state()) {
-    if (!worker.speaks_for(stage)) continue;
-    SavedStage& saved = stages.emplace_back(SavedStage{stage, {}});
+    const bool speaks = worker.speaks_for(stage);
+    if (!speaks && !sharded) continue;
+    SavedStage saved{stage, {}, worker.place_among_holders(stage)};
     saved.tensors.reserve(tensors.size());
-    for (const auto& [name, tensor] : tensors) saved.tensors.push_back({name, tensor.detach()});
-    if (stage == StageId{0} && worker.loss_scale_state().defined())
+    for (const auto& [name, tensor] : tensors)
+      if (speaks || name.starts_with(optimizer_prefix)) saved.tensors.push_back({name, tensor.detach()});
+    if (speaks && stage == StageId{0} && worker.loss_scale_state().defined())
       saved.tensors.push_back({loss_scale_name, worker.loss_scale_state()});
+    if (!saved.tensors.empty()) stages.push_back(std::move(saved));
   }
   return stages;
 }
@@ -119,6 +113,7 @@ std::vector<SavedStage> state_of(const Worker& worker) {
 // Tensors in the host's memory that `from` can be copied into; those that are there and fit are kept.
 void make_room(const SavedStage& from, SavedStage& to) {
   to.stage = from.stage;
+  to.shard = from.shard;
   to.tensors.resize(from.tensors.size());
   for (std::size_t index = 0; index < from.tensors.size(); ++index) {
     const at::Tensor& wanted = from.tensors[index].tensor;
@@ -228,10 +223,13 @@ class Pipeline::State {
     if (input.microbatches.empty())
       throw bad_input("no microbatches to evaluate", "at least one", "give a minibatch of at least one sample");
     const VerifiedSchedule schedule =
-        forward_schedule(plan_.training.get(), static_cast<int>(input.microbatches.size()));
+        forward_schedule(plan_.training.get(), plan_.settings.replicas, static_cast<int>(input.microbatches.size()));
     input.settings.training = false;
     std::vector<StepOutput> outputs(workers_.size());
-    run([&](RankId rank) { outputs[local(rank)] = worker(rank).evaluate(compile(schedule, rank), input); });
+    run([&](RankId rank) {
+      // Of fewer microbatches than replicas some have none.
+      if (rank.value < schedule->ranks()) outputs[local(rank)] = worker(rank).evaluate(compile(schedule, rank), input);
+    });
     return outputs;
   }
 
@@ -427,7 +425,8 @@ Tensors Pipeline::forward(const at::Tensor& input) { return merge_outputs(forwar
 
 void Pipeline::save(CheckpointPart& part) {
   state_->run([&](RankId rank) {
-    for (const SavedStage& saved : state_of(state_->worker(rank))) part.write_stage(saved.stage, saved.tensors);
+    for (const SavedStage& saved : state_of(state_->worker(rank), state_->plan_.settings.shard_optimizer))
+      part.write_stage(saved.stage, saved.tensors, saved.shard);
   });
 }
 
@@ -437,7 +436,7 @@ void Pipeline::copy_state(std::vector<SavedStage>& copies) {
   std::vector<std::size_t> first(state_->own_);
   std::size_t stages = 0;
   for (std::size_t own = 0; own < state_->own_; ++own) {
-    of_ranks[own] = state_of(*state_->workers_[own]);
+    of_ranks[own] = state_of(*state_->workers_[own], state_->plan_.settings.shard_optimizer);
     first[own] = stages;
     stages += of_ranks[own].size();
   }
@@ -509,11 +508,11 @@ void Pipeline::begin_accounting() {
 }
 
 std::vector<StageReport> Pipeline::report() {
-  std::vector<StageReport> all(static_cast<std::size_t>(state_->plan_.training->stages));
+  std::vector<StageReport> all;
   std::mutex mutex;
   const auto keep = [&](const std::vector<StageReport>& reports) {
     const std::scoped_lock lock(mutex);
-    for (const StageReport& report : reports) all[static_cast<std::size_t>(report.stage)] = report;
+    all.insert(all.end(), reports.begin(), reports.end());
   };
   state_->run([&](RankId rank) {
     const std::vector<StageReport> own = state_->worker(rank).report();
@@ -522,6 +521,9 @@ std::vector<StageReport> Pipeline::report() {
     if (rank != RankId{0}) return;
     for (RankId other{0}; other.value < state_->ranks(); ++other.value)
       if (!state_->is_own(other)) keep(stage_reports(state_->hear(rank, other)));
+  });
+  std::sort(all.begin(), all.end(), [](const StageReport& a, const StageReport& b) {
+    return std::pair(a.stage, a.rank) < std::pair(b.stage, b.rank);
   });
   return all;
 }

@@ -7,7 +7,7 @@ namespace penstock {
 BackgroundWrite::BackgroundWrite(CheckpointPart& part, const std::vector<SavedStage>& stages)
     : thread_([this, &part, &stages] {
         try {
-          for (const SavedStage& saved : stages) part.write_stage(saved.stage, saved.tensors);
+          for (const SavedStage& saved : stages) part.write_stage(saved.stage, saved.tensors, saved.shard);
         } catch (...) {
           failure_ = std::current_exception();
         }

@@ -170,6 +170,16 @@ void check_automatic(const TrainSettings& settings) {
                     "change --recompute, or choose cut, schedule and microbatches too");
 }
 
+void check_replicas(const TrainSettings& settings) {
+  constexpr int most_replicas = 4096;
+  check_between("replicas", settings.replicas, 1, most_replicas);
+  check_between("zero", settings.zero, 0, 1);
+  static_cast<void>(parse_bytes("--gradient-bucket", settings.gradient_bucket));
+  if (settings.replicas > settings.microbatches)
+    throw bad_input(fmt::format("{} replicas for {}", settings.replicas, counted(settings.microbatches, "microbatch")),
+                    "at least one microbatch for each replica", "lower --replicas or raise --microbatches");
+}
+
 }  // namespace
 
 bool is_automatic(const TrainSettings& settings) {
@@ -274,6 +284,7 @@ void check_settings(const TrainSettings& settings) {
     static_cast<void>(recomputed_layers(settings.recompute, settings.layers + 2));
   if (!settings.memory_limit.empty()) static_cast<void>(parse_bytes("--memory-limit", settings.memory_limit));
   check_automatic(settings);
+  check_replicas(settings);
   if (settings.epsilon == 0) throw bad_input("--epsilon is 0", "more than 0", "raise it");
   // A TOML file, such as the run's own config.toml, holds no larger number.
   if (!std::in_range<std::int64_t>(settings.seed))

@@ -55,8 +55,9 @@ std::string planned_text(const PlanPrediction& planned, Milliseconds step, doubl
   std::map<int, Bytes> peaks;
   for (const StageSummary& stage : stages) peaks[stage.rank] = stage.peak_memory;
   for (const auto& [rank, peak] : peaks) {
-    if (static_cast<std::size_t>(rank) >= planned.memory.size()) continue;
-    const Bytes expected = planned.memory[static_cast<std::size_t>(rank)];
+    if (planned.memory.empty()) continue;
+    // The first replica stands for all.
+    const Bytes expected = planned.memory[static_cast<std::size_t>(rank) % planned.memory.size()];
     text += fmt::format(
         "\n  rank {:<3}   {} planned, {} measured ({:+.1f} %)", rank, to_string(expected), to_string(peak),
         percent_off(static_cast<double>(peak.count), static_cast<double>(std::max<std::int64_t>(expected.count, 1))));
@@ -211,10 +212,13 @@ void Run::announce(const Network& network) {
   if (!observer_.on_start) return;
   TrainStart start;
   start.layers = static_cast<std::int64_t>(network.layers.size());
-  for (const StageReport& stage : stages) start.parameters += stage.parameters;
+  for (std::size_t index = 0; index < stages.size(); ++index)
+    // Of several holders of a stage one counts.
+    if (index == 0 || stages[index].stage != stages[index - 1].stage) start.parameters += stages[index].parameters;
   start.train_samples = data_.train->size();
   start.held_out_samples = data_.held_out ? data_.held_out->size() : 0;
   start.ranks = pipeline_->ranks();
+  start.replicas = settings_.replicas;
   start.processes = group_ != nullptr ? group_->processes() : 1;
   start.threads_per_rank = pipeline_->threads_per_rank();
   start.first_step = first_step_;
@@ -267,11 +271,14 @@ bool Run::train_step(std::int64_t step) {
 void Run::take_plan(const PipelineSettings& pipeline) {
   const Plan plan = load_plan(settings_.plan);
   const Cut cut = pipeline.cut.empty() ? uniform_cut(plan.layers, settings_.stages) : pipeline.cut;
-  if (plan.microbatches == settings_.microbatches && plan.batch == settings_.batch && plan.cut == cut) plan_ = plan;
+  if (plan.replicas == settings_.replicas && plan.microbatches * plan.replicas == settings_.microbatches &&
+      plan.batch == settings_.batch && plan.cut == cut)
+    plan_ = plan;
   if (plan_ && settings_.drift > 0) drift_.emplace(plan, settings_.drift);
   if (!plan_)
-    note(fmt::format("the run does not follow {}: another cut, batch or number of microbatches; nothing is predicted",
-                     settings_.plan));
+    note(fmt::format(
+        "the run does not follow {}: another cut, batch or number of microbatches or replicas; nothing is predicted",
+        settings_.plan));
 }
 
 // Enough of them for medians where a prediction is wanted.
@@ -409,18 +416,22 @@ TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
 
 int threads_of_ranks(const TrainSettings& settings) { return default_threads(make_run_schedule(settings)->ranks()); }
 
-int stages_of_fewer(const TrainSettings& settings, int processes_before, int processes) {
+RunLayout layout_of_fewer(const TrainSettings& settings, int processes_before, int processes) {
   const int ranks = make_run_schedule(settings)->ranks();
-  const int stages_per_rank = settings.stages / ranks;
+  const int stages_per_rank = settings.stages * settings.replicas / ranks;
+  const int most = std::max(ranks * processes / processes_before, processes);
   TrainSettings fewer = settings;
   // Some schedules want an even number of ranks.
-  for (int wanted = std::max(ranks * processes / processes_before, processes); wanted >= processes; --wanted) {
-    fewer.stages = wanted * stages_per_rank;
-    try {
-      static_cast<void>(make_run_schedule(fewer));
-      return fewer.stages;
-    } catch (const Error&) {
-      continue;
+  for (fewer.replicas = settings.replicas; fewer.replicas >= 1; --fewer.replicas) {
+    for (int wanted = most; wanted >= processes; --wanted) {
+      if (wanted % fewer.replicas != 0) continue;
+      fewer.stages = wanted / fewer.replicas * stages_per_rank;
+      try {
+        static_cast<void>(make_run_schedule(fewer));
+        return {fewer.stages, fewer.replicas};
+      } catch (const Error&) {
+        continue;
+      }
     }
   }
   throw bad_input(fmt::format("no {} on {} ranks of {}", settings.schedule, processes,

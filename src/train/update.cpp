@@ -1,6 +1,7 @@
 // From gradients to weights: what the ranks tell each other, the one division, clipping, skipping, and the update that
 // does not wait.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <fmt/format.h>
 #include <numeric>
@@ -22,7 +23,7 @@ constexpr unsigned says_saving = 2;
 }  // namespace
 
 // First what the process says besides, then this rank's losses and weights, then one entry for each parameter: its
-// layer and the square of its norm.
+// layer, its place in it, and the square of its norm.
 std::vector<double> Worker::own_totals(const StepOutput& output, const UpdateSettings& settings) const {
   const unsigned said = (settings.stop ? says_stop : 0U) | (settings.saving ? says_saving : 0U);
   std::vector<double> values{static_cast<double>(said), static_cast<double>(output.loss_sums.size())};
@@ -31,17 +32,17 @@ std::vector<double> Worker::own_totals(const StepOutput& output, const UpdateSet
   for (const Parameter& parameter : parameters_) {
     if (parameter.counted_elsewhere || !parameter.tensor.grad().defined()) continue;
     const auto norm = parameter.tensor.grad().norm().item<double>();
-    values.push_back(static_cast<double>(parameter.layer));
-    values.push_back(norm * norm);
+    values.insert(values.end(),
+                  {static_cast<double>(parameter.layer), static_cast<double>(parameter.place), norm * norm});
   }
   return values;
 }
 
-// Losses by microbatch and squares by layer, so that they add up in one order whichever rank computed them.
+// Losses by microbatch and squares by parameter, so that they add up in one order whichever rank computed them.
 Worker::Totals Worker::sum_totals(const std::vector<std::vector<double>>& by_rank) const {
   Totals totals;
   totals.losses.resize(static_cast<std::size_t>(training_.microbatches));
-  std::vector<std::pair<double, double>> squares;
+  std::vector<std::array<double, 3>> squares;  // layer, place, square
   for (const std::vector<double>& of_rank : by_rank) {
     totals.said |= static_cast<unsigned>(of_rank[0]);
     const auto losses = static_cast<std::size_t>(of_rank[1]);
@@ -49,12 +50,13 @@ Worker::Totals Worker::sum_totals(const std::vector<std::vector<double>>& by_ran
       totals.losses[microbatch].sum += of_rank[2 + microbatch];
       totals.losses[microbatch].weight += of_rank[2 + losses + microbatch];
     }
-    for (std::size_t next = 2 + 2 * losses; next < of_rank.size(); next += 2)
-      squares.emplace_back(of_rank[next], of_rank[next + 1]);
+    for (std::size_t next = 2 + 2 * losses; next < of_rank.size(); next += 3)
+      squares.push_back({of_rank[next], of_rank[next + 1], of_rank[next + 2]});
   }
-  std::stable_sort(squares.begin(), squares.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::sort(squares.begin(), squares.end(),
+            [](const auto& a, const auto& b) { return std::pair(a[0], a[1]) < std::pair(b[0], b[1]); });
   double sum = 0;
-  for (const auto& [layer, square] : squares) sum += square;
+  for (const auto& [layer, place, square] : squares) sum += square;
   for (const MicrobatchLoss& loss : totals.losses) {
     totals.loss_sum += loss.sum;
     totals.weight += loss.weight;

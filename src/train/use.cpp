@@ -9,6 +9,7 @@
 #include "penstock/base/error.h"
 #include "penstock/checkpoint/checkpoint.h"
 #include "penstock/data/order.h"
+#include "penstock/schedule/replicas.h"
 #include "penstock/train/train.h"
 
 #include "train/model.h"
@@ -41,6 +42,10 @@ Loaded load_run(const std::filesystem::path& out) {
   settings.dropout = 0;
   settings.memory_limit.clear();
   settings.recompute = "none";  // without a backward there is nothing to choose
+  // One replica with its microbatches, which a schedule from a file is for.
+  settings.microbatches = microbatches_of_replica(settings.microbatches, settings.replicas, 0);
+  settings.replicas = 1;
+  settings.zero = 0;
   Network network = make_network(settings, notes.data);
   PipelineSettings pipeline_settings = make_pipeline_settings(settings, notes.data, network);
   Loaded loaded{settings, notes, latest->step,

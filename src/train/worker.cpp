@@ -15,11 +15,13 @@
 namespace penstock {
 namespace {
 
-std::vector<Optimizer::Named> checkpoint_names(const auto& parameters) {
+// Those that are updated here.
+std::vector<Optimizer::Named> checkpoint_names(const auto& parameters, const Copies& copies) {
   std::vector<Optimizer::Named> named;
   named.reserve(parameters.size());
   for (const auto& parameter : parameters)
-    named.emplace_back(tensor_name(parameter.layer, parameter.name), parameter.tensor);
+    if (!copies.updated_elsewhere(parameter.tensor))
+      named.emplace_back(tensor_name(parameter.layer, parameter.name), parameter.tensor);
   return named;
 }
 
@@ -58,9 +60,11 @@ Worker::Worker(const PipelinePlan& plan, Transport& transport, const Clock& cloc
       memory_(plan.settings.memory_limit),
       executor_(build_stages(plan, training_, transport.rank()), transport, clock, memory_,
                 plan.settings.boundary_dtype),
+      copies_(plan.training->placement, plan.network.ties, executor_.stages(),
+              {plan.settings.gradient_bucket, plan.settings.shard_optimizer}, transport, memory_),
       parameters_(find_parameters()),
       batch_norms_(find_batch_norms(executor_.stages())),
-      optimizer_(plan.settings.optimizer, checkpoint_names(parameters_)) {
+      optimizer_(plan.settings.optimizer, checkpoint_names(parameters_, copies_)) {
   if (plan.settings.precision == Precision::Float16)
     loss_scale_state_ = at::tensor({loss_scale_.scale, 0.0, 0.0}, at::kDouble);
   else
@@ -100,25 +104,36 @@ std::vector<Worker::Parameter> Worker::find_parameters() const {
   for (const Stage& stage : executor_.stages()) {
     for (std::size_t index = 0; index < stage.layers().size(); ++index) {
       const std::int64_t layer = stage.first_layer() + static_cast<std::int64_t>(index);
+      std::int64_t place = 0;
       for (const auto& parameter : stage.layers()[index].module().named_parameters()) {
         if (!parameter.value().requires_grad()) continue;
         const ParameterAddress address{layer, parameter.key()};
         const bool copy = std::any_of(plan_.network.ties.begin(), plan_.network.ties.end(),
                                       [&](const Tie& tie) { return tie.copy == address; });
-        parameters.push_back({layer, parameter.key(), parameter.value(), copy || !speaks_for(stage.id())});
+        const bool elsewhere =
+            plan_.settings.shard_optimizer ? copies_.updated_elsewhere(parameter.value()) : !speaks_for(stage.id());
+        parameters.push_back({layer, place++, parameter.key(), parameter.value(), copy || elsewhere});
       }
     }
   }
   return parameters;
 }
 
+int Worker::place_among_holders(StageId stage) const {
+  const auto& holders = plan_.training->placement.holders[stage.index()];
+  return static_cast<int>(std::find(holders.begin(), holders.end(), transport_.rank()) - holders.begin());
+}
+
 WorkerStep Worker::train(StepInput input, const UpdateSettings& settings) {
   input.settings.loss_scale = loss_scale_.scale;
-  StepOutput output = executor_.run(training_, input);
+  copies_.begin();
+  StepOutput output = executor_.run(training_, input, copies_.reduction());
   account(output);
-  add_copied_gradients();
+  copies_.add_up();
   add_tied_gradients();
+  copies_.hand_back_tied();
   StepResult result = update(output, settings);
+  if (!result.skipped) copies_.share_weights();
   return {std::move(result), std::move(output.events), std::move(output.receipts), std::move(output.activations),
           std::move(output.outputs)};
 }
@@ -150,7 +165,7 @@ std::vector<std::pair<StageId, std::vector<Worker::NamedTensorView>>> Worker::st
         const auto prefix = state_name.size() - name.size();
         if (state_name.size() > name.size() && state_name[prefix - 1] == '.' && state_name.ends_with(name) &&
             state_name.find("layers.") == prefix)
-          tensors.emplace_back("optimizer." + state_name, moment);
+          tensors.emplace_back(optimizer_prefix + state_name, moment);
       }
     }
   }
@@ -170,6 +185,7 @@ void Worker::resume(std::int64_t updates, const at::Tensor& loss_scale_state) {
 void Worker::begin_accounting() {
   busy_ms_.assign(executor_.stages().size(), 0);
   sent_.assign(executor_.stages().size(), Bytes{});
+  copies_.begin_accounting();
   active_ms_ = 0;
   memory_.reset_peak();
   reset_device_peak(device_of(plan_, transport_.rank()));
@@ -204,7 +220,7 @@ std::vector<StageReport> Worker::report() {
       for (const at::Tensor& parameter : layer.module().parameters()) report.parameters += parameter.numel();
     report.busy_share = active_ms_ > 0 ? busy_ms_[local] / active_ms_ : 0;
     report.peak_memory = peak_memory();
-    report.sent = sent_[local];
+    report.sent = sent_[local] + copies_.sent(local);
     reports.push_back(report);
   }
   return reports;

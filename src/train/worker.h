@@ -12,6 +12,8 @@
 #include "penstock/train/loss_scale.h"
 #include "penstock/train/pipeline.h"
 
+#include "train/copies.h"
+
 namespace penstock {
 
 // What all workers of a pipeline share and none of them writes.
@@ -53,10 +55,10 @@ class Worker {
     return told;
   }
 
-  // Whether this rank speaks for a stage: it is its only holder, or the first of two.
-  [[nodiscard]] bool speaks_for(StageId stage) const {
-    return plan_.training->placement.holders[stage.index()].front() == transport_.rank();
-  }
+  // Whether this rank speaks for a stage: it is its only holder, or the first of several.
+  [[nodiscard]] bool speaks_for(StageId stage) const { return place_among_holders(stage) == 0; }
+  // Of a stage that it holds.
+  [[nodiscard]] int place_among_holders(StageId stage) const;
 
   // By stage: weights and buffers, then optimizer state, as checkpoints name them; shared tensors.
   [[nodiscard]] std::vector<std::pair<StageId, std::vector<NamedTensorView>>> state() const;
@@ -73,9 +75,10 @@ class Worker {
  private:
   struct Parameter {
     std::int64_t layer = 0;
-    std::string name;  // within the layer
+    std::int64_t place = 0;  // within the layer
+    std::string name;        // within the layer
     at::Tensor tensor;
-    bool counted_elsewhere = false;  // in the norm: by a tie's owner, or by the first of a stage's two holders
+    bool counted_elsewhere = false;  // in the norm: by a tie's owner, or by another of the stage's holders
   };
   // Norms and losses that the ranks tell each other before an update.
   struct Totals {
@@ -88,9 +91,8 @@ class Worker {
 
   static std::vector<Stage> build_stages(const PipelinePlan& plan, const Program& program, RankId rank);
   std::vector<Parameter> find_parameters() const;
-  // The three of sharing.cpp: what lives in two places is kept equal.
+  // Those of ties.cpp: parameters that are one are kept equal.
   void share_initial_ties();
-  void add_copied_gradients();
   void add_tied_gradients();
   // Those of update.cpp: from gradients to weights.
   StepResult update(const StepOutput& output, const UpdateSettings& settings);
@@ -102,9 +104,7 @@ class Worker {
   void apply(double factor, double learning_rate);
   [[nodiscard]] std::vector<at::Tensor> gradients() const;
   void finish_update(const StepResult& result);
-  void check_holders(const Tie& tie) const;
   [[nodiscard]] const std::vector<RankId>& holders_of_layer(std::int64_t layer) const;
-  [[nodiscard]] RankId rank_of_layer(std::int64_t layer) const;
   [[nodiscard]] at::Tensor* find(const ParameterAddress& address);
   void account(const StepOutput& output);
 
@@ -113,6 +113,7 @@ class Worker {
   Program training_;
   MemoryMeter memory_;  // before all that allocates
   RankExecutor executor_;
+  Copies copies_;
   std::vector<Parameter> parameters_;  // in the order of the layers
   std::vector<std::shared_ptr<DeferredBatchNorm>> batch_norms_;
   Optimizer optimizer_;
@@ -123,6 +124,9 @@ class Worker {
   std::vector<Bytes> sent_;      // by local stage
   double active_ms_ = 0;         // from the first to the last action of each step
 };
+
+// Of what is the optimizer's in checkpoints.
+inline constexpr const char* optimizer_prefix = "optimizer.";
 
 // The name of the loss scale's state in checkpoints.
 inline constexpr const char* loss_scale_name = "optimizer.loss_scale";

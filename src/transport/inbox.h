@@ -75,6 +75,13 @@ class Inbox {
     }
   }
 
+  [[nodiscard]] bool has(const SenderAndTag& address) {
+    const std::scoped_lock lock(mutex_);
+    if (aborted_) throw Aborted(reason_, peer_is_lost_);
+    const auto found = messages_.find(address);
+    return found != messages_.end() && !found->second.empty();
+  }
+
   void abort(const std::string& reason, bool peer_is_lost = false) {
     {
       const std::scoped_lock lock(mutex_);

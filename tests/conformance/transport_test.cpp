@@ -72,6 +72,21 @@ TEST_P(Conformance, UndefinedTensorsArrive) {
   EXPECT_TRUE(message.at(1).defined());
 }
 
+TEST_P(Conformance, WhatHasArrivedCanBeAskedForWithoutWaiting) {
+  const Ends ends = make(2);
+  EXPECT_FALSE(ends[1]->has_arrived({0}, activation(0)));
+  ends[0]->send({1}, activation(1), {at::ones({1})});
+  ends[0]->send({1}, activation(0), {at::ones({1})});
+  // Messages of two tags arrive in the order in which they were sent, or earlier.
+  static_cast<void>(ends[1]->receive({0}, activation(0)));
+  EXPECT_TRUE(ends[1]->has_arrived({0}, activation(1)));
+  EXPECT_FALSE(ends[1]->has_arrived({0}, activation(0)));
+  static_cast<void>(ends[1]->receive({0}, activation(1)));
+  EXPECT_FALSE(ends[1]->has_arrived({0}, activation(1)));
+  ends[0]->abort("rank 0 gave up");
+  EXPECT_THROW(static_cast<void>(ends[0]->has_arrived({1}, activation(0))), Aborted);
+}
+
 TEST_P(Conformance, WhetherATensorRequiresItsGradientArrives) {
   const Ends ends = make(2);
   for (const bool requires_gradient : {true, false, true}) {
@@ -211,6 +226,7 @@ class GroupedEnd final : public Transport {
     return end_->receive(from, tag);
   }
   [[nodiscard]] Milliseconds last_arrival() const override { return end_->last_arrival(); }
+  [[nodiscard]] bool has_arrived(RankId from, const Tag& tag) override { return end_->has_arrived(from, tag); }
   void abort(const std::string& reason) noexcept override { end_->abort(reason); }
 
  private:

@@ -12,6 +12,7 @@
 #include "penstock/nn/batch_norm.h"
 #include "penstock/nn/dropout.h"
 #include "penstock/schedule/generators.h"
+#include "penstock/schedule/replicas.h"
 
 namespace penstock {
 namespace {
@@ -136,7 +137,11 @@ std::vector<Microbatch> small_minibatch(const TraceSettings& settings, std::int6
 }
 
 Trace train_small(const TraceSettings& settings) {
-  return train_small(settings, make_schedule(settings.schedule, settings.stages, settings.microbatches));
+  std::vector<Schedule> replicas;
+  for (int replica = 0; replica < settings.replicas; ++replica)
+    replicas.push_back(make_schedule(settings.schedule, settings.stages,
+                                     microbatches_of_replica(settings.microbatches, settings.replicas, replica)));
+  return train_small(settings, side_by_side(replicas));
 }
 
 Trace train_small(const TraceSettings& settings, const Schedule& schedule) {
@@ -151,6 +156,9 @@ Trace train_small(const TraceSettings& settings, const Schedule& schedule) {
   pipeline_settings.offload = settings.offload;
   pipeline_settings.precision = settings.precision;
   pipeline_settings.post_validation = settings.post_validation;
+  pipeline_settings.replicas = settings.replicas;
+  pipeline_settings.shard_optimizer = settings.shard;
+  pipeline_settings.gradient_bucket = settings.bucket;
   Network network = small_network(settings.network, settings.dropout);
   if (settings.loss_factor != 1)
     network.loss = [loss = network.loss, factor = settings.loss_factor](const Tensors& outputs,
@@ -189,10 +197,14 @@ void expect_same_bits(const Trace& expected, const Trace& got) {
   }
 }
 
-void expect_close(const Trace& expected, const Trace& got) {
+void expect_close_losses(const Trace& expected, const Trace& got) {
   ASSERT_EQ(expected.losses.size(), got.losses.size());
   for (std::size_t step = 0; step < expected.losses.size(); ++step)
     EXPECT_NEAR(got.losses[step] / expected.losses[step], 1, 1e-6) << "step " << step;
+}
+
+void expect_close(const Trace& expected, const Trace& got) {
+  expect_close_losses(expected, got);
   ASSERT_EQ(expected.weights.size(), got.weights.size());
   for (std::size_t index = 0; index < expected.weights.size(); ++index) {
     const auto difference = (expected.weights[index].second - got.weights[index].second).norm().item<double>();

@@ -32,6 +32,9 @@ struct TraceSettings {
   double loss_factor = 1;
   std::vector<at::Device> devices;
   bool offload = false;
+  int replicas = 1;  // of pipelines of `stages`
+  bool shard = false;
+  Bytes bucket{4 << 20};
 };
 
 // Of at least 8 layers, with dropout on where `dropout` is above 0.
@@ -56,5 +59,6 @@ struct Trace {
 void expect_same_bits(const Trace& expected, const Trace& got);
 // Within one in a million: for what adds up the same numbers in another order.
 void expect_close(const Trace& expected, const Trace& got);
+void expect_close_losses(const Trace& expected, const Trace& got);
 
 }  // namespace penstock

@@ -41,10 +41,11 @@ class CheckpointPart {
   ~CheckpointPart();
 
   /// Writes the tensors of one stage to a file of its own and waits until they are on the disk. Thread-safe: the ranks
-  /// write their stages at the same time. Each stage at most once, each tensor name in one stage only.
+  /// write their stages at the same time. Each shard of a stage at most once, each tensor name in one of them only.
+  /// \param shard where several ranks share the stage's tensors out among themselves: which share this is, at least 0
   /// \throws Error (RunFailed) where it cannot be written: the checkpoint can then no longer be committed.
   /// \throws Error (BadInput) for a name that another stage has written, or a tensor that safetensors cannot hold.
-  void write_stage(StageId stage, std::span<const NamedTensor> tensors);
+  void write_stage(StageId stage, std::span<const NamedTensor> tensors, int shard = 0);
 
   /// What was written, as a text for `CheckpointWriter::add`. \throws Error (RunFailed) where a stage could not be.
   [[nodiscard]] std::string contents() const;

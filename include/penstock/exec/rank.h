@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -20,9 +21,10 @@ namespace penstock {
 /// One action of a rank with everything looked up beforehand.
 struct Instruction {
   Action action;
-  std::int32_t local_stage = 0;  ///< which of the rank's stages
-  RankId peer;                   ///< of a send or receive
-  std::int32_t local_next = -1;  ///< the local stage that takes the result, or −1 where a send does
+  std::int32_t local_stage = 0;    ///< which of the rank's stages
+  RankId peer;                     ///< of a send or receive
+  std::int32_t local_next = -1;    ///< the local stage that takes the result, or −1 where a send does
+  bool last_of_gradients = false;  ///< behind it the weights' gradients of its stage are those of all its microbatches
 };
 
 /// The actions of one rank, ready to be interpreted.
@@ -51,6 +53,13 @@ struct Receipt {
   friend bool operator==(const Receipt&, const Receipt&) = default;
 };
 
+/// Takes gradients away, or brings others, while the program still runs. Called on the rank's thread; does not wait.
+struct GradientReduction {
+  /// After the stage's last B or W. Not called for a stage that does none. Empty: nobody asks.
+  std::function<void(std::size_t local_stage)> on_final;
+  std::function<void()> advance;  ///< between two actions. Empty: there is nothing to do.
+};
+
 /// What a rank has to say after it.
 struct StepOutput {
   std::vector<double> loss_sums;     ///< by microbatch, 0 for those of another rank; on ranks of the last stage only
@@ -76,13 +85,16 @@ class RankExecutor {
   [[nodiscard]] const std::vector<Stage>& stages() const { return stages_; }
 
   /// Runs all instructions. \throws Error (RunFailed) that names stage, microbatch and action where a layer throws;
-  /// Aborted where another rank did.
-  [[nodiscard]] StepOutput run(const Program& program, const StepInput& input);
+  /// Aborted where another rank did. \param reduction what it allocates or lets go of does not count as memory of the
+  /// microbatches.
+  [[nodiscard]] StepOutput run(const Program& program, const StepInput& input, const GradientReduction& reduction = {});
 
  private:
   void begin(const Program& program, const StepInput& input);
   void hold_nothing(const StepSettings& next);
-  [[nodiscard]] StepOutput interpret_all(const Program& program, const StepInput& input);
+  [[nodiscard]] StepOutput interpret_all(const Program& program, const StepInput& input,
+                                         const GradientReduction& reduction);
+  void reduce(const Instruction& instruction, const GradientReduction& reduction);
   void interpret(const Instruction& instruction, const StepInput& input, StepOutput& output);
   [[nodiscard]] Error named(const Instruction& instruction, const std::string& message) const;
   void collect_losses(const StepInput& input, StepOutput& output) const;
@@ -109,7 +121,7 @@ class RankExecutor {
   BoundaryDtype boundary_dtype_;
   at::Device device_;                   // of all its stages
   std::vector<Boundaries> boundaries_;  // by local stage
-  Bytes standing_;                      // held before the step
+  Bytes standing_;                      // held before the step, and what a reduction has made more or less of it
   Bytes in_transit_;                    // messages that wait to be sent or used
   std::vector<Bytes> gradients_;        // of the weights, by local stage
 };

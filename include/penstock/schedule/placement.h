@@ -8,7 +8,8 @@
 
 namespace penstock {
 
-/// For each stage the ranks that hold a copy of it: one, or two for a bidirectional schedule.
+/// For each stage the ranks that hold a copy of it: one, two for a bidirectional schedule, and as many times more as
+/// there are replicas.
 struct Placement {
   std::vector<std::vector<RankId>> holders;  ///< by stage; each list ascending
 

@@ -53,6 +53,14 @@ struct PipelineSettings {
   /// others' say that it had to be clipped or skipped (arXiv 2401.10241, section 4). Keeps a copy of weights, gradients
   /// and optimizer state from the update to the check.
   bool post_validation = false;
+  /// How many pipelines stand side by side in the schedule (`side_by_side`). Their gradients are added up, and
+  /// evaluation shares microbatches out among them.
+  int replicas = 1;
+  /// Whether of several holders of a stage, in replicas or in a bidirectional schedule, each keeps the optimizer's
+  /// state of its share of the parameters only, updates these and sends them to the others (ZeRO-1, arXiv 1910.02054).
+  /// The numbers are the same to the bit. A parameter is never divided.
+  bool shard_optimizer = false;
+  Bytes gradient_bucket{4 << 20};  ///< most gradients that holders of a stage send each other in one message
   bool check_finite = false;  ///< search every layer's outputs for infinities and NaN: slow, says where the first is
   Bytes memory_limit;         ///< of each rank, in CPU tensors; an allocation beyond it throws. 0: none
   /// What the ranks' messages go through, where all are threads of this process: given their ends, returns others in
@@ -112,6 +120,7 @@ struct StageReport {
 struct SavedStage {
   StageId stage;
   std::vector<NamedTensor> tensors;
+  int shard = 0;  ///< where the optimizer's state is sharded: 0 with weights and buffers, others with state alone
 };
 
 /// A pipeline in one process, or this process's part of one in several, which then all make the same calls in the same
@@ -159,7 +168,8 @@ class Pipeline {
   /// The outputs for one input that has the samples in its first dimension, joined along it.
   [[nodiscard]] Tensors forward(const at::Tensor& input);
 
-  /// Writes weights and optimizer state of this process's stages, a file a stage, each from its rank. Does not commit.
+  /// Writes weights and optimizer state of this process's stages, a file a stage, each from its rank. Of a stage with
+  /// several holders the first writes all, or, where the optimizer's state is sharded, each its shard. Does not commit.
   void save(CheckpointPart& part);
 
   /// Copies what `save` would write into `copies`, in the host's memory, each stage from its rank; what they hold of an
@@ -179,7 +189,7 @@ class Pipeline {
   [[nodiscard]] std::vector<std::pair<std::string, at::Tensor>> weights();
 
   void begin_accounting();
-  /// By stage. Of several processes the first knows all, the others their own.
+  /// By stage and then by rank: one for each holder. Of several processes the first knows all, the others their own.
   [[nodiscard]] std::vector<StageReport> report();
   /// What went over the links between ranks since the last `begin_accounting`, by sender and receiver. Of several
   /// processes the first knows all, the others none.

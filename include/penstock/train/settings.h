@@ -44,6 +44,9 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
   std::string boundary_dtype = "same";
   std::string cost;
   double drift = 0.25;
+  int replicas = 1;
+  std::string gradient_bucket = "4MiB";
+  int zero = 0;
 
   // How it is trained.
   std::int64_t batch = 32;
@@ -120,6 +123,11 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Pipeline, "plan", settings.plan, "file of penstock plan: its settings hold where no flag says otherwise");
   visit(Pipeline, "cost", settings.cost, "file of the costs that auto measures or finds; empty: one in the cache");
   visit(Pipeline, "drift", settings.drift, "share by which a stage may differ from its plan untold; 0: never told");
+  visit(Pipeline, "replicas", settings.replicas, "copies of the pipeline, among which microbatches are shared out");
+  visit(Pipeline, "gradient-bucket", settings.gradient_bucket,
+        "most gradients that replicas send each other in one message");
+  visit(Pipeline, "zero", settings.zero,
+        "1: each replica keeps a share of the optimizer's state (ZeRO-1); 0: all of it");
   visit(Training, "batch", settings.batch, "samples of a minibatch");
   visit(Training, "steps", settings.steps, "updates");
   visit(Training, "optimizer", settings.optimizer, "adamw or sgd");

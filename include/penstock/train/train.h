@@ -32,7 +32,7 @@ struct StepMetrics {
   std::optional<double> held_out_loss;            ///< on the steps that evaluate
 };
 
-/// One line of the table at the end.
+/// One line of the table at the end: a stage on one of the ranks that hold it.
 struct StageSummary {
   int stage = 0;
   int rank = 0;
@@ -52,6 +52,7 @@ struct TrainStart {
   std::int64_t train_samples = 0;
   std::int64_t held_out_samples = 0;
   int ranks = 0;
+  int replicas = 1;
   int processes = 1;
   int threads_per_rank = 0;
   std::int64_t first_step = 0;  ///< updates that a checkpoint has already seen
@@ -97,9 +98,18 @@ TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
 /// The threads of each rank that a run on this machine has where `settings.threads_per_rank` is 0.
 [[nodiscard]] int threads_of_ranks(const TrainSettings& settings);
 
-/// The stages with which `processes` go on where `processes_before` had made `settings.stages` of them, as many on each
-/// rank and about as many ranks in each process as before. \throws Error (BadInput) where the schedule has none.
-[[nodiscard]] int stages_of_fewer(const TrainSettings& settings, int processes_before, int processes);
+/// How a run is laid out over its ranks.
+struct RunLayout {
+  int stages = 1;
+  int replicas = 1;
+
+  friend bool operator==(const RunLayout&, const RunLayout&) = default;
+};
+
+/// The layout with which `processes` go on where `processes_before` had that of `settings`: as many stages on each rank
+/// and about as many ranks in each process as before, and as many replicas where the ranks divide into them, otherwise
+/// fewer. \throws Error (BadInput) where the schedule has none.
+[[nodiscard]] RunLayout layout_of_fewer(const TrainSettings& settings, int processes_before, int processes);
 
 /// The settings that the run in `out` was started with. \throws Error (BadInput) where there is no run.
 [[nodiscard]] TrainSettings settings_of_run(const std::filesystem::path& out);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -23,13 +24,18 @@ enum class MessageKind : std::uint8_t {
   Gradient,      ///< gradient of a stage's output; channel: the stage that receives
   TiedGradient,  ///< gradient of a tied copy, to the rank of its owner; channel: the tie
   TiedSum,       ///< sum of a tie's gradients, or its initial weights, to the rank of the copy; channel: the tie
-  CopyGradient,  ///< gradients of a stage with two holders, from its second; channel: the stage
-  CopySum,       ///< the sum of both holders' gradients, back to the second; channel: the stage
+  CopyGradient,  ///< some of the gradients of a stage with several holders, to the one that adds them up; channel: the
+                 ///< stage, microbatch: the bucket
+  CopySum,       ///< their sum, back to the other holders; addressed as CopyGradient
   Values,        ///< a few numbers that all ranks share; channel: the rank that sends
   LossWeights,   ///< of the microbatches, from a rank of the last stage to all; channel: the rank that sends
   Report,        ///< what was done and measured, and texts, between the processes; channel: the rank that sends
+  CopyWeights,   ///< weights after an update, to the other holders of their stage; addressed as CopyGradient
 };
-inline constexpr int message_kinds = 9;
+inline constexpr int message_kinds = 10;
+
+/// The most tensors in one message to another process.
+inline constexpr std::size_t most_message_tensors = 64;
 
 /// The address of a message within a pair of ranks.
 struct Tag {
@@ -77,6 +83,8 @@ class Transport {
   /// When the message that `receive` returned last had come to this rank, on the machine's `SteadyClock`: perhaps long
   /// before it was asked for.
   [[nodiscard]] virtual Milliseconds last_arrival() const = 0;
+  /// Whether the next `receive` of that tag would not wait. \throws Aborted
+  [[nodiscard]] virtual bool has_arrived(RankId from, const Tag& tag) = 0;
 
   /// Makes every pending and later receive, and every later send, of every rank throw `Aborted` with `reason`. The
   /// first reason stays.

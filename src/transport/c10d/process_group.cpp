@@ -30,6 +30,8 @@ C10_DECLARE_int(caffe2_log_level);
 namespace penstock {
 namespace {
 
+static_assert(most_message_tensors == most_tensors);
+
 std::string ranks_text(int process, int processes, int ranks) {
   const auto [first, end] = ranks_of_process(process, processes, ranks);
   if (end.value - first.value == 1) return fmt::format("process {} (rank {})", process, first.value);
@@ -345,6 +347,8 @@ class C10dTransport final : public Transport {
     return std::move(message.tensors);
   }
   [[nodiscard]] Milliseconds last_arrival() const override { return last_arrival_; }
+  [[nodiscard]] MessageTensors receive(RankId from, const Tag& tag) override { return inbox_.take({from, tag}, 0); }
+  [[nodiscard]] bool has_arrived(RankId from, const Tag& tag) override { return inbox_.has({from, tag}); }
   void abort(const std::string& reason) noexcept override { abort_(reason); }
 
  private:

@@ -32,6 +32,9 @@ class InprocTransport final : public Transport {
   }
 
   [[nodiscard]] Milliseconds last_arrival() const override { return last_arrival_; }
+  [[nodiscard]] bool has_arrived(RankId from, const Tag& tag) override {
+    return inboxes_->by_rank[rank_.index()].has({from, tag});
+  }
 
   void abort(const std::string& reason) noexcept override {
     for (Inbox& inbox : inboxes_->by_rank) inbox.abort(reason);

@@ -192,6 +192,9 @@ TEST(Plan, AFileGivesItBack) {
   plans.push_back(make_plans(costs, request).plans.front());
   plans.back().recomputed.assign(plans.back().cut.size(), false);
   plans.back().recomputed.front() = true;
+  request.schedules = {};
+  request.replicas = {2};
+  plans.push_back(make_plans(costs, request).plans.front());
   const auto path = std::filesystem::path(testing::TempDir()) / "plan_test.toml";
   for (const Plan& plan : plans) {
     save_plan(plan, path);
