@@ -234,8 +234,9 @@ class GroupedEnd final : public Transport {
   std::unique_ptr<Transport> end_;
 };
 
-Ends make_processes(int ranks, int ranks_per_process) {
+Ends make_processes(int ranks, int ranks_per_process, bool shared_memory) {
   ProcessSettings settings;
+  settings.shared_memory = shared_memory;
   settings.processes = (ranks + ranks_per_process - 1) / ranks_per_process;
   settings.ranks = ranks;
   const int socket = listen_on(settings.address, 0);
@@ -258,11 +259,13 @@ Ends make_processes(int ranks, int ranks_per_process) {
 
 INSTANTIATE_TEST_SUITE_P(
     Transports, Conformance,
-    testing::Values(std::pair<const char*, Factory>{"inproc", [](int ranks) { return make_inproc_transport(ranks); }},
-                    std::pair<const char*, Factory>{"inproc_spinning",
-                                                    [](int ranks) { return make_inproc_transport(ranks, {200}); }},
-                    std::pair<const char*, Factory>{"c10d", [](int ranks) { return make_processes(ranks, 1); }},
-                    std::pair<const char*, Factory>{"c10d_mixed", [](int ranks) { return make_processes(ranks, 2); }}),
+    testing::Values(
+        std::pair<const char*, Factory>{"inproc", [](int ranks) { return make_inproc_transport(ranks); }},
+        std::pair<const char*, Factory>{"inproc_spinning",
+                                        [](int ranks) { return make_inproc_transport(ranks, {200}); }},
+        std::pair<const char*, Factory>{"c10d", [](int ranks) { return make_processes(ranks, 1, false); }},
+        std::pair<const char*, Factory>{"c10d_mixed", [](int ranks) { return make_processes(ranks, 2, false); }},
+        std::pair<const char*, Factory>{"shared_memory", [](int ranks) { return make_processes(ranks, 1, true); }}),
     [](const auto& instance) { return instance.param.first; });
 
 }  // namespace

@@ -32,7 +32,7 @@ struct MeasuredLink {
 };
 
 /// The line time = latency + bytes / bandwidth that is nearest to the samples' medians, each error taken as a share of
-/// its time. A latency is never below 0. \param samples of at least two sizes.
+/// its time. A latency is never below 0. \param link with samples of at least two sizes.
 void fit_link(MeasuredLink& link);
 
 /// What the measurement takes.

@@ -27,6 +27,7 @@ struct ProcessSettings {
   std::string own_address;
   /// By which processes of one run know each other; empty: process 0 draws one. Two attempts at a run need two.
   std::string run_identity;
+  bool shared_memory = true;           ///< messages of two processes of one machine go through memory that they share
   Milliseconds join_timeout{120'000};  ///< until all processes must have come
   Milliseconds peer_timeout{30'000};   ///< after so much silence a process counts as lost. Dead ones show at once
 };

@@ -73,7 +73,23 @@ struct Link::Buffer {
   }
 };
 
-Link::Link(c10d::Backend& group, const LinkSettings& settings, LinkObserver observer)
+// Messages through shared memory: the ring is written by whoever sends, or by the writer what had to wait for room.
+struct Link::Shared {
+  Shared(std::unique_ptr<SharedMemory> shared, std::uint64_t run_identity)
+      : memory(std::move(shared)), frames(run_identity), out(memory->outgoing()), in(memory->incoming()) {}
+
+  std::unique_ptr<SharedMemory> memory;
+  FrameWriter frames;  // with the link's lock, as what follows
+  SharedRing out;
+  std::deque<Outgoing> queue;
+  SharedRing in;  // the reader's
+  std::atomic<bool> stopping{false};
+  std::thread writer;
+  std::thread reader;
+};
+
+Link::Link(c10d::Backend& group, const LinkSettings& settings, LinkObserver observer,
+           std::unique_ptr<SharedMemory> shared)
     : group_(group), settings_(settings), observer_(std::move(observer)), writer_(settings.terms.run_identity) {
   report_.process = settings.process;
   for (std::size_t buffer = 0; buffer < window; ++buffer) {
@@ -84,6 +100,10 @@ Link::Link(c10d::Backend& group, const LinkSettings& settings, LinkObserver obse
   }
   pump_ = std::thread([this] { pump(); });
   receiver_ = std::thread([this] { receive(); });
+  if (!shared) return;
+  shared_ = std::make_unique<Shared>(std::move(shared), settings.terms.run_identity);
+  shared_->writer = std::thread([this] { write_shared(); });
+  shared_->reader = std::thread([this] { read_shared(); });
 }
 
 Link::~Link() {
@@ -95,6 +115,13 @@ Link::~Link() {
     if (waited_for_) waits.push_back(waited_for_);
   }
   changed_.notify_all();
+  if (shared_) {
+    shared_->stopping = true;
+    shared_->in.wake();
+    shared_->out.wake();
+    shared_->reader.join();
+    shared_->writer.join();
+  }
   for (const auto& work : waits) {
     try {
       work->abort();
@@ -120,7 +147,10 @@ void Link::send(const FrameAddress& address, const std::vector<at::Tensor>& tens
     if (!as_it_is) outgoing.originals.push_back(tensor);
   }
   outgoing.frame.message_bytes = bytes_of(outgoing.layouts);
-  enqueue(std::move(outgoing), /*in_front=*/false);
+  if (shared_)
+    enqueue_shared(std::move(outgoing));
+  else
+    enqueue(std::move(outgoing), /*in_front=*/false);
 }
 
 void Link::send_abort(const std::string& reason, bool peer_is_lost) {
@@ -158,8 +188,9 @@ void Link::say_goodbye() {
 
 void Link::wait_for_goodbye(std::chrono::steady_clock::time_point deadline) {
   std::unique_lock lock(mutex_);
-  changed_.wait_until(lock, deadline,
-                      [this] { return lost_ || (said_goodbye_ && queue_.empty() && under_way_.empty()); });
+  changed_.wait_until(lock, deadline, [this] {
+    return lost_ || (said_goodbye_ && queue_.empty() && under_way_.empty() && (!shared_ || shared_->queue.empty()));
+  });
 }
 
 LinkReport Link::report() const {
@@ -167,15 +198,90 @@ LinkReport Link::report() const {
   return report_;
 }
 
+// Whether layouts go with it is decided in the order of the messages, which is that of the calls.
+void Link::count_message(Outgoing& outgoing) {
+  outgoing.frame.with_layouts = !sent_layouts_.same_as_last(outgoing.frame.address, outgoing.layouts);
+  ++report_.messages_sent;
+}
+
+void Link::enqueue_shared(Outgoing outgoing) {
+  bool wakes = false;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (lost_ || ending_) return;
+    count_message(outgoing);
+    bool more = true;
+    while (more && shared_->queue.empty() && !shared_->out.room().empty()) more = share_frame(outgoing);
+    // What was sent is let go of on another thread, which is not woken for each.
+    if (more)
+      shared_->queue.push_back(std::move(outgoing));
+    else
+      spent_.push_back(std::move(outgoing));
+    wakes = more || spent_.size() >= window;
+  }
+  if (wakes) changed_.notify_all();
+}
+
+// With the lock held and room in the ring. Whether more is to be sent.
+bool Link::share_frame(Outgoing& outgoing) {
+  const std::span<std::byte> into = shared_->out.room();
+  const std::size_t end = fill(shared_->frames, outgoing, into);
+  shared_->out.publish(end);
+  report_.sent += Bytes{static_cast<std::int64_t>(end)};
+  return outgoing.sent < outgoing.frame.message_bytes;
+}
+
+// Waits for room, a little at a time: the other may be gone.
+constexpr std::chrono::milliseconds between_looks{50};
+
+void Link::write_shared() {
+  std::vector<Outgoing> spent;
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return ending_ || lost_ || !shared_->queue.empty() || spent_.size() >= window; });
+    if (ending_ || lost_) return;
+    while (!shared_->queue.empty() && !shared_->out.room().empty()) {
+      if (share_frame(shared_->queue.front())) continue;
+      spent_.push_back(std::move(shared_->queue.front()));
+      shared_->queue.pop_front();
+    }
+    spent.swap(spent_);
+    const bool full = !shared_->queue.empty();
+    lock.unlock();
+    spent.clear();
+    if (full)
+      shared_->out.wait_for_room(between_looks);
+    else
+      changed_.notify_all();
+    lock.lock();
+  }
+}
+
+void Link::read_shared() {
+  FrameReader reader(settings_.terms);
+  Arriving arriving;
+  // A copy of one's own: what is checked must not change afterwards.
+  std::vector<std::byte> frame(largest_frame_bytes);
+  try {
+    while (!shared_->stopping) {
+      const std::size_t bytes = shared_->in.take(frame);
+      if (bytes == 0) {
+        shared_->in.wait_for_frame(between_looks);
+        continue;
+      }
+      heard_ = std::chrono::steady_clock::now();
+      if (!take(reader.read(std::span(frame).first(bytes)), arriving)) return;
+    }
+  } catch (const Error& error) {
+    lose(error.what());
+  }
+}
+
 void Link::enqueue(Outgoing outgoing, bool in_front) {
   {
     const std::scoped_lock lock(mutex_);
     if (lost_ || ending_) return;
-    // Whether layouts go with it is decided in the order of the messages, which this is.
-    if (outgoing.frame.kind == FrameKind::Message) {
-      outgoing.frame.with_layouts = !sent_layouts_.same_as_last(outgoing.frame.address, outgoing.layouts);
-      ++report_.messages_sent;
-    }
+    if (outgoing.frame.kind == FrameKind::Message) count_message(outgoing);
     if (queue_.empty()) {
       try {
         while (!free_.empty()) {
@@ -194,31 +300,37 @@ void Link::enqueue(Outgoing outgoing, bool in_front) {
   changed_.notify_all();
 }
 
-// Sends the next frame of it, with the lock held and a free buffer. Whether more is to be sent.
-bool Link::send_frame(Outgoing& outgoing) {
-  std::unique_ptr<Buffer> buffer = std::move(free_.back());
-  free_.pop_back();
-  const std::size_t begin = writer_.begin(outgoing.frame, outgoing.layouts, buffer->bytes);
+// Writes the next frame of it. Where the frame ends.
+std::size_t Link::fill(FrameWriter& writer, Outgoing& outgoing, std::span<std::byte> into) {
+  const std::size_t begin = writer.begin(outgoing.frame, outgoing.layouts, into);
   std::size_t end = begin;
   if (!outgoing.reason.empty()) {
-    std::memcpy(buffer->bytes.data() + begin, outgoing.reason.data(), outgoing.reason.size());
+    std::memcpy(into.data() + begin, outgoing.reason.data(), outgoing.reason.size());
     end += outgoing.reason.size();
   }
   const auto part = static_cast<std::size_t>(
       std::min<std::uint64_t>(outgoing.frame.message_bytes - outgoing.sent, largest_frame_bytes - begin));
   for_each_piece(outgoing.tensors, outgoing.sent, part, [&](const std::byte* from, std::size_t at, std::size_t count) {
-    std::memcpy(buffer->bytes.data() + begin + at, from, count);
+    std::memcpy(into.data() + begin + at, from, count);
   });
   end += part;
-  FrameWriter::finish(buffer->bytes, begin, end);
+  FrameWriter::finish(into, begin, end);
+  outgoing.sent += part;
+  outgoing.frame.kind = outgoing.frame.kind == FrameKind::Message ? FrameKind::Continuation : outgoing.frame.kind;
+  outgoing.frame.with_layouts = false;
+  return end;
+}
+
+// Sends the next frame of it, with the lock held and a free buffer. Whether more is to be sent.
+bool Link::send_frame(Outgoing& outgoing) {
+  std::unique_ptr<Buffer> buffer = std::move(free_.back());
+  free_.pop_back();
+  const std::size_t end = fill(writer_, outgoing, buffer->bytes);
   auto view = buffer->view(end);
   auto work = group_.send(view, settings_.process, frame_tag);
   under_way_.emplace_back(std::move(work), std::move(buffer));
   ++frames_;
   report_.sent += Bytes{static_cast<std::int64_t>(end)};
-  outgoing.sent += part;
-  outgoing.frame.kind = outgoing.frame.kind == FrameKind::Message ? FrameKind::Continuation : outgoing.frame.kind;
-  outgoing.frame.with_layouts = false;
   return outgoing.sent < outgoing.frame.message_bytes;
 }
 
@@ -264,11 +376,12 @@ void Link::pump() {
 
 void Link::receive() {
   FrameReader reader(settings_.terms);
+  Arriving arriving;
   try {
     for (std::size_t next = 0;; next = (next + 1) % window) {
       if (!receives_[next]->wait(for_ever)) return;  // aborted: this link ends
       heard_ = std::chrono::steady_clock::now();
-      if (!take(reader.read(incoming_[next]->bytes))) return;
+      if (!take(reader.read(incoming_[next]->bytes), arriving)) return;
       auto view = incoming_[next]->view(largest_frame_bytes);
       const std::scoped_lock lock(mutex_);
       if (ending_) return;  // nobody would abort this receive any more
@@ -281,7 +394,7 @@ void Link::receive() {
   }
 }
 
-bool Link::take(const Incoming& incoming) {
+bool Link::take(const Incoming& incoming, Arriving& arriving) {
   switch (incoming.kind) {
     case FrameKind::Heartbeat:
       return true;
@@ -301,8 +414,8 @@ bool Link::take(const Incoming& incoming) {
     case FrameKind::Continuation:
       break;
   }
-  if (incoming.first) arriving_ = {incoming.address, make_tensors(*incoming.layouts)};
-  for_each_piece(arriving_.tensors, incoming.offset, incoming.bytes.size(),
+  if (incoming.first) arriving = {incoming.address, make_tensors(*incoming.layouts)};
+  for_each_piece(arriving.tensors, incoming.offset, incoming.bytes.size(),
                  [&](std::byte* into, std::size_t at, std::size_t count) {
                    std::memcpy(into, incoming.bytes.data() + at, count);
                  });
@@ -312,9 +425,9 @@ bool Link::take(const Incoming& incoming) {
     report_.messages_received += incoming.last ? 1 : 0;
   }
   if (incoming.last) {
-    for (std::size_t index = 0; index < arriving_.tensors.size(); ++index)
-      if ((*incoming.layouts)[index].takes_gradient) arriving_.tensors[index].requires_grad_();
-    observer_.on_message(arriving_.address, std::exchange(arriving_.tensors, {}));
+    for (std::size_t index = 0; index < arriving.tensors.size(); ++index)
+      if ((*incoming.layouts)[index].takes_gradient) arriving.tensors[index].requires_grad_();
+    observer_.on_message(arriving.address, std::exchange(arriving.tensors, {}));
   }
   return true;
 }

@@ -11,6 +11,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -22,6 +23,7 @@
 #include "penstock/transport/c10d.h"
 
 #include "transport/c10d/frame.h"
+#include "transport/c10d/shared_memory.h"
 
 namespace penstock {
 
@@ -43,9 +45,13 @@ struct LinkObserver {
   std::function<void(const std::string& reason)> on_lost;  // it is gone, silent, or says what it must not
 };
 
+// Messages go through shared memory where there is some, and all else through the process group, which also notices
+// that the other is gone.
 class Link {
  public:
-  Link(c10d::Backend& group, const LinkSettings& settings, LinkObserver observer);
+  // `shared` may be null.
+  Link(c10d::Backend& group, const LinkSettings& settings, LinkObserver observer,
+       std::unique_ptr<SharedMemory> shared = nullptr);
   Link(const Link&) = delete;
   Link& operator=(const Link&) = delete;
   Link(Link&&) = delete;
@@ -79,12 +85,21 @@ class Link {
     std::vector<at::Tensor> tensors;
   };
 
+  // Messages through shared memory.
+  struct Shared;
+  void enqueue_shared(Outgoing outgoing);
+  bool share_frame(Outgoing& outgoing);
+  void write_shared();
+  void read_shared();
+  void count_message(Outgoing& outgoing);
+
   void enqueue(Outgoing outgoing, bool in_front);
+  static std::size_t fill(FrameWriter& writer, Outgoing& outgoing, std::span<std::byte> into);
   bool send_frame(Outgoing& outgoing);
   void pump();
   void receive();
   // Whether more is to come.
-  bool take(const Incoming& incoming);
+  bool take(const Incoming& incoming, Arriving& arriving);
   void lose(const std::string& reason);
 
   c10d::Backend& group_;
@@ -110,11 +125,11 @@ class Link {
   c10::intrusive_ptr<c10d::Work> waited_for_;  // by the pump
 
   std::atomic<std::chrono::steady_clock::time_point> heard_{std::chrono::steady_clock::now()};
-  Arriving arriving_;  // the receiving thread's
   std::vector<std::unique_ptr<Buffer>> incoming_;
   std::vector<c10::intrusive_ptr<c10d::Work>> receives_;
   std::thread pump_;
   std::thread receiver_;
+  std::unique_ptr<Shared> shared_;  // null where there is none; its threads use what stands above
 };
 
 }  // namespace penstock

@@ -8,6 +8,7 @@
 #include <functional>
 #include <mutex>
 #include <random>
+#include <sstream>
 #include <thread>
 #include <utility>
 
@@ -23,6 +24,7 @@
 
 #include "transport/c10d/backend.h"
 #include "transport/c10d/link.h"
+#include "transport/c10d/shared_memory.h"
 #include "transport/inbox.h"
 
 C10_DECLARE_int(caffe2_log_level);
@@ -125,7 +127,8 @@ class ProcessGroup::State {
   bool comes(const std::string& key, std::chrono::steady_clock::time_point deadline);
   [[nodiscard]] std::string agreed_identity();
   void meet();
-  void link_to(int process);
+  [[nodiscard]] std::vector<std::unique_ptr<SharedMemory>> share_memory();
+  void link_to(int process, std::unique_ptr<SharedMemory> shared);
   void beat();
 
   ProcessSettings settings_;
@@ -156,8 +159,9 @@ ProcessGroup::State::State(const ProcessSettings& settings)
   meet();
   if (settings_.own_address.empty()) settings_.own_address = address_towards(settings_.address);
   backend_ = make_backend(settings_, store_);
+  std::vector<std::unique_ptr<SharedMemory>> shared = share_memory();
   for (int process = 0; process < settings_.processes; ++process)
-    if (process != settings_.process) link_to(process);
+    if (process != settings_.process) link_to(process, std::move(shared[static_cast<std::size_t>(process)]));
   heart_ = std::thread([this] { beat(); });
 }
 
@@ -193,7 +197,35 @@ void ProcessGroup::State::meet() {
   static_cast<void>(exchange("joined", fmt::format("{} ranks", settings_.ranks)));
 }
 
-void ProcessGroup::State::link_to(int process) {
+// With each of the other processes of this machine, by process; null with those of others. The lower one makes it.
+std::vector<std::unique_ptr<SharedMemory>> ProcessGroup::State::share_memory() {
+  const auto processes = static_cast<std::size_t>(settings_.processes);
+  const auto own = static_cast<std::size_t>(settings_.process);
+  std::vector<std::unique_ptr<SharedMemory>> shared(processes);
+  const std::string machine = settings_.shared_memory ? machine_name() : "";
+  const std::vector<std::string> machines = exchange("machine", machine);
+  std::vector<std::string> offers(processes);
+  for (std::size_t other = own + 1; other < processes; ++other) {
+    if (machine.empty() || machines[other] != machine) continue;
+    shared[other] = SharedMemory::make();
+    if (shared[other]) offers[other] = shared[other]->name();
+  }
+  const std::vector<std::string> all_offers = exchange("shared memory", fmt::format("{}", fmt::join(offers, "\n")));
+  std::string taken(processes, 'n');
+  for (std::size_t other = 0; other < own; ++other) {
+    std::istringstream lines(all_offers[other]);
+    std::string offer;
+    for (std::size_t line = 0; line <= own; ++line) std::getline(lines, offer);
+    if (!machine.empty() && machines[other] == machine) shared[other] = SharedMemory::open(offer);
+    if (shared[other]) taken[other] = 'y';
+  }
+  const std::vector<std::string> all_taken = exchange("shared memory taken", taken);
+  for (std::size_t other = own + 1; other < processes; ++other)
+    if (all_taken[other].size() != processes || all_taken[other][own] != 'y') shared[other].reset();
+  return shared;
+}
+
+void ProcessGroup::State::link_to(int process, std::unique_ptr<SharedMemory> shared) {
   const auto [first, end] = ranks_of_process(process, settings_.processes, settings_.ranks);
   LinkSettings link;
   link.process = process;
@@ -221,7 +253,8 @@ void ProcessGroup::State::link_to(int process) {
   observer.on_lost = [this, name](const std::string& reason) {
     abort(fmt::format("{} is lost: {}", name, reason), /*peer_is_lost=*/true);
   };
-  links_[static_cast<std::size_t>(process)] = std::make_unique<Link>(*backend_, link, std::move(observer));
+  links_[static_cast<std::size_t>(process)] =
+      std::make_unique<Link>(*backend_, link, std::move(observer), std::move(shared));
 }
 
 // Often enough that one that comes late is not yet a sign of death.
