@@ -187,7 +187,9 @@ std::int64_t LayersAtSize::Largest::of(std::size_t first, std::size_t end) const
 }
 
 LayersAtSize::LayersAtSize(const LayerCosts& costs, double samples)
-    : sums_(costs.layers.size() + 1), overhead_(costs.action_overhead.count) {
+    : sums_(costs.layers.size() + 1),
+      input_needs_gradient_(costs.input_needs_gradient),
+      overhead_(costs.action_overhead.count) {
   validate(costs);
   const double whole = std::ceil(samples);
   std::vector<std::int64_t> forward;
@@ -220,12 +222,16 @@ LayersAtSize::LayersAtSize(const LayerCosts& costs, double samples)
     next.optimizer += layer.optimizer.count;
     sums_[index + 1] = next;
     boundary_.push_back(bytes(&LayerAtSize::boundary));
+    sums_[index + 1].split_workspace = sums_[index].split_workspace + bytes(&LayerAtSize::split_workspace) -
+                                       bytes(&LayerAtSize::kept_output) - boundary_.back();
     kept_output_.push_back(bytes(&LayerAtSize::kept_output));
     last_backward_.push_back(bytes(&LayerAtSize::backward_workspace));
     forward.push_back(bytes(&LayerAtSize::forward_workspace) + next.activation);
     // Within a stage the gradient that arrived from the next rank stays to the end, beside that of the layer's output.
-    backward.push_back(last_backward_.back() + boundary_.back() + next.activation);
-    recomputed.push_back(last_backward_.back() + boundary_.back() + activation + next.input);
+    const std::int64_t measured = bytes(&LayerAtSize::inner_workspace);
+    const std::int64_t inner = measured > 0 ? measured : last_backward_.back() + boundary_.back();
+    backward.push_back(inner + next.activation);
+    recomputed.push_back(inner + activation + next.input);
   }
   forward_.fill(forward);
   backward_.fill(backward);
@@ -243,6 +249,12 @@ Bytes LayersAtSize::backward_workspace(std::size_t first, std::size_t end) const
   if (end - first > 1)
     most = std::max(most, backward_.of(first, end - 1) - sums_[end].activation - kept_output(end - 1));
   return {most};
+}
+
+// What one layer passes back, the one before it has as its output's gradient.
+Bytes LayersAtSize::split_workspace(std::size_t first, std::size_t end) const {
+  const std::int64_t together = sums_[end].split_workspace - sums_[first].split_workspace + boundary_[end - 1];
+  return {std::max(backward_workspace(first, end).count, together)};
 }
 
 Bytes LayersAtSize::recomputed_workspace(std::size_t first, std::size_t end) const {
@@ -270,7 +282,7 @@ StageCost LayersAtSize::stage(std::size_t first, std::size_t end, const StageRun
   stage.activation = {to.activation - from.activation + kept_output(end - 1)};
   std::int64_t held_for_weights = to.held_for_weights - from.held_for_weights;
   stage.forward_workspace = forward_workspace(first, end);
-  stage.backward_workspace = backward_workspace(first, end);
+  stage.backward_workspace = run.split_backward ? split_workspace(first, end) : backward_workspace(first, end);
   if (run.recomputed) {
     // A layer's graph is made again when its backward comes; between I and W it stays, beside the inputs.
     const std::int64_t inputs = to.input - from.input;
@@ -286,6 +298,17 @@ StageCost LayersAtSize::stage(std::size_t first, std::size_t end, const StageRun
           : std::min(static_cast<double>(held_for_weights) / static_cast<double>(stage.activation.count),
                      largest_weight_activation_share);
   stage.boundary = {boundary_[end - 1]};
+  if (first == 0 && run.split_backward && !input_needs_gradient_) {
+    const double whole = (to.backward - from.backward + again + overhead_) / run.speed;
+    stage.input_backward = {overhead_ / run.speed};
+    stage.weight_backward = {whole};
+    stage.backward_workspace = run.recomputed ? recomputed_workspace(first, end) : backward_workspace(first, end);
+    const auto held = static_cast<double>(stage.activation.count + (end < layers() ? stage.boundary.count : 0));
+    stage.weight_activation_share =
+        stage.activation.count == 0
+            ? 1
+            : std::min(held / static_cast<double>(stage.activation.count), largest_weight_activation_share);
+  }
   stage.parameter = {to.parameter - from.parameter};
   stage.gradient = {to.gradient - from.gradient};
   stage.optimizer = {to.optimizer - from.optimizer};
@@ -296,6 +319,7 @@ Milliseconds LayersAtSize::time(std::size_t first, std::size_t end, const StageR
   const Sums& from = sums_[first];
   const Sums& to = sums_[end];
   const double forward = to.forward - from.forward;
+  // Of the first stage too, whose backward may be a whole one: a search relies on a layer more taking no less.
   const double backward = run.split_backward ? to.input_backward - from.input_backward + to.weight_backward -
                                                    from.weight_backward + overhead_
                                              : to.backward - from.backward;

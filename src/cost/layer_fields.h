@@ -32,12 +32,14 @@ inline constexpr std::array<LayerTimeField, 3> layer_time_fields = {{
     {"weight_backward", &LayerAtSize::weight_backward},
 }};
 
-inline constexpr std::array<LayerSizeField, 5> layer_size_fields = {{
+inline constexpr std::array<LayerSizeField, 7> layer_size_fields = {{
     {"activation_bytes", &LayerAtSize::activation},
     {"boundary_bytes", &LayerAtSize::boundary},
     {"forward_workspace_bytes", &LayerAtSize::forward_workspace},
     {"backward_workspace_bytes", &LayerAtSize::backward_workspace},
     {"kept_output_bytes", &LayerAtSize::kept_output},
+    {"split_workspace_bytes", &LayerAtSize::split_workspace},
+    {"inner_workspace_bytes", &LayerAtSize::inner_workspace},
 }};
 
 inline constexpr std::array<LayerFixedField, 3> layer_fixed_fields = {{

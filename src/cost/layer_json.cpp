@@ -25,11 +25,11 @@ std::int64_t read_samples(const Place& place, const Json& value) {
 }
 
 LayerAtSize read_layer_size(const Place& place, const Json& object) {
-  require_keys(
-      place, object,
-      {"samples", "forward_ms", "forward_spread_ms", "input_backward_ms", "input_backward_spread_ms",
-       "weight_backward_ms", "weight_backward_spread_ms", "backward_ms", "backward_spread_ms", "activation_bytes",
-       "boundary_bytes", "forward_workspace_bytes", "backward_workspace_bytes", "kept_output_bytes"});
+  require_keys(place, object,
+               {"samples", "forward_ms", "forward_spread_ms", "input_backward_ms", "input_backward_spread_ms",
+                "weight_backward_ms", "weight_backward_spread_ms", "backward_ms", "backward_spread_ms",
+                "activation_bytes", "boundary_bytes", "forward_workspace_bytes", "backward_workspace_bytes",
+                "kept_output_bytes", "split_workspace_bytes", "inner_workspace_bytes"});
   LayerAtSize size;
   size.samples = read_samples(place.at("samples"), require(place, object, "samples"));
   for (const LayerTimeField& field : layer_time_fields) size.*field.member = read_time(place, object, field.key);
@@ -153,9 +153,9 @@ LayerCosts parse_layer_costs(std::string_view json, std::string_view source) {
   if (document.is_object() && document.contains("stages") && !document.contains("layers"))
     throw bad_input(fmt::format("{} holds the costs of stages", source), "those of layers, which can be cut anew",
                     "give a file with \"layers\"; include/penstock/cost/layer_cost.h shows an example");
-  require_keys(
-      root, document,
-      {"model", "machine", "layers", "input_bytes_per_sample", "action_overhead_ms", "link", "links", "ranks"});
+  require_keys(root, document,
+               {"model", "machine", "layers", "input_bytes_per_sample", "input_needs_gradient", "action_overhead_ms",
+                "link", "links", "ranks"});
   LayerCosts costs;
   for (const auto& [key, member] : {std::pair{"model", &LayerCosts::model}, {"machine", &LayerCosts::machine}})
     if (document.contains(key)) costs.*member = read_description(root.at(key), document[key]);
@@ -163,6 +163,11 @@ LayerCosts parse_layer_costs(std::string_view json, std::string_view source) {
   if (document.contains("input_bytes_per_sample"))
     costs.input_bytes_per_sample =
         read_size(root.at("input_bytes_per_sample"), document["input_bytes_per_sample"]).count;
+  if (document.contains("input_needs_gradient")) {
+    if (!document["input_needs_gradient"].is_boolean())
+      throw refuse(root.at("input_needs_gradient"), document["input_needs_gradient"], "true or false");
+    costs.input_needs_gradient = document["input_needs_gradient"].get<bool>();
+  }
   if (document.contains("action_overhead_ms"))
     costs.action_overhead = read_duration(root.at("action_overhead_ms"), document["action_overhead_ms"]);
   if (document.contains("link")) costs.default_link = read_link(root.at("link"), document["link"]);
@@ -177,6 +182,7 @@ std::string to_json(const LayerCosts& costs) {
   for (const auto& [key, value] : costs.machine) document["machine"][key] = value;
   for (const LayerCost& layer : costs.layers) document["layers"].push_back(to_json(layer, costs.layers));
   if (costs.input_bytes_per_sample > 0) document["input_bytes_per_sample"] = costs.input_bytes_per_sample;
+  if (!costs.input_needs_gradient) document["input_needs_gradient"] = false;
   if (costs.action_overhead.count > 0) document["action_overhead_ms"] = costs.action_overhead.count;
   document["link"] = to_json(costs.default_link);
   for (const auto& [pair, link] : costs.links) document["links"].push_back(to_json(pair, link));

@@ -98,11 +98,11 @@ void LayerMeasurement::split_backward(LayerSamples& samples, Tensors gradients) 
   const Bytes arrived = size_of(gradients);
   Tensors of_inputs;
   samples.input_backward.push_back(timed([&] { of_inputs = stage_.input_backward({0}, std::move(gradients)); }));
-  raise(samples.sizes.backward_workspace, peak(instruments_) - base_ - samples.sizes.activation - arrived);
+  raise(samples.sizes.split_workspace, peak(instruments_) - base_ - samples.sizes.activation - arrived);
   of_inputs.clear();
   samples.for_weights = not_below_0(held(instruments_) - base_);
   samples.weight_backward.push_back(timed([&] { stage_.weight_backward({0}); }));
-  raise(samples.sizes.backward_workspace, peak(instruments_) - base_ - samples.for_weights);
+  raise(samples.sizes.split_workspace, peak(instruments_) - base_ - samples.for_weights);
 }
 
 void LayerMeasurement::cycle(LayerSamples* samples) {

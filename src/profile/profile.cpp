@@ -11,6 +11,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <torch/nn/module.h>
 
 #include "penstock/base/error.h"
 #include "penstock/base/quantile.h"
@@ -83,6 +84,17 @@ class Meeting {
   std::atomic<int> cycles_{0};
   std::mutex mutex_;
   std::exception_ptr failure_;
+};
+
+// Hands on what it gets, in tensors of its own: as a layer behind another, its backward brings a gradient that nobody
+// else holds.
+struct PassThrough : torch::nn::Module {
+  Tensors forward(const Tensors& inputs) {
+    Tensors outputs;
+    for (const at::Tensor& input : inputs)
+      outputs.push_back(input.defined() && input.requires_grad() ? input * 1.0 : input);
+    return outputs;
+  }
 };
 
 class RankProfiler {
@@ -161,12 +173,17 @@ class RankProfiler {
     const bool last = static_cast<std::size_t>(layer) + 1 == network_.layers.size();
     if (last) parts.loss = network_.loss;
     const Layer built = parts.layers.front();
+    StageParts followed_parts = parts;
+    followed_parts.layers.emplace_back(std::make_shared<PassThrough>());
     Stage stage(std::move(parts));
+    Stage followed(std::move(followed_parts));
     entry.parameter = held(instruments_) - before;
     for (std::size_t size = 0; size < flow_.size(); ++size) {
       const LayerInput input{flow_[size], targets_[size], layer > 0 || !lane_.on_host()};
       LayerMeasurement measurement(instruments_, stage, input);
       entry.by_size.push_back(measure_size(measurement));
+      // Skips would count the layer that is none.
+      if (!last && network_.skips.empty()) measure_inner(followed, input, entry.by_size.back().sizes);
       entry.outputs.push_back(measurement.outputs());
     }
     for (const at::Tensor& parameter : built.module().parameters())
@@ -193,6 +210,12 @@ class RankProfiler {
       measurement.cycle(&samples);
     }
     return samples;
+  }
+
+  void measure_inner(Stage& followed, const LayerInput& input, LayerAtSize& sizes) {
+    LayerSamples samples;
+    LayerMeasurement(instruments_, followed, input).cycle(&samples);
+    sizes.inner_workspace = samples.sizes.backward_workspace + samples.sizes.activation - sizes.activation;
   }
 
   void measure_update(const Layer& built, Entry& entry) {
@@ -313,6 +336,8 @@ LayerCosts profile_layers(const Network& network, const ProfileSettings& setting
     for (const at::Tensor& input : microbatches.back().inputs)
       if (input.defined())
         costs.input_bytes_per_sample += static_cast<std::int64_t>(input.nbytes()) / settings.sizes.back();
+  // Executors detach what comes from outside.
+  costs.input_needs_gradient = false;
   costs.default_link = profile_link(settings);
   return costs;
 }

@@ -48,7 +48,6 @@ class Ledger {
     const std::int64_t for_weights = std::llround(static_cast<double>(activation) * stage.weight_activation_share);
     switch (action.kind) {
       case ActionKind::Forward:
-        receive(played_.inputs, action, action.stage.value - 1, event.start);
         own(event.start, activation);
         workspace(event, stage.forward_workspace);
         if (schedule_.forward_only) own(event.end, -activation);
@@ -57,7 +56,7 @@ class Ledger {
       case ActionKind::Backward:
       case ActionKind::InputBackward:
         workspace(event, stage.backward_workspace);
-        receive(played_.gradients, action, action.stage.value + 1, event.end);
+        receive(event, action.stage.value + 1);
         if (action.kind == ActionKind::Backward) own(event.end, -activation);
         if (action.kind == ActionKind::Backward) take_gradient(event);
         if (action.kind == ActionKind::InputBackward) own(event.end, for_weights - activation);
@@ -82,11 +81,12 @@ class Ledger {
     return cost_.stages[static_cast<std::size_t>(std::min(stage, neighbour))].boundary.count;
   }
 
-  void receive(const Arrivals& arrivals, const Action& action, std::int32_t from_stage, Milliseconds used) {
-    if (!elsewhere(from_stage, action.microbatch)) return;
-    const std::int64_t size = boundary(action.stage.value, from_stage);
-    message(arrivals.at(action.stage, action.microbatch), size);
-    own(used, -size);
+  /// The gradient that a backward uses. What a forward uses is a part of the activation.
+  void receive(const Event& event, std::int32_t from_stage) {
+    if (!elsewhere(from_stage, event.action.microbatch)) return;
+    const std::int64_t size = boundary(event.action.stage.value, from_stage);
+    own(event.start, size);
+    own(event.end, -size);
   }
 
   void send(const Arrivals& arrivals, const Event& event, std::int32_t to_stage) {

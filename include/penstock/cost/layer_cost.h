@@ -21,10 +21,10 @@
 ///     }
 ///
 /// Needed are `layers` and in each `name` and either `like`, the name of an earlier layer that it is alike, or `sizes`,
-/// ascending, with the three times. The time of a pass is above 0 for the layer as a whole. What is left out is 0;
-/// `gradient_bytes` as large as the parameters, `backward_ms` the sum of the two parts, `weight_activation_share` and
-/// `speed` 1, links immediate and unlimited, memory uncapped. `model` and `machine` are any texts and numbers. Messages
-/// call the form by the file that it is in.
+/// ascending, with the three times. `input_needs_gradient` is true where it is left out. The time of a pass is above 0
+/// for the layer as a whole. What is left out is 0; `gradient_bytes` as large as the parameters, `backward_ms` the sum
+/// of the two parts, `weight_activation_share` and `speed` 1, links immediate and unlimited, memory uncapped. `model`
+/// and `machine` are any texts and numbers. Messages call the form by the file that it is in.
 #pragma once
 
 #include <cstdint>
@@ -59,10 +59,16 @@ struct LayerAtSize {
   Bytes activation = {};          ///< kept from forward to backward without recomputation, the layer's input among it
   Bytes boundary = {};            ///< what crosses a cut after this layer: its output, and skips that pass there
   Bytes forward_workspace = {};   ///< taken at most while the pass runs, beside the activation
-  Bytes backward_workspace = {};  ///< the same of any part of the backward, beside the output's gradient too
+  Bytes backward_workspace = {};  ///< the same of a backward, beside the output's gradient too
   /// Of the output, what the layer itself keeps for its backward. The next layer of the same stage keeps it as its
   /// input in any case; at the end of a stage it is held beside what was sent. Not a part of `activation`.
   Bytes kept_output = {};
+  /// As `backward_workspace`, of a backward in halves, which lets go of nothing before its end and holds the gradients
+  /// that arrived at every layer: those of a stage's layers add up. 0: as in one piece.
+  Bytes split_workspace = {};
+  /// As `backward_workspace`, where another layer of the stage follows, from which the output's gradient comes: that
+  /// gradient is a part of it, as long as it is held. 0: held to the end.
+  Bytes inner_workspace = {};
 
   friend bool operator==(const LayerAtSize&, const LayerAtSize&) = default;
 };
@@ -98,8 +104,11 @@ struct LayerCosts {
   Description machine;
   std::vector<LayerCost> layers;
   std::int64_t input_bytes_per_sample = 0;  ///< of the network's input, which recomputing the first layer keeps
-  Milliseconds action_overhead = {};        ///< of each action of a rank, beside its layers
-  LinkCost default_link = {};               ///< between every pair of ranks that `links` does not name
+  /// Where it needs none, the first stage's `I` does nothing and its `W` is a whole backward, until which the gradient
+  /// that arrived is held.
+  bool input_needs_gradient = true;
+  Milliseconds action_overhead = {};  ///< of each action of a rank, beside its layers
+  LinkCost default_link = {};         ///< between every pair of ranks that `links` does not name
   std::map<RankPair, LinkCost> links = {};
   std::vector<RankCost> ranks = {};  ///< by rank; empty: all alike and without caps
 
@@ -175,6 +184,7 @@ class LayersAtSize {
     double update = 0;
     std::int64_t activation = 0;
     std::int64_t held_for_weights = 0;
+    std::int64_t split_workspace = 0;  ///< of which the gradients between layers are counted once
     std::int64_t input = 0;
     std::int64_t parameter = 0;
     std::int64_t gradient = 0;
@@ -195,10 +205,12 @@ class LayersAtSize {
   }
   [[nodiscard]] Bytes forward_workspace(std::size_t first, std::size_t end) const;
   [[nodiscard]] Bytes backward_workspace(std::size_t first, std::size_t end) const;
+  [[nodiscard]] Bytes split_workspace(std::size_t first, std::size_t end) const;
   [[nodiscard]] Bytes recomputed_workspace(std::size_t first, std::size_t end) const;
 
   std::vector<Sums> sums_;  ///< one more than layers
   std::vector<std::int64_t> boundary_;
+  bool input_needs_gradient_ = true;
   std::vector<std::int64_t> kept_output_;
   std::vector<std::int64_t> last_backward_;  ///< workspace of a layer whose output's gradient came from another rank
   // Above the network's beginning, so that what the layers behind have let go of, or not taken yet, is one difference.

@@ -92,6 +92,74 @@ TEST(LayerCost, ABackwardInOnePieceHasItsOwnTime) {
   EXPECT_DOUBLE_EQ(one.time(1, 2, {.split_backward = false}).count, 2 + 2.5 + 2 * 0.125);
 }
 
+// Two layers of one size: activations of 100 and 10, boundaries of 8.
+LayerCosts two_layers() {
+  LayerCosts costs;
+  for (const std::int64_t activation : {100, 10}) {
+    LayerCost layer;
+    layer.name = std::to_string(activation);
+    layer.sizes.push_back({.samples = 1,
+                           .forward = {{1}},
+                           .input_backward = {{1}},
+                           .weight_backward = {{1}},
+                           .activation = {activation},
+                           .boundary = {8},
+                           .forward_workspace = {50},
+                           .backward_workspace = {60}});
+    costs.layers.push_back(layer);
+  }
+  costs.layers.push_back(costs.layers.back());
+  costs.layers.back().name = "the last";
+  costs.layers.back().sizes.front().boundary = {0};
+  return costs;
+}
+
+TEST(LayerCost, AWorkspaceCountsBesideWhatIsHeldAtThatMoment) {
+  LayerCosts costs = two_layers();
+  // While the first layer runs forward the second has kept nothing yet; while it runs back, let go, and its output's
+  // gradient is there beside the one that has arrived.
+  costs.layers[0].sizes[0].forward_workspace = {70};
+  costs.layers[0].sizes[0].backward_workspace = {90};
+  const StageRun whole{.split_backward = false};
+  EXPECT_EQ(LayersAtSize(costs, 1).stage(0, 2, whole).forward_workspace.count, 70 - 10);
+  EXPECT_EQ(LayersAtSize(costs, 1).stage(0, 2, whole).backward_workspace.count, 90 + 8 - 10);
+  costs.layers[0].sizes[0].forward_workspace = costs.layers[0].sizes[0].backward_workspace = {5};
+  EXPECT_EQ(LayersAtSize(costs, 1).stage(0, 2, whole).forward_workspace.count, 50) << "of the second layer";
+  EXPECT_EQ(LayersAtSize(costs, 1).stage(0, 2, whole).backward_workspace.count, 60);
+}
+
+TEST(LayerCost, ABackwardInHalvesHoldsAllUntilItsEnd) {
+  LayerCosts costs = two_layers();
+  for (const std::size_t layer : {0, 1}) costs.layers[layer].sizes[0].split_workspace = {80};
+  const LayersAtSize one(costs, 1);
+  EXPECT_EQ(one.stage(0, 2, {}).backward_workspace.count, 80 + 80 - 8) << "the gradient between the two is one";
+  EXPECT_EQ(one.stage(0, 2, {.split_backward = false}).backward_workspace.count, 60);
+}
+
+TEST(LayerCost, WhereTheInputNeedsNoGradientTheFirstStagesWIsAWholeBackward) {
+  LayerCosts costs = two_layers();
+  costs.input_needs_gradient = false;
+  EXPECT_EQ(parse_layer_costs(to_json(costs)), costs);
+  const LayersAtSize one(costs, 1);
+  const StageCost first = one.stage(0, 2, {});
+  EXPECT_EQ(first.input_backward.count, 0);
+  EXPECT_EQ(first.weight_backward.count, 4);
+  EXPECT_NEAR(first.weight_activation_share * 110, 110 + 8, 1e-9) << "and the gradient that arrived";
+  // Where the two halves take more than the whole, a stage with a layer more must not take less in a search.
+  costs.layers[0].sizes[0].backward = MeasuredTime{{0.5}};
+  EXPECT_EQ(LayersAtSize(costs, 1).stage(0, 2, {}).weight_backward.count, 2.5);
+  EXPECT_GE(LayersAtSize(costs, 1).time(0, 2, {}), LayersAtSize(costs, 1).time(1, 2, {}));
+  EXPECT_EQ(one.stage(1, 3, {}).input_backward.count, 2) << "a later stage passes a gradient back";
+}
+
+TEST(LayerCost, AnOutputThatALayerKeepsIsTheNextLayersInputOrHeldAtTheEnd) {
+  LayerCosts costs = two_layers();
+  for (LayerCost& layer : costs.layers) layer.sizes[0].kept_output = layer.sizes[0].boundary;
+  const LayersAtSize one(costs, 1);
+  EXPECT_EQ(one.stage(0, 2, {}).activation.count, 100 + 10 + 8);
+  EXPECT_EQ(one.stage(0, 3, {}).activation.count, 100 + 10 + 10) << "nothing is sent behind the last layer";
+}
+
 TEST(LayerCost, RecomputationKeepsInputsAndRunsTheForwardAgain) {
   const LayersAtSize one(parse_layer_costs(three_layers), 1);
   const StageRun again{.recomputed = true, .split_backward = false, .speed = 1};
