@@ -20,8 +20,8 @@
 #include "penstock/transport/c10d.h"
 
 #include "train/crew.h"
-#include "train/link_account.h"
 #include "train/forward_schedule.h"
+#include "train/link_account.h"
 #include "train/report_values.h"
 #include "train/worker.h"
 

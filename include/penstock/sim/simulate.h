@@ -15,9 +15,9 @@
 /// - A rank holds parameters and optimizer state of its stages from the start (forward only: parameters), their
 ///   gradients from the end of the stage's first `B` or `W` on: what the first one takes while it runs is workspace.
 ///   The activations of a microbatch are held from the start of its `F` to the end of its `B` or `W`, from its `I` on
-///   only the share that `W` needs. A message is held by the sender until the link has it, and by the receiver while the
-///   action runs that uses it, as a part of the activation from an `F` on: one that waits before counts on nobody, as in
-///   the executor's count. The workspace of a stage is held while an action of it runs.
+///   only the share that `W` needs. A message is held by the sender until the link has it, and by the receiver while
+///   the action runs that uses it, as a part of the activation from an `F` on: one that waits before counts on nobody,
+///   as in the executor's count. The workspace of a stage is held while an action of it runs.
 #pragma once
 
 #include "penstock/cost/cost.h"

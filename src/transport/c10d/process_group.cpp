@@ -380,7 +380,6 @@ class C10dTransport final : public Transport {
     return std::move(message.tensors);
   }
   [[nodiscard]] Milliseconds last_arrival() const override { return last_arrival_; }
-  [[nodiscard]] MessageTensors receive(RankId from, const Tag& tag) override { return inbox_.take({from, tag}, 0); }
   [[nodiscard]] bool has_arrived(RankId from, const Tag& tag) override { return inbox_.has({from, tag}); }
   void abort(const std::string& reason) noexcept override { abort_(reason); }
 

@@ -40,6 +40,12 @@ class Arrivals {
     if (found->second.empty()) times_.erase(found);
     return time;
   }
+  // Whether the next message of that tag has crossed its link.
+  [[nodiscard]] bool is_due(RankId from, RankId to, const Tag& tag) {
+    const std::scoped_lock lock(mutex_);
+    const auto found = times_.find({from, to, tag});
+    return found != times_.end() && found->second.front() <= std::chrono::steady_clock::now();
+  }
 
  private:
   std::mutex mutex_;
@@ -62,8 +68,19 @@ class EmulatedTransport final : public Transport {
 
   [[nodiscard]] std::vector<at::Tensor> receive(RankId from, const Tag& tag) override {
     std::vector<at::Tensor> message = end_->receive(from, tag);
-    if (crosses_a_boundary(tag)) std::this_thread::sleep_until(arrivals_->take(from, rank(), tag));
+    last_arrival_ = end_->last_arrival();
+    if (!crosses_a_boundary(tag)) return message;
+    const Time due = arrivals_->take(from, rank(), tag);
+    std::this_thread::sleep_until(due);
+    last_arrival_ = std::max(last_arrival_,
+                             Milliseconds{std::chrono::duration<double, std::milli>(due.time_since_epoch()).count()});
     return message;
+  }
+
+  [[nodiscard]] Milliseconds last_arrival() const override { return last_arrival_; }
+
+  [[nodiscard]] bool has_arrived(RankId from, const Tag& tag) override {
+    return end_->has_arrived(from, tag) && (!crosses_a_boundary(tag) || arrivals_->is_due(from, rank(), tag));
   }
 
   void abort(const std::string& reason) noexcept override { end_->abort(reason); }
@@ -91,6 +108,7 @@ class EmulatedTransport final : public Transport {
   std::shared_ptr<Arrivals> arrivals_;
   std::function<EmulatedLink(RankId, RankId)> link_between_;
   std::map<RankId, Link> links_;  // from this rank
+  Milliseconds last_arrival_;
 };
 
 }  // namespace
