@@ -32,7 +32,7 @@ inline const char* group_name(SettingGroup group) {
 }
 
 // The word that stands for a number that is chosen.
-inline std::string number_of_auto(std::string text) {
+inline std::string number_of_auto(const std::string& text) {
   return text == "auto" ? std::to_string(automatic_microbatches) : text;
 }
 

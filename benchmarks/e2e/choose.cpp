@@ -3,6 +3,7 @@
 // profiled, planned, and every configuration of two schedules and four numbers of microbatches measured. Prints how
 // much slower the choice is than the best that was measured.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <fmt/format.h>
@@ -22,7 +23,7 @@
 namespace penstock {
 namespace {
 
-constexpr const char* quoted_schedules[] = {"gpipe", "1f1b", "zb-h1", "zb-h2", "chimera", "interleaved-1f1b"};
+constexpr std::array quoted_schedules = {"gpipe", "1f1b", "zb-h1", "zb-h2", "chimera", "interleaved-1f1b"};
 
 // A layer's wait at so many samples: a fixed part and one for each.
 struct Growing {

@@ -2,6 +2,7 @@
 // unequal, on 2 to 64 ranks with emulated links. Prints how far the simulated step is from the median of three measured
 // ones.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <fmt/format.h>
@@ -36,7 +37,7 @@ struct Case {
 std::optional<VerifiedSchedule> random_schedule(std::mt19937& random) {
   const auto families = schedule_families();
   const auto& family = families[std::uniform_int_distribution<std::size_t>(0, families.size() - 1)(random)];
-  constexpr int few_of_many_ranks[] = {2, 2, 4, 4, 8, 8, 16, 16, 32, 64};
+  constexpr std::array few_of_many_ranks = {2, 2, 4, 4, 8, 8, 16, 16, 32, 64};
   const int ranks = few_of_many_ranks[std::uniform_int_distribution<int>(0, 9)(random)];
   const int microbatches = ranks / 2 * std::uniform_int_distribution<int>(1, ranks <= 16 ? 4 : 2)(random);
   if (family.name == "forward-only" || (family.name == "naive" && ranks > 8)) return std::nullopt;

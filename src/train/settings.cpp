@@ -163,6 +163,9 @@ void check_automatic(const TrainSettings& settings) {
     throw bad_input(fmt::format("auto with --processes {}", settings.processes),
                     "a plan, where several processes share a run",
                     "write one with penstock plan -o plan.toml and give it with --plan");
+  if (settings.replicas > 1)
+    throw bad_input(fmt::format("auto with --replicas {}", settings.replicas), "a plan, where replicas share a run",
+                    "write one with penstock plan --replicas and give it with --plan");
   if (settings.ranks == 0 && settings.devices.empty())
     throw bad_input("auto without --ranks", "the number of ranks to plan for", "name it with --ranks");
   if (settings.recompute != "auto" && settings.recompute != "none" && settings.recompute != "full")
@@ -175,7 +178,7 @@ void check_replicas(const TrainSettings& settings) {
   check_between("replicas", settings.replicas, 1, most_replicas);
   check_between("zero", settings.zero, 0, 1);
   static_cast<void>(parse_bytes("--gradient-bucket", settings.gradient_bucket));
-  if (settings.replicas > settings.microbatches)
+  if (settings.microbatches != automatic_microbatches && settings.replicas > settings.microbatches)
     throw bad_input(fmt::format("{} replicas for {}", settings.replicas, counted(settings.microbatches, "microbatch")),
                     "at least one microbatch for each replica", "lower --replicas or raise --microbatches");
 }

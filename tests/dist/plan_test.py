@@ -92,6 +92,12 @@ class Plan(p.Case):
         self.assertIn("--plan", err)
         self.assertFalse((self.folder / "run").exists())
 
+    def test_auto_needs_one_replica(self):
+        code, _, err = self.train(self.folder / "run", stages=None, ranks=2, schedule="auto", replicas=2)
+        self.assertEqual((code, err.count("\n")), (2, 1), err)
+        self.assertIn("auto with --replicas 2", err)
+        self.assertFalse((self.folder / "run").exists())
+
 
 if __name__ == "__main__":
     unittest.main()
