@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <ranges>
 
 #include "penstock/base/error.h"
 #include "penstock/exec/rank.h"
@@ -69,11 +70,11 @@ Program compile(const VerifiedSchedule& lowered, RankId rank) {
     }
   }
   std::vector<bool> seen(program.stages.size());
-  for (auto instruction = program.instructions.rbegin(); instruction != program.instructions.rend(); ++instruction) {
-    const ActionKind kind = instruction->action.kind;
+  for (Instruction& instruction : std::views::reverse(program.instructions)) {
+    const ActionKind kind = instruction.action.kind;
     if (kind != ActionKind::Backward && kind != ActionKind::WeightBackward) continue;
-    const auto stage = static_cast<std::size_t>(instruction->local_stage);
-    instruction->last_of_gradients = !seen[stage];
+    const auto stage = static_cast<std::size_t>(instruction.local_stage);
+    instruction.last_of_gradients = !seen[stage];
     seen[stage] = true;
   }
   return program;

@@ -153,6 +153,7 @@ std::string to_toml(const Plan& plan, std::string_view schedule_file) {
   std::vector<std::int64_t> memory;
   memory.reserve(prediction.memory.size());
   std::vector<std::string> passes;
+  passes.reserve(prediction.stage_passes.size());
   for (const Milliseconds pass : prediction.stage_passes) passes.push_back(real(pass.count));
   for (const Bytes bytes : prediction.memory) memory.push_back(bytes.count);
   std::string text = "# Chosen by `penstock plan`.\n";

@@ -25,6 +25,7 @@ std::string processor_name() {
 
 Description describe_machine(const ProfileSettings& settings) {
   std::vector<std::string> devices;
+  devices.reserve(settings.devices.size());
   for (const at::Device device : settings.devices) devices.push_back(device.str());
   return {{"processor", processor_name()},
           {"cores", std::to_string(std::thread::hardware_concurrency())},

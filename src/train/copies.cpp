@@ -212,13 +212,14 @@ void Copies::add_up() {
 
 void Copies::hand_back_tied() {
   for (const bool own : {true, false}) {
-    for (Bucket& bucket : buckets_) {
+    for (const Bucket& bucket : buckets_) {
       if (bucket.back != Return::BehindTies || is_own(bucket) != own) continue;
       if (!own) {
         put_into(bucket.parameters, {}, receive(bucket, bucket.owner, MessageKind::CopySum));
         continue;
       }
       Tensors sums;
+      sums.reserve(bucket.parameters.size());
       for (const at::Tensor& parameter : bucket.parameters) sums.push_back(parameter.grad());
       hand_out(bucket, MessageKind::CopySum, sums);
     }

@@ -133,6 +133,7 @@ std::vector<MeasuredLink> measure_links_of(const ProcessSettings& processes) {
 std::string to_text(const Diagnosis& diagnosis) {
   const MachineFacts& machine = diagnosis.machine;
   std::vector<std::string> backends;
+  backends.reserve(machine.backends.size());
   for (const BackendPresence& backend : machine.backends) backends.push_back(backend_words(backend));
   std::string text = fmt::format(
       "penstock   {}\nlibtorch   {}\ncompiler   {}\nbackends   {}\ndevices    {}\n"

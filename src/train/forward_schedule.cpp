@@ -55,6 +55,7 @@ VerifiedSchedule forward_schedule(const Schedule& training, int replicas, int mi
   const Placement placement = placement_of_one(training.placement, ranks);
   const int used = std::min(replicas, microbatches);
   std::vector<Schedule> parts;
+  parts.reserve(static_cast<std::size_t>(used));
   for (int replica = 0; replica < used; ++replica)
     parts.push_back(forward_of(placement, ranks, microbatches_of_replica(microbatches, used, replica)));
   return lower(verify(side_by_side(parts)));

@@ -21,9 +21,12 @@ def shown(page):
         if line.startswith("    $ penstock "):
             output = []
             for following in lines[number + 1:]:
-                if not following.startswith("    ") or following.startswith("    $ "):
+                if (following and not following.startswith("    ")) or following.startswith("    $ "):
                     break
                 output.append(following[4:].rstrip())
+            # Blank lines that stand between the block and the text after it.
+            while output and not output[-1]:
+                output.pop()
             yield line[6:], output
 
 
