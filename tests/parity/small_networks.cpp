@@ -138,6 +138,7 @@ std::vector<Microbatch> small_minibatch(const TraceSettings& settings, std::int6
 
 Trace train_small(const TraceSettings& settings) {
   std::vector<Schedule> replicas;
+  replicas.reserve(static_cast<std::size_t>(settings.replicas));
   for (int replica = 0; replica < settings.replicas; ++replica)
     replicas.push_back(make_schedule(settings.schedule, settings.stages,
                                      microbatches_of_replica(settings.microbatches, settings.replicas, replica)));

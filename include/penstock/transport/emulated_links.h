@@ -25,6 +25,7 @@ struct EmulatedLink {
 /// exactness of a sleep, some tens of microseconds.
 /// \param link_between called once for each pair of ranks that has something to send, on the sender's thread.
 [[nodiscard]] std::vector<std::unique_ptr<Transport>> with_emulated_links(
-    std::vector<std::unique_ptr<Transport>> ends, std::function<EmulatedLink(RankId from, RankId to)> link_between);
+    std::vector<std::unique_ptr<Transport>> ends,
+    const std::function<EmulatedLink(RankId from, RankId to)>& link_between);
 
 }  // namespace penstock

@@ -114,7 +114,8 @@ class EmulatedTransport final : public Transport {
 }  // namespace
 
 std::vector<std::unique_ptr<Transport>> with_emulated_links(
-    std::vector<std::unique_ptr<Transport>> ends, std::function<EmulatedLink(RankId from, RankId to)> link_between) {
+    std::vector<std::unique_ptr<Transport>> ends,
+    const std::function<EmulatedLink(RankId from, RankId to)>& link_between) {
   const auto arrivals = std::make_shared<Arrivals>();
   for (auto& end : ends) end = std::make_unique<EmulatedTransport>(std::move(end), arrivals, link_between);
   return ends;

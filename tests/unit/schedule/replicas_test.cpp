@@ -14,6 +14,7 @@ namespace {
 
 TEST(Replicas, ShareMicrobatchesOutInOrderAndEvenly) {
   std::vector<int> shares;
+  shares.reserve(3);
   for (int replica = 0; replica < 3; ++replica) shares.push_back(microbatches_of_replica(8, 3, replica));
   EXPECT_EQ(shares, (std::vector{2, 3, 3}));
   EXPECT_EQ(microbatches_of_replica(8, 1, 0), 8);

@@ -55,6 +55,7 @@ TEST(LinkAccount, ClocksThatDisagreeMakeNoNegativeTransfer) {
 
 TEST(LinkAccount, OfManyLinksTheTableShowsThoseThatWereWaitedFor) {
   std::vector<LinkUse> links;
+  links.reserve(6);
   for (int link = 0; link < 6; ++link)
     links.push_back({link, link + 1, true, {1024}, 2, {link == 4 ? 500.0 : 1.0}, {4}, {1}});
   const std::string all = link_table(links);

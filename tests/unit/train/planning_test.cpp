@@ -194,6 +194,7 @@ std::vector<Bytes> predicted_memory(const LayerCosts& costs, const VerifiedSched
       run.split_backward = run.split_backward || action.kind == ActionKind::InputBackward;
   const Timeline timeline = simulate(schedule, cost_of_cut(costs, cut, samples, run));
   std::vector<Bytes> peaks;
+  peaks.reserve(static_cast<std::size_t>(schedule->ranks()));
   for (std::int32_t rank = 0; rank < schedule->ranks(); ++rank) peaks.push_back(peak_bytes(timeline, RankId{rank}));
   return peaks;
 }
