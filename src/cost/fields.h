@@ -27,7 +27,7 @@ inline constexpr std::array<DurationField, 3> duration_fields = {{
     {"weight_backward_ms", &StageCost::weight_backward},
 }};
 
-inline constexpr std::array<SizeField, 7> size_fields = {{
+inline constexpr std::array<SizeField, 10> size_fields = {{
     {"activation_bytes", &StageCost::activation},
     {"boundary_bytes", &StageCost::boundary},
     {"parameter_bytes", &StageCost::parameter},
@@ -35,6 +35,9 @@ inline constexpr std::array<SizeField, 7> size_fields = {{
     {"optimizer_bytes", &StageCost::optimizer},
     {"forward_workspace_bytes", &StageCost::forward_workspace, true},
     {"backward_workspace_bytes", &StageCost::backward_workspace, true},
+    {"input_workspace_bytes", &StageCost::input_workspace, true},
+    {"weight_workspace_bytes", &StageCost::weight_workspace, true},
+    {"gradient_at_peak_bytes", &StageCost::gradient_at_peak, true},
 }};
 
 }  // namespace penstock

@@ -10,10 +10,11 @@ namespace penstock {
 namespace {
 
 StageCost read_stage(const Place& place, const Json& object) {
-  require_keys(place, object,
-               {"forward_ms", "input_backward_ms", "weight_backward_ms", "activation_bytes", "boundary_bytes",
-                "parameter_bytes", "gradient_bytes", "optimizer_bytes", "forward_workspace_bytes",
-                "backward_workspace_bytes", "weight_activation_share"});
+  require_keys(
+      place, object,
+      {"forward_ms", "input_backward_ms", "weight_backward_ms", "activation_bytes", "boundary_bytes", "parameter_bytes",
+       "gradient_bytes", "optimizer_bytes", "forward_workspace_bytes", "backward_workspace_bytes",
+       "input_workspace_bytes", "weight_workspace_bytes", "gradient_at_peak_bytes", "weight_activation_share"});
   StageCost stage;
   if (object.contains("weight_activation_share"))
     stage.weight_activation_share = read_share(place.at("weight_activation_share"), object["weight_activation_share"]);

@@ -32,14 +32,18 @@ inline constexpr std::array<LayerTimeField, 3> layer_time_fields = {{
     {"weight_backward", &LayerAtSize::weight_backward},
 }};
 
-inline constexpr std::array<LayerSizeField, 7> layer_size_fields = {{
+inline constexpr std::array<LayerSizeField, 11> layer_size_fields = {{
     {"activation_bytes", &LayerAtSize::activation},
     {"boundary_bytes", &LayerAtSize::boundary},
     {"forward_workspace_bytes", &LayerAtSize::forward_workspace},
     {"backward_workspace_bytes", &LayerAtSize::backward_workspace},
     {"kept_output_bytes", &LayerAtSize::kept_output},
-    {"split_workspace_bytes", &LayerAtSize::split_workspace},
     {"inner_workspace_bytes", &LayerAtSize::inner_workspace},
+    {"input_workspace_bytes", &LayerAtSize::input_workspace},
+    {"inner_input_workspace_bytes", &LayerAtSize::inner_input_workspace},
+    {"deferred_bytes", &LayerAtSize::deferred},
+    {"inner_deferred_bytes", &LayerAtSize::inner_deferred},
+    {"weight_workspace_bytes", &LayerAtSize::weight_workspace},
 }};
 
 inline constexpr std::array<LayerFixedField, 3> layer_fixed_fields = {{

@@ -26,10 +26,26 @@ std::int64_t read_samples(const Place& place, const Json& value) {
 
 LayerAtSize read_layer_size(const Place& place, const Json& object) {
   require_keys(place, object,
-               {"samples", "forward_ms", "forward_spread_ms", "input_backward_ms", "input_backward_spread_ms",
-                "weight_backward_ms", "weight_backward_spread_ms", "backward_ms", "backward_spread_ms",
-                "activation_bytes", "boundary_bytes", "forward_workspace_bytes", "backward_workspace_bytes",
-                "kept_output_bytes", "split_workspace_bytes", "inner_workspace_bytes"});
+               {"samples",
+                "forward_ms",
+                "forward_spread_ms",
+                "input_backward_ms",
+                "input_backward_spread_ms",
+                "weight_backward_ms",
+                "weight_backward_spread_ms",
+                "backward_ms",
+                "backward_spread_ms",
+                "activation_bytes",
+                "boundary_bytes",
+                "forward_workspace_bytes",
+                "backward_workspace_bytes",
+                "kept_output_bytes",
+                "inner_workspace_bytes",
+                "input_workspace_bytes",
+                "inner_input_workspace_bytes",
+                "deferred_bytes",
+                "inner_deferred_bytes",
+                "weight_workspace_bytes"});
   LayerAtSize size;
   size.samples = read_samples(place.at("samples"), require(place, object, "samples"));
   for (const LayerTimeField& field : layer_time_fields) size.*field.member = read_time(place, object, field.key);

@@ -276,6 +276,18 @@ void Stage::weight_backward(MicrobatchId microbatch) {
   kept.segments.clear();
 }
 
+Tensors Stage::deferred_gradients(MicrobatchId microbatch) const {
+  Tensors deferred;
+  for (const SegmentPass& segment : passes_.at(microbatch.index()).segments) {
+    if (!segment.deferred) continue;
+    const auto& ready = segment.deferred->ready_gradients;
+    deferred.insert(deferred.end(), ready.begin(), ready.end());
+    for (const DeferredNode& node : segment.deferred->nodes)
+      deferred.insert(deferred.end(), node.arrived.begin(), node.arrived.end());
+  }
+  return deferred;
+}
+
 const Loss& Stage::loss(MicrobatchId microbatch) const { return passes_.at(microbatch.index()).loss; }
 
 void Stage::check_dtypes(MicrobatchId microbatch, const Tensors& boundary) {

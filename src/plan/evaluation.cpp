@@ -174,10 +174,13 @@ Cost Evaluation::cost(const Configuration& configuration, const Division& divisi
   Cost cost;
   cost.default_link = problem_.costs().default_link;
   cost.links = problem_.costs().links;
-  for (std::size_t stage = 0; stage < division.cut.size(); ++stage)
-    cost.stages.push_back(layers.stage(
-        static_cast<std::size_t>(division.cut[stage]), end_of(division.cut, stage, layers.layers()),
-        {division.recomputed[stage], split_backward, problem_.speed(static_cast<std::size_t>(ranks[stage]))}));
+  for (std::size_t stage = 0; stage < division.cut.size(); ++stage) {
+    StageRun run{division.recomputed[stage], split_backward};
+    run.speed = problem_.speed(static_cast<std::size_t>(ranks[stage]));
+    run.sent = stage + 1 == division.cut.size() || ranks[stage + 1] != ranks[stage];
+    cost.stages.push_back(
+        layers.stage(static_cast<std::size_t>(division.cut[stage]), end_of(division.cut, stage, layers.layers()), run));
+  }
   return cost;
 }
 

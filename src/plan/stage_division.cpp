@@ -154,7 +154,9 @@ double memory_of_stage(const DivisionProblem& problem, std::size_t stage, std::s
   if (stage > 0) messages += static_cast<double>(problem.layers->boundary_after(first - 1).count);
   if (stage + 1 < problem.places.size()) messages += static_cast<double>(cost.boundary.count);
   return standing + held + messages +
-         static_cast<double>(std::max(cost.forward_workspace, cost.backward_workspace).count);
+         static_cast<double>(
+             std::max({cost.forward_workspace, cost.backward_workspace, cost.input_workspace, cost.weight_workspace})
+                 .count);
 }
 
 double pace_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first, std::size_t end,

@@ -1,6 +1,7 @@
 #include "profile/layer_measurement.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -27,6 +28,18 @@ Tensors copies_of(const Tensors& tensors) {
     if (tensor.requires_grad()) copies.back().requires_grad_();
   }
   return copies;
+}
+
+// What `tensors` hold that none of `others` does.
+Bytes size_beside(const Tensors& tensors, const Tensors& others) {
+  std::set<const void*> seen;
+  for (const at::Tensor& other : others)
+    if (other.defined()) seen.insert(other.storage().data());
+  Bytes total;
+  for (const at::Tensor& tensor : tensors)
+    if (tensor.defined() && seen.insert(tensor.storage().data()).second)
+      total += Bytes{static_cast<std::int64_t>(tensor.storage().nbytes())};
+  return total;
 }
 
 Bytes not_below_0(Bytes bytes) { return {std::max<std::int64_t>(bytes.count, 0)}; }
@@ -95,14 +108,17 @@ void LayerMeasurement::whole_backward(LayerSamples& samples, Tensors gradients) 
 }
 
 void LayerMeasurement::split_backward(LayerSamples& samples, Tensors gradients) {
-  const Bytes arrived = size_of(gradients);
+  const Bytes size = size_of(gradients);
+  Tensors arrived = gradients;
   Tensors of_inputs;
   samples.input_backward.push_back(timed([&] { of_inputs = stage_.input_backward({0}, std::move(gradients)); }));
-  raise(samples.sizes.split_workspace, peak(instruments_) - base_ - samples.sizes.activation - arrived);
+  raise(samples.sizes.input_workspace, peak(instruments_) - base_ - samples.sizes.activation - size);
+  samples.sizes.deferred = size_beside(stage_.deferred_gradients({0}), arrived);
+  arrived.clear();
   of_inputs.clear();
   samples.for_weights = not_below_0(held(instruments_) - base_);
   samples.weight_backward.push_back(timed([&] { stage_.weight_backward({0}); }));
-  raise(samples.sizes.split_workspace, peak(instruments_) - base_ - samples.for_weights);
+  raise(samples.sizes.weight_workspace, peak(instruments_) - base_ - samples.for_weights);
 }
 
 void LayerMeasurement::cycle(LayerSamples* samples) {

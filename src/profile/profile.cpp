@@ -215,7 +215,10 @@ class RankProfiler {
   void measure_inner(Stage& followed, const LayerInput& input, LayerAtSize& sizes) {
     LayerSamples samples;
     LayerMeasurement(instruments_, followed, input).cycle(&samples);
-    sizes.inner_workspace = samples.sizes.backward_workspace + samples.sizes.activation - sizes.activation;
+    const Bytes beside = samples.sizes.activation - sizes.activation;
+    sizes.inner_workspace = samples.sizes.backward_workspace + beside;
+    sizes.inner_input_workspace = samples.sizes.input_workspace + beside;
+    sizes.inner_deferred = samples.sizes.deferred;
   }
 
   void measure_update(const Layer& built, Entry& entry) {

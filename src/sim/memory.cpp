@@ -14,13 +14,24 @@ struct Change {
 
 bool earlier(const Change& a, const Change& b) { return a.time < b.time; }
 
-/// All that a rank takes and gives back in a step. Its own actions are in the order of time; the arrivals and
-/// departures of messages are nearly so, and are kept apart to be sorted and merged.
+/// All that a rank takes and gives back in a step. Its own actions are in the order of time; the departures of messages
+/// are nearly so, and are kept apart to be sorted and merged.
 class Ledger {
  public:
   Ledger(const Schedule& schedule, const Cost& cost, const Play& played, RankId rank)
       : schedule_(schedule), cost_(cost), played_(played), rank_(rank) {
-    for (const Event& event : played.events[rank.index()]) enter(event);
+    bool second_of_pair = false;
+    for (const Event& event : played.events[rank.index()]) {
+      at_start_ = at_end_ = 0;
+      enter(event);
+      // Of a pair that overlaps one runs after the other.
+      const double middle = event.start.count + (event.end - event.start).count / 2;
+      const double start = second_of_pair ? middle : event.start.count;
+      const double end = event.action.overlaps_next ? middle : event.end.count;
+      if (at_start_ != 0) own_.push_back({start, at_start_});
+      if (at_end_ != 0) own_.push_back({end, at_end_});
+      second_of_pair = event.action.overlaps_next;
+    }
     std::stable_sort(messages_.begin(), messages_.end(), earlier);
   }
 
@@ -48,73 +59,73 @@ class Ledger {
     const std::int64_t for_weights = std::llround(static_cast<double>(activation) * stage.weight_activation_share);
     switch (action.kind) {
       case ActionKind::Forward:
-        own(event.start, activation);
-        workspace(event, stage.forward_workspace);
-        if (schedule_.forward_only) own(event.end, -activation);
+        at_start_ += activation;
+        take_over(action, action.stage.value - 1);
+        during(stage.forward_workspace.count);
+        if (schedule_.forward_only) at_end_ -= activation;
         send(played_.inputs, event, action.stage.value + 1);
         break;
       case ActionKind::Backward:
       case ActionKind::InputBackward:
-        workspace(event, stage.backward_workspace);
-        receive(event, action.stage.value + 1);
-        if (action.kind == ActionKind::Backward) own(event.end, -activation);
-        if (action.kind == ActionKind::Backward) take_gradient(event);
-        if (action.kind == ActionKind::InputBackward) own(event.end, for_weights - activation);
+        during((action.kind == ActionKind::Backward ? stage.backward_workspace : stage.input_workspace).count);
+        during(boundary(action.stage.value, action.stage.value + 1));
+        take_over(action, action.stage.value + 1);
+        if (action.kind == ActionKind::Backward) at_end_ -= activation;
+        if (action.kind == ActionKind::Backward) take_gradient(action);
+        if (action.kind == ActionKind::InputBackward) at_end_ += for_weights - activation;
         send(played_.gradients, event, action.stage.value - 1);
         break;
       case ActionKind::WeightBackward:
-        workspace(event, stage.backward_workspace);
-        own(event.end, -for_weights);
-        take_gradient(event);
+        during(stage.weight_workspace.count);
+        at_end_ -= for_weights;
+        take_gradient(action);
         break;
       default:
         break;
     }
   }
 
+  [[nodiscard]] bool exists(std::int32_t stage) const { return stage >= 0 && stage < schedule_.stages; }
+
   [[nodiscard]] bool elsewhere(std::int32_t stage, MicrobatchId microbatch) const {
-    return stage >= 0 && stage < schedule_.stages && played_.routes.rank_of(StageId{stage}, microbatch) != rank_;
+    return played_.routes.rank_of(StageId{stage}, microbatch) != rank_;
   }
 
-  /// What passes between two neighbouring stages.
+  /// What passes between two neighbouring stages; nothing beyond the ends.
   [[nodiscard]] std::int64_t boundary(std::int32_t stage, std::int32_t neighbour) const {
-    return cost_.stages[static_cast<std::size_t>(std::min(stage, neighbour))].boundary.count;
+    return exists(neighbour) ? cost_.stages[static_cast<std::size_t>(std::min(stage, neighbour))].boundary.count : 0;
   }
 
-  /// The gradient that a backward uses. What a forward uses is a part of the activation.
-  void receive(const Event& event, std::int32_t from_stage) {
-    if (!elsewhere(from_stage, event.action.microbatch)) return;
-    const std::int64_t size = boundary(event.action.stage.value, from_stage);
-    own(event.start, size);
-    own(event.end, -size);
+  /// What a stage of the same rank left for this action is from now on a part of what the action holds.
+  void take_over(const Action& action, std::int32_t from_stage) {
+    if (exists(from_stage) && !elsewhere(from_stage, action.microbatch))
+      at_start_ -= boundary(action.stage.value, from_stage);
   }
 
   void send(const Arrivals& arrivals, const Event& event, std::int32_t to_stage) {
     const Action& action = event.action;
-    if (!elsewhere(to_stage, action.microbatch)) return;
     const std::int64_t size = boundary(action.stage.value, to_stage);
+    if (size == 0) return;
+    at_end_ += size;
+    if (!elsewhere(to_stage, action.microbatch)) return;
     const RankId to = played_.routes.rank_of(StageId{to_stage}, action.microbatch);
-    own(event.end, size);
-    message(arrivals.at(StageId{to_stage}, action.microbatch) - link_between(cost_, rank_, to).latency.count, -size);
+    const double left =
+        arrivals.at(StageId{to_stage}, action.microbatch) - link_between(cost_, rank_, to).latency.count;
+    messages_.push_back({left, -size});
   }
 
   /// They stay from a stage's first gradients to the update.
-  void take_gradient(const Event& event) {
-    if (has_gradient_[event.action.stage.index()]) return;
-    has_gradient_[event.action.stage.index()] = true;
-    own(event.end, cost_.stages[event.action.stage.index()].gradient.count);
+  void take_gradient(const Action& action) {
+    if (has_gradient_[action.stage.index()]) return;
+    has_gradient_[action.stage.index()] = true;
+    during(cost_.stages[action.stage.index()].gradient_at_peak.count);
+    at_end_ += cost_.stages[action.stage.index()].gradient.count;
   }
 
-  void workspace(const Event& event, Bytes size) {
-    own(event.start, size.count);
-    own(event.end, -size.count);
-  }
-
-  void own(Milliseconds time, std::int64_t bytes) {
-    if (bytes != 0) own_.push_back({time.count, bytes});
-  }
-  void message(double time, std::int64_t bytes) {
-    if (bytes != 0) messages_.push_back({time, bytes});
+  /// Held while the present event lasts.
+  void during(std::int64_t bytes) {
+    at_start_ += bytes;
+    at_end_ -= bytes;
   }
 
   const Schedule& schedule_;
@@ -122,6 +133,8 @@ class Ledger {
   const Play& played_;
   RankId rank_;
   std::vector<bool> has_gradient_ = std::vector<bool>(cost_.stages.size());  ///< by stage
+  std::int64_t at_start_ = 0;                                                ///< of the present event
+  std::int64_t at_end_ = 0;
   std::vector<Change> own_;
   std::vector<Change> messages_;
 };

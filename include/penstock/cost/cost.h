@@ -13,7 +13,8 @@
 ///
 /// `stages` is needed, one entry for each, and in it the three times; sizes that are left out are 0, `gradient_bytes`
 /// as large as the parameters, `weight_activation_share` (of the activation, kept between `I` and `W`) 1. A stage may
-/// also have `forward_workspace_bytes` and `backward_workspace_bytes`. `link`
+/// also have `forward_workspace_bytes`, `backward_workspace_bytes`, `input_workspace_bytes`,
+/// `weight_workspace_bytes` and `gradient_at_peak_bytes`. `link`
 /// (default: immediate) holds for every pair of ranks that `links` does not name; `links` are directed. A bandwidth
 /// that is left out is unlimited. `memory_cap_bytes` is left out where nothing is capped.
 #pragma once
@@ -50,7 +51,12 @@ struct StageCost {
   /// autograd keeps for `W` the gradients that arrived at each layer besides what `W` needs of the activation.
   double weight_activation_share = 1;
   Bytes forward_workspace = {};   ///< taken while a forward runs, beside what it keeps
-  Bytes backward_workspace = {};  ///< the same of any part of the backward
+  Bytes backward_workspace = {};  ///< the same of a `B`
+  Bytes input_workspace = {};     ///< the same of an `I`
+  Bytes weight_workspace = {};    ///< the same of a `W`
+  /// How much of `gradient` is there already when the first `B` or `W` of a step, which makes it, holds the most. It is
+  /// there as a whole when that pass ends.
+  Bytes gradient_at_peak = {};
 
   friend bool operator==(const StageCost&, const StageCost&) = default;
 };

@@ -63,12 +63,15 @@ struct LayerAtSize {
   /// Of the output, what the layer itself keeps for its backward. The next layer of the same stage keeps it as its
   /// input in any case; at the end of a stage it is held beside what was sent. Not a part of `activation`.
   Bytes kept_output = {};
-  /// As `backward_workspace`, of a backward in halves, which lets go of nothing before its end and holds the gradients
-  /// that arrived at every layer: those of a stage's layers add up. 0: as in one piece.
-  Bytes split_workspace = {};
   /// As `backward_workspace`, where another layer of the stage follows, from which the output's gradient comes: that
   /// gradient is a part of it, as long as it is held. 0: held to the end.
   Bytes inner_workspace = {};
+  Bytes input_workspace = {};        ///< as `backward_workspace`, of an `I`; 0: as in one piece
+  Bytes inner_input_workspace = {};  ///< as `inner_workspace`, of an `I`; 0: held to the end
+  /// The gradients that an `I` keeps for its `W`, without the output's where that came from another rank.
+  Bytes deferred = {};
+  Bytes inner_deferred = {};    ///< the same where another layer follows, the output's among them; 0: with it
+  Bytes weight_workspace = {};  ///< taken at most while a `W` runs, beside what the `I` kept
 
   friend bool operator==(const LayerAtSize&, const LayerAtSize&) = default;
 };
@@ -154,6 +157,7 @@ struct StageRun {
   bool recomputed = false;     ///< its layers keep only their inputs and run again in the backward
   bool split_backward = true;  ///< as `I` and `W`; in one piece otherwise, and then only the sum of the two is right
   double speed = 1;            ///< of its rank
+  bool sent = true;            ///< its output goes to another rank, and not to a stage of its own
 };
 
 /// All layers at one microbatch size, ready to be asked for any stage. Immutable, thread-safe.
@@ -184,11 +188,25 @@ class LayersAtSize {
     double update = 0;
     std::int64_t activation = 0;
     std::int64_t held_for_weights = 0;
-    std::int64_t split_workspace = 0;  ///< of which the gradients between layers are counted once
+    std::int64_t deferred = 0;
+    std::int64_t released_in_weights = 0;  ///< what a `W` lets go of as it goes on
     std::int64_t input = 0;
     std::int64_t parameter = 0;
     std::int64_t gradient = 0;
     std::int64_t optimizer = 0;
+  };
+  /// What one layer has at the end of a stage.
+  struct AtEnd {
+    std::int64_t kept_output = 0;
+    std::int64_t backward = 0;  ///< workspace, where the output's gradient came from another rank
+    std::int64_t input_backward = 0;
+    std::int64_t weight = 0;
+    std::int64_t deferred = 0;
+  };
+  /// A workspace, and how much of the gradients is there when the first pass of a step takes it.
+  struct Workspace {
+    std::int64_t most = 0;
+    std::int64_t gradient = 0;
   };
   /// The largest of any run of layers, by the run's first and last layer.
   class Largest {
@@ -200,23 +218,60 @@ class LayersAtSize {
     std::vector<std::vector<std::int64_t>> of_power_;  ///< by power of two, then by first layer
   };
 
-  [[nodiscard]] std::int64_t kept_output(std::size_t last) const {
-    return last + 1 < layers() ? kept_output_[last] : 0;
+  /// Workspaces above the network's beginning, so that what the layers behind have let go of, or not taken yet, is one
+  /// difference. By layer.
+  struct Comparable {
+    std::vector<std::int64_t> forward;
+    std::vector<std::int64_t> backward;
+    std::vector<std::int64_t> recomputed_forward;
+    std::vector<std::int64_t> recomputed;
+    std::vector<std::int64_t> input_backward;
+    std::vector<std::int64_t> recomputed_input;
+    std::vector<std::int64_t> weight;
+  };
+  struct Passed {
+    Largest value;
+    Largest with_gradients;  ///< beside those of the layers behind
+  };
+
+  void add_memory(const LayerAtSize& here, double weight_activation_share, Comparable& comparable);
+  void fill(Passed& passed, std::vector<std::int64_t> values);
+  /// The `W` of a first stage whose input needs no gradient is a whole backward. Recomputed layers are passed one by
+  /// one, of which that holds for the first alone, as it was measured.
+  [[nodiscard]] bool is_whole_in_weights(const StageRun& run, std::size_t first) const {
+    return run.split_backward && !run.recomputed && first == 0 && !input_needs_gradient_;
   }
-  [[nodiscard]] Bytes forward_workspace(std::size_t first, std::size_t end) const;
-  [[nodiscard]] Bytes backward_workspace(std::size_t first, std::size_t end) const;
-  [[nodiscard]] Bytes split_workspace(std::size_t first, std::size_t end) const;
-  [[nodiscard]] Bytes recomputed_workspace(std::size_t first, std::size_t end) const;
+
+  /// What stays of the output of a stage that ends with `last` when it has been sent.
+  [[nodiscard]] std::int64_t kept_output(const StageRun& run, std::size_t last) const {
+    return run.sent && last + 1 < layers() ? at_end_[last].kept_output : 0;
+  }
+  /// Of a layer's activation, its input left out.
+  [[nodiscard]] std::int64_t made_again(std::size_t layer) const {
+    return sums_[layer + 1].activation - sums_[layer].activation - (sums_[layer + 1].input - sums_[layer].input);
+  }
+  [[nodiscard]] std::int64_t forward_workspace(const StageRun& run, std::size_t first, std::size_t end) const;
+  [[nodiscard]] Workspace backward_workspace(const StageRun& run, std::size_t first, std::size_t end) const;
+  [[nodiscard]] Workspace recomputed_workspace(std::size_t first, std::size_t end) const;
+  [[nodiscard]] std::int64_t input_workspace(const StageRun& run, std::size_t first, std::size_t end) const;
+  [[nodiscard]] std::int64_t recomputed_input_workspace(std::size_t first, std::size_t end) const;
+  /// Of the layers but the last, with `offset`, and of the last one, which takes `last`.
+  [[nodiscard]] Workspace largest(const Passed& passed, std::size_t first, std::size_t end, std::int64_t offset,
+                                  std::int64_t last) const;
+  void fill_activation(const StageRun& run, std::size_t first, std::size_t end, StageCost& stage) const;
+  void fill_workspaces(const StageRun& run, std::size_t first, std::size_t end, StageCost& stage) const;
 
   std::vector<Sums> sums_;  ///< one more than layers
   std::vector<std::int64_t> boundary_;
   bool input_needs_gradient_ = true;
-  std::vector<std::int64_t> kept_output_;
-  std::vector<std::int64_t> last_backward_;  ///< workspace of a layer whose output's gradient came from another rank
-  // Above the network's beginning, so that what the layers behind have let go of, or not taken yet, is one difference.
+  std::vector<AtEnd> at_end_;
   Largest forward_;
-  Largest backward_;
-  Largest recomputed_;
+  Largest recomputed_forward_;
+  Passed backward_;
+  Passed recomputed_;
+  Largest input_backward_;
+  Largest recomputed_input_;
+  Passed weight_;
   double overhead_ = 0;
 };
 

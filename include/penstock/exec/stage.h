@@ -81,6 +81,10 @@ class Stage {
   /// W: accumulates what `input_backward` of the same microbatch has put off.
   void weight_backward(MicrobatchId microbatch);
 
+  /// What `input_backward` keeps for `weight_backward` beside the activation: gradients that arrived at layers, some of
+  /// which may share their memory with each other or with those that it was given.
+  [[nodiscard]] Tensors deferred_gradients(MicrobatchId microbatch) const;
+
   /// The loss of a microbatch whose forward has run with a target; `sum` is detached.
   [[nodiscard]] const Loss& loss(MicrobatchId microbatch) const;
 

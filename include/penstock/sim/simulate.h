@@ -13,11 +13,13 @@
 ///   rank there is no message. Receives are posted ahead, so that nothing but the link holds a message up.
 /// - In a lowered schedule a message leaves at its `SEND`, in a compute schedule at the end of the action that made it.
 /// - A rank holds parameters and optimizer state of its stages from the start (forward only: parameters), their
-///   gradients from the end of the stage's first `B` or `W` on: what the first one takes while it runs is workspace.
+///   gradients from the end of the stage's first `B` or `W` on, and while that runs `gradient_at_peak` of them.
 ///   The activations of a microbatch are held from the start of its `F` to the end of its `B` or `W`, from its `I` on
 ///   only the share that `W` needs. A message is held by the sender until the link has it, and by the receiver while
 ///   the action runs that uses it, as a part of the activation from an `F` on: one that waits before counts on nobody,
-///   as in the executor's count. The workspace of a stage is held while an action of it runs.
+///   as in the executor's count. What passes between two stages of one rank is held from the one's end to the other's
+///   start. The workspace of a stage is held while an action of it runs;
+///   of an overlapped pair the one does so after the other.
 #pragma once
 
 #include "penstock/cost/cost.h"

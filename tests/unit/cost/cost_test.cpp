@@ -58,6 +58,9 @@ TEST(Cost, WorkspacesGoBothWays) {
   EXPECT_THAT(to_json(cost), testing::Not(testing::HasSubstr("workspace")));
   cost.stages[0].forward_workspace = {7};
   cost.stages[0].backward_workspace = {9};
+  cost.stages[0].input_workspace = {10};
+  cost.stages[0].weight_workspace = {11};
+  cost.stages[0].gradient_at_peak = {13};
   EXPECT_EQ(parse_cost(to_json(cost)), cost);
   cost.stages[0].backward_workspace = {-9};
   EXPECT_THROW(validate(cost), Error);

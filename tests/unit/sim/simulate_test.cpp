@@ -288,6 +288,37 @@ TEST(Simulate, MemoryEndsWhereItStood) {
   }
 }
 
+// What an action takes counts beside the gradient that it came for: 1F1B's rank 0 in its steady state.
+TEST(Simulate, WorkspaceAndArrivedGradientAreHeldTogether) {
+  StageCost stage = stage_of(1, 1, 1);
+  stage.activation = {100};
+  stage.boundary = {10};
+  stage.forward_workspace = {7};
+  stage.backward_workspace = {70};
+  const Timeline timeline = simulate_named("1f1b", 2, 4, stage);
+  EXPECT_EQ(peak_bytes(timeline, RankId{0}).count, 2 * 100 + 70 + 10);
+  EXPECT_EQ(peak_bytes(timeline, RankId{1}).count, 100 + 70);
+}
+
+TEST(Simulate, MemoryIsInTheOrderOfTime) {
+  for (const ScheduleFamily& family : schedule_families()) {
+    const VerifiedSchedule schedule = verify(make_schedule(family.name, 4, 8));
+    for (unsigned seed = 0; seed < 5; ++seed) {
+      SCOPED_TRACE(testing::Message() << family.name << " seed " << seed);
+      Cost cost = random_cost(schedule.get(), seed);
+      for (StageCost& stage : cost.stages) {
+        stage.boundary = {10};
+        stage.forward_workspace = {7};
+        stage.backward_workspace = {70};
+      }
+      for (const auto& of_rank : simulate(schedule, cost).memory)
+        EXPECT_TRUE(std::is_sorted(of_rank.begin(), of_rank.end(), [](const MemorySample& a, const MemorySample& b) {
+          return a.time.count < b.time.count;
+        }));
+    }
+  }
+}
+
 TEST(Simulate, WorkspaceIsHeldWhileAnActionRuns) {
   StageCost stage = stage_of(1, 1, 1);
   stage.activation = {100};
@@ -299,7 +330,13 @@ TEST(Simulate, WorkspaceIsHeldWhileAnActionRuns) {
   };
   EXPECT_EQ(peak("1f1b", 1), 10 + 100 + 70);
   EXPECT_EQ(peak("gpipe", 3), 10 + 300 + 70);
-  EXPECT_EQ(peak("zb-h1", 2), 10 + 100 + 70) << "and in W as in I";
+  stage.input_workspace = {80};
+  EXPECT_EQ(peak("zb-h1", 2), 10 + 100 + 80);
+  stage.weight_workspace = {90};
+  EXPECT_EQ(peak("zb-h1", 2), 10 + 100 + 90);
+  stage.gradient = {60};
+  stage.gradient_at_peak = {20};
+  EXPECT_EQ(peak("1f1b", 1), 10 + 100 + 70 + 20) << "the first backward makes the gradients";
   stage.forward_workspace = {500};
   EXPECT_EQ(peak("gpipe", 3), 10 + 300 + 500);
 }
