@@ -17,6 +17,7 @@
 #include "penstock/profile/profile.h"
 #include "penstock/train/layer_update.h"
 #include "penstock/train/pipeline.h"
+#include "penstock/train/step_overhead.h"
 
 #include "real_networks.h"
 
@@ -161,7 +162,8 @@ int choose_real() {
     settings.sizes = {2, 4, 8, 16};
     settings.microbatch = of.microbatch;
     settings.optimizer = [](const Layer& layer) { return layer_update({}, layer); };
-    const LayerCosts costs = profile_layers(of.network, settings);
+    LayerCosts costs = profile_layers(of.network, settings);
+    costs.step_overhead = measured_step_overhead(settings.ranks, settings.threads_per_rank);
     PlanRequest request;
     request.ranks = 2;
     request.batch = 32;

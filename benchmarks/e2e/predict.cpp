@@ -13,6 +13,7 @@
 #include "penstock/profile/profile.h"
 #include "penstock/train/layer_update.h"
 #include "penstock/train/pipeline.h"
+#include "penstock/train/step_overhead.h"
 
 #include "real_networks.h"
 
@@ -29,7 +30,9 @@ LayerCosts profile(const RealNetwork& of) {
   settings.sizes = {2, 4, 8, 16};
   settings.microbatch = of.microbatch;
   settings.optimizer = [](const Layer& layer) { return layer_update({}, layer); };
-  return profile_layers(of.network, settings);
+  LayerCosts costs = profile_layers(of.network, settings);
+  costs.step_overhead = measured_step_overhead(ranks, settings.threads_per_rank);
+  return costs;
 }
 
 struct Measured {

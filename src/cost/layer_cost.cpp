@@ -87,6 +87,7 @@ void validate(const LayerCosts& costs) {
   }
   require_size("input_bytes_per_sample", costs.input_bytes_per_sample);
   require_duration("action_overhead_ms", costs.action_overhead);
+  require_duration("step_overhead_ms", costs.step_overhead);
   for (std::size_t rank = 0; rank < costs.ranks.size(); ++rank) {
     const RankCost& of_rank = costs.ranks[rank];
     if (!(std::isfinite(of_rank.speed) && of_rank.speed > 0))

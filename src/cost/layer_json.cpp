@@ -171,7 +171,7 @@ LayerCosts parse_layer_costs(std::string_view json, std::string_view source) {
                     "give a file with \"layers\"; include/penstock/cost/layer_cost.h shows an example");
   require_keys(root, document,
                {"model", "machine", "layers", "input_bytes_per_sample", "input_needs_gradient", "action_overhead_ms",
-                "link", "links", "ranks"});
+                "step_overhead_ms", "link", "links", "ranks"});
   LayerCosts costs;
   for (const auto& [key, member] : {std::pair{"model", &LayerCosts::model}, {"machine", &LayerCosts::machine}})
     if (document.contains(key)) costs.*member = read_description(root.at(key), document[key]);
@@ -186,6 +186,8 @@ LayerCosts parse_layer_costs(std::string_view json, std::string_view source) {
   }
   if (document.contains("action_overhead_ms"))
     costs.action_overhead = read_duration(root.at("action_overhead_ms"), document["action_overhead_ms"]);
+  if (document.contains("step_overhead_ms"))
+    costs.step_overhead = read_duration(root.at("step_overhead_ms"), document["step_overhead_ms"]);
   if (document.contains("link")) costs.default_link = read_link(root.at("link"), document["link"]);
   if (document.contains("links")) costs.links = read_links(root.at("links"), document["links"]);
   if (document.contains("ranks")) costs.ranks = read_ranks(root.at("ranks"), document["ranks"]);
@@ -200,6 +202,7 @@ std::string to_json(const LayerCosts& costs) {
   if (costs.input_bytes_per_sample > 0) document["input_bytes_per_sample"] = costs.input_bytes_per_sample;
   if (!costs.input_needs_gradient) document["input_needs_gradient"] = false;
   if (costs.action_overhead.count > 0) document["action_overhead_ms"] = costs.action_overhead.count;
+  if (costs.step_overhead.count > 0) document["step_overhead_ms"] = costs.step_overhead.count;
   document["link"] = to_json(costs.default_link);
   for (const auto& [pair, link] : costs.links) document["links"].push_back(to_json(pair, link));
   for (const RankCost& rank : costs.ranks) {

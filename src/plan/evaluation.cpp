@@ -238,7 +238,7 @@ Candidate Evaluation::play(const Configuration& configuration, const VerifiedSch
   }
   prediction.update = {*std::max_element(update.begin(), update.end())};
   prediction.exchange = {*std::max_element(exchange.begin(), exchange.end())};
-  prediction.step = prediction.pipeline + prediction.exchange + prediction.update;
+  prediction.step = prediction.pipeline + prediction.exchange + prediction.update + problem_.costs().step_overhead;
   double busy = 0;
   for (std::int32_t rank = 0; rank < configuration.ranks; ++rank) busy += busy_time(timeline, RankId{rank}).count;
   prediction.utilisation = busy / (configuration.ranks * prediction.step.count);

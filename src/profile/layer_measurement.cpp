@@ -1,7 +1,9 @@
 #include "profile/layer_measurement.h"
 
 #include <algorithm>
+#include <numeric>
 #include <set>
+#include <unistd.h>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -63,7 +65,25 @@ void reset_peak(const Instruments& instruments) {
   reset_device_peak(instruments.lane.device());
 }
 
-double LayerMeasurement::timed(const std::function<void()>& pass) {
+Between::Between(std::int64_t bytes, bool on_host) {
+  constexpr std::int64_t usual = 32 << 20;
+  const std::int64_t largest_cache = std::max<std::int64_t>(::sysconf(_SC_LEVEL3_CACHE_SIZE), 0);
+  const std::int64_t most = 2 * (largest_cache > 0 ? largest_cache : usual);
+  if (on_host) memory_.resize(static_cast<std::size_t>(std::min(bytes, most)) / sizeof(std::int64_t), 1);
+}
+
+void Between::pass(const Tensors& next) const {
+  // Without a use of the sum the compiler would leave the loop out.
+  volatile std::int64_t read = 0;
+  read = std::accumulate(memory_.begin(), memory_.end(), std::int64_t{0});
+  static_cast<void>(read);
+  const at::NoGradGuard no_graph;
+  for (const at::Tensor& tensor : next)
+    if (tensor.defined()) static_cast<void>(tensor.sum());
+}
+
+double LayerMeasurement::timed(const Tensors& next, const std::function<void()>& pass) {
+  if (between_ != nullptr) between_->pass(next);
   reset_peak(instruments_);
   const Milliseconds start = instruments_.clock.now();
   pass();
@@ -76,7 +96,7 @@ Tensors LayerMeasurement::forward(LayerSamples& samples) {
   base_ = held(instruments_);
   Tensors inputs = input_.counts ? copies_of(input_.boundary) : input_.boundary;
   Tensors outputs;
-  samples.forward.push_back(timed([&] { outputs = stage_.forward({0}, std::move(inputs), input_.targets); }));
+  samples.forward.push_back(timed(inputs, [&] { outputs = stage_.forward({0}, std::move(inputs), input_.targets); }));
   const Bytes most = peak(instruments_);
   // Nobody takes the outputs behind the loss.
   if (stage_.has_loss()) outputs.clear();
@@ -103,7 +123,7 @@ Tensors LayerMeasurement::forward(LayerSamples& samples) {
 void LayerMeasurement::whole_backward(LayerSamples& samples, Tensors gradients) {
   const Bytes arrived = size_of(gradients);
   Tensors of_inputs;
-  samples.backward.push_back(timed([&] { of_inputs = stage_.backward({0}, std::move(gradients)); }));
+  samples.backward.push_back(timed(gradients, [&] { of_inputs = stage_.backward({0}, std::move(gradients)); }));
   raise(samples.sizes.backward_workspace, peak(instruments_) - base_ - samples.sizes.activation - arrived);
 }
 
@@ -111,13 +131,14 @@ void LayerMeasurement::split_backward(LayerSamples& samples, Tensors gradients) 
   const Bytes size = size_of(gradients);
   Tensors arrived = gradients;
   Tensors of_inputs;
-  samples.input_backward.push_back(timed([&] { of_inputs = stage_.input_backward({0}, std::move(gradients)); }));
+  samples.input_backward.push_back(
+      timed(gradients, [&] { of_inputs = stage_.input_backward({0}, std::move(gradients)); }));
   raise(samples.sizes.input_workspace, peak(instruments_) - base_ - samples.sizes.activation - size);
   samples.sizes.deferred = size_beside(stage_.deferred_gradients({0}), arrived);
   arrived.clear();
   of_inputs.clear();
   samples.for_weights = not_below_0(held(instruments_) - base_);
-  samples.weight_backward.push_back(timed([&] { stage_.weight_backward({0}); }));
+  samples.weight_backward.push_back(timed({}, [&] { stage_.weight_backward({0}); }));
   raise(samples.sizes.weight_workspace, peak(instruments_) - base_ - samples.for_weights);
 }
 

@@ -12,6 +12,20 @@
 
 namespace penstock {
 
+// Memory that is read between passes, as what other layers of a stage read and write between two passes of one: a
+// layer finds its weights and activations where they would be by then.
+class Between {
+ public:
+  // \param bytes that the other layers go through; no more than twice the largest cache is read. \param on_host whether
+  // passes use this memory's caches at all.
+  Between(std::int64_t bytes, bool on_host);
+  // Reads all of it, and after it `next`, which was made last.
+  void pass(const Tensors& next) const;
+
+ private:
+  std::vector<std::int64_t> memory_;
+};
+
 // What a rank's thread measures with.
 struct Instruments {
   const Clock& clock;
@@ -44,8 +58,10 @@ struct LayerInput {
 // Passes through one stage. `boundary` of the input stays as it is; each pass takes a copy, as of a message.
 class LayerMeasurement {
  public:
-  LayerMeasurement(const Instruments& instruments, Stage& stage, const LayerInput& input)
-      : instruments_(instruments), stage_(stage), input_(input) {}
+  // \param between must outlive it; null: every pass follows the one before it at once.
+  LayerMeasurement(const Instruments& instruments, Stage& stage, const LayerInput& input,
+                   const Between* between = nullptr)
+      : instruments_(instruments), stage_(stage), input_(input), between_(between) {}
 
   // Forward and backward, then forward and the backward in halves. \param samples where the times go; null: nowhere.
   void cycle(LayerSamples* samples);
@@ -54,8 +70,8 @@ class LayerMeasurement {
   [[nodiscard]] const Tensors& outputs() const { return outputs_; }
 
  private:
-  // Runs `pass` and returns its time.
-  double timed(const std::function<void()>& pass);
+  // Runs `pass`, which begins with `next`, and returns its time.
+  double timed(const Tensors& next, const std::function<void()>& pass);
   // Returns the gradients of the outputs, as they would arrive. \param samples takes bytes and time.
   [[nodiscard]] Tensors forward(LayerSamples& samples);
   void whole_backward(LayerSamples& samples, Tensors gradients);
@@ -64,6 +80,7 @@ class LayerMeasurement {
   Instruments instruments_;
   Stage& stage_;
   const LayerInput& input_;
+  const Between* between_;
   Tensors outputs_;
   Bytes base_;  // held before the forward
 };

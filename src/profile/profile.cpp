@@ -31,12 +31,19 @@ using Sort = std::pair<std::string, std::vector<std::int64_t>>;
 
 // One sort of layer, as one rank has measured it.
 struct Entry {
+  std::int64_t layer = 0;        // the first of them
+  std::vector<Tensors> inputs;   // by size
+  std::vector<Tensors> outputs;  // by size
   std::vector<LayerSamples> by_size;
   std::vector<double> update_ms;
   Bytes parameter;
   Bytes gradient;
   Bytes optimizer;
-  std::vector<Tensors> outputs;  // by size
+
+  // What a pass goes through: weights, what stands for their gradients, and the activation.
+  [[nodiscard]] std::int64_t gone_through(std::size_t size) const {
+    return 2 * parameter.count + by_size[size].sizes.activation.count;
+  }
 };
 
 // What one rank knows at the end: the sorts in the order in which they came, and which of them each layer is.
@@ -121,24 +128,25 @@ class RankProfiler {
     }
   }
 
+  // First what every sort of layer is; then, knowing how much the layers of a rank go through together, how long it
+  // takes.
   RankProfile run() {
     RankProfile profile;
     std::map<Sort, std::size_t> known;
     for (std::size_t layer = 0; layer < network_.layers.size(); ++layer) {
-      const Sort sort = sort_of(layer);
-      const auto found = known.find(sort);
-      if (found == known.end()) {
-        known.emplace(sort, profile.entries.size());
-        profile.entry_of_layer.push_back(profile.entries.size());
-        profile.entries.push_back(measure(static_cast<std::int64_t>(layer)));
-      } else {
-        profile.entry_of_layer.push_back(found->second);
-      }
-      flow_ = profile.entries[profile.entry_of_layer.back()].outputs;
+      const auto [found, is_new] = known.emplace(sort_of(layer), profile.entries.size());
+      profile.entry_of_layer.push_back(found->second);
+      if (is_new) profile.entries.push_back(survey(static_cast<std::int64_t>(layer)));
+      flow_ = profile.entries[found->second].outputs;
     }
-    // Before the meter of its thread is gone.
     flow_.clear();
-    for (Entry& entry : profile.entries) entry.outputs.clear();
+    const std::vector<std::int64_t> of_a_rank = share_of_a_rank(profile);
+    for (Entry& entry : profile.entries) {
+      time(entry, of_a_rank);
+      // Before the meter of its thread is gone.
+      entry.inputs.clear();
+      entry.outputs.clear();
+    }
     return profile;
   }
 
@@ -160,9 +168,17 @@ class RankProfiler {
     return sort;
   }
 
-  Entry measure(std::int64_t layer) {
-    Entry entry;
-    const Bytes before = held(instruments_);
+  // What the layers of one rank go through for a microbatch, where all ranks have as much. By size.
+  [[nodiscard]] std::vector<std::int64_t> share_of_a_rank(const RankProfile& profile) const {
+    std::vector<std::int64_t> share(settings_.sizes.size());
+    for (std::size_t size = 0; size < share.size(); ++size) {
+      for (const std::size_t entry : profile.entry_of_layer) share[size] += profile.entries[entry].gone_through(size);
+      share[size] /= settings_.ranks;
+    }
+    return share;
+  }
+
+  [[nodiscard]] StageParts parts_of(std::int64_t layer) const {
     StageParts parts;
     parts.first_layer = layer;
     parts.layers.push_back(build_layer(network_, layer, settings_.seed, lane_.device()));
@@ -170,8 +186,24 @@ class RankProfiler {
     parts.device = lane_.device();
     parts.seed = settings_.seed;
     parts.precision = settings_.precision;
-    const bool last = static_cast<std::size_t>(layer) + 1 == network_.layers.size();
-    if (last) parts.loss = network_.loss;
+    if (is_last(layer)) parts.loss = network_.loss;
+    return parts;
+  }
+
+  [[nodiscard]] bool is_last(std::int64_t layer) const {
+    return static_cast<std::size_t>(layer) + 1 == network_.layers.size();
+  }
+
+  [[nodiscard]] LayerInput input_of(const Entry& entry, std::size_t size) const {
+    return {entry.inputs[size], targets_[size], entry.layer > 0 || !lane_.on_host()};
+  }
+
+  Entry survey(std::int64_t layer) {
+    Entry entry;
+    entry.layer = layer;
+    entry.inputs = flow_;
+    const Bytes before = held(instruments_);
+    StageParts parts = parts_of(layer);
     const Layer built = parts.layers.front();
     StageParts followed_parts = parts;
     followed_parts.layers.emplace_back(std::make_shared<PassThrough>());
@@ -179,18 +211,37 @@ class RankProfiler {
     Stage followed(std::move(followed_parts));
     entry.parameter = held(instruments_) - before;
     for (std::size_t size = 0; size < flow_.size(); ++size) {
-      const LayerInput input{flow_[size], targets_[size], layer > 0 || !lane_.on_host()};
+      const LayerInput input = input_of(entry, size);
       LayerMeasurement measurement(instruments_, stage, input);
-      entry.by_size.push_back(measure_size(measurement));
+      // Once before it counts: the gradients of the weights are there from then on.
+      measurement.cycle(nullptr);
+      measurement.cycle(&entry.by_size.emplace_back());
       // Skips would count the layer that is none.
-      if (!last && network_.skips.empty()) measure_inner(followed, input, entry.by_size.back().sizes);
+      if (!is_last(layer) && network_.skips.empty()) measure_inner(followed, input, entry.by_size.back().sizes);
       entry.outputs.push_back(measurement.outputs());
     }
-    for (const at::Tensor& parameter : built.module().parameters())
+    for (const at::Tensor& parameter : built.module().parameters()) {
       if (parameter.grad().defined()) entry.gradient += Bytes{static_cast<std::int64_t>(parameter.grad().nbytes())};
-    measure_update(built, entry);
-    for (const at::Tensor& parameter : built.module().parameters()) parameter.mutable_grad().reset();
+      parameter.mutable_grad().reset();
+    }
     return entry;
+  }
+
+  void time(Entry& entry, const std::vector<std::int64_t>& of_a_rank) {
+    StageParts parts = parts_of(entry.layer);
+    const Layer built = parts.layers.front();
+    Stage stage(std::move(parts));
+    for (std::size_t size = 0; size < entry.inputs.size(); ++size) {
+      const LayerInput input = input_of(entry, size);
+      const Between between(std::max<std::int64_t>(of_a_rank[size] - entry.gone_through(size), 0), lane_.on_host());
+      LayerMeasurement measurement(instruments_, stage, input, &between);
+      LayerSamples samples = measure_size(measurement);
+      samples.sizes = entry.by_size[size].sizes;
+      samples.for_weights = entry.by_size[size].for_weights;
+      entry.by_size[size] = std::move(samples);
+    }
+    time_update(built, entry, of_a_rank.empty() ? 0 : of_a_rank.front());
+    for (const at::Tensor& parameter : built.module().parameters()) parameter.mutable_grad().reset();
   }
 
   LayerSamples measure_size(LayerMeasurement& measurement) {
@@ -221,14 +272,16 @@ class RankProfiler {
     sizes.inner_deferred = samples.sizes.deferred;
   }
 
-  void measure_update(const Layer& built, Entry& entry) {
+  void time_update(const Layer& built, Entry& entry, std::int64_t of_a_rank) {
     if (!settings_.optimizer) return;
     const Bytes before = held(instruments_);
     const std::function<void()> update = settings_.optimizer(built);
     entry.optimizer = held(instruments_) - before;
     update();
+    const Between between(std::max<std::int64_t>(of_a_rank - entry.gone_through(0), 0), lane_.on_host());
     for (int count = 0; count < updates; ++count) {
       meeting_.wait();
+      between.pass({});
       const Milliseconds start = clock_.now();
       update();
       lane_.wait();

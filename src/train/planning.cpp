@@ -20,6 +20,7 @@
 #include "penstock/profile/profile.h"
 #include "penstock/train/layer_update.h"
 #include "penstock/train/pipeline.h"
+#include "penstock/train/step_overhead.h"
 
 #include "train/model.h"
 #include "train/run_folder.h"
@@ -224,6 +225,7 @@ MeasuredCosts measured_costs(const TrainSettings& settings, const PlanRequest& r
   const SteadyClock clock;
   const Milliseconds start = clock.now();
   measured.costs = profile_layers(network, profile);
+  measured.costs.step_overhead = measured_step_overhead(profile.ranks, profile.threads_per_rank);
   measured.costs.model = model;
   measured.costs.machine = machine;
   std::error_code ignored;

@@ -15,6 +15,7 @@
 ///         {"name": "block 1", "like": "block 0"}
 ///       ],
 ///       "action_overhead_ms": 0.006,
+///       "step_overhead_ms": 0.3,
 ///       "link": {"latency_ms": 0.02, "bandwidth_bytes_per_ms": 5000000},
 ///       "links": [{"from": 0, "to": 1, "latency_ms": 0.1}],
 ///       "ranks": [{"speed": 1, "memory_cap_bytes": 8589934592}, {"speed": 0.5}]
@@ -111,6 +112,7 @@ struct LayerCosts {
   /// that arrived is held.
   bool input_needs_gradient = true;
   Milliseconds action_overhead = {};  ///< of each action of a rank, beside its layers
+  Milliseconds step_overhead = {};    ///< of each step, beside passes, updates and exchanges
   LinkCost default_link = {};         ///< between every pair of ranks that `links` does not name
   std::map<RankPair, LinkCost> links = {};
   std::vector<RankCost> ranks = {};  ///< by rank; empty: all alike and without caps

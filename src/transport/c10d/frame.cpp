@@ -205,7 +205,8 @@ void FrameReader::open_message(const FrameAddress& address, std::uint64_t bytes,
   } else {
     throw refused("no layouts", "those of the first message of its kind");
   }
-  if (checked_bytes(open.layouts, terms_.largest_message_bytes) != bytes)
+  // What is beyond the largest counts as one more than it, which a foreign header may say as well.
+  if (bytes > terms_.largest_message_bytes || checked_bytes(open.layouts, terms_.largest_message_bytes) != bytes)
     throw refused(fmt::format("{} bytes", bytes),
                   fmt::format("those of its tensors, at most {}", terms_.largest_message_bytes));
   if (last == nullptr && memory_.size() >= most_remembered_layouts)

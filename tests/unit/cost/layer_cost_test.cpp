@@ -32,6 +32,7 @@ constexpr const char* three_layers = R"({
   ],
   "input_bytes_per_sample": 4,
   "action_overhead_ms": 0.125,
+  "step_overhead_ms": 0.25,
   "link": {"latency_ms": 0.5, "bandwidth_bytes_per_ms": 100},
   "links": [{"from": 1, "to": 0, "latency_ms": 2}],
   "ranks": [{"speed": 1, "memory_cap_bytes": 4096}, {"speed": 0.5}]

@@ -106,6 +106,16 @@ TEST(Frame, WhatDoesNotBelongIsRefusedByName) {
   EXPECT_THAT(refusal(std::vector<std::byte>(10)), HasSubstr("10 bytes"));
 }
 
+// Found by the fuzzer: what is too large to be counted was counted as one byte more than the largest, and so believed
+// where the header said just that.
+TEST(Frame, TensorsBeyondTheLargestMessageAreRefusedWhateverTheHeaderSays) {
+  FrameWriter writer(identity);
+  Frame huge = message(true);
+  huge.message_bytes = terms.largest_message_bytes + 1;
+  const Layouts beyond{{WireDtype::Float32, {std::int64_t{1} << 62U, 3}}};
+  EXPECT_THAT(refusal(written(writer, huge, beyond, 12)), HasSubstr("expected those of its tensors, at most"));
+}
+
 TEST(Frame, NothingIsContinuedAndNoLayoutsAreKnownAtFirst) {
   FrameWriter writer(identity);
   Frame rest = message(false);
