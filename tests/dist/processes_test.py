@@ -145,6 +145,26 @@ class Together(p.Case):
     def test_nobody_to_join(self):
         self.assert_all_fail([self.start_rank(1, 2, free_port(), join_timeout=1)], "nobody at 127.0.0.1:")
 
+    def test_a_process_0_that_takes_connections_and_never_answers(self):
+        """As one that was stopped before it could: the kernel goes on taking connections for it."""
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            listening.listen()
+            port = listening.getsockname()[1]
+            self.assert_all_fail([self.start_rank(1, 2, port, join_timeout=1)], "nobody at 127.0.0.1:")
+
+    def test_process_0_is_stopped_while_the_others_come(self):
+        port = free_port()
+        first, second = (self.start_rank(rank, 3, port, stages=3, join_timeout=4) for rank in (0, 1))
+        time.sleep(1.5)
+        os.kill(first.pid, signal.SIGSTOP)
+        try:
+            self.assert_all_fail([second], "process 0 gone or stopped|nobody at|within 4 s")
+        finally:
+            os.kill(first.pid, signal.SIGCONT)
+            first.kill()
+            first.communicate()
+
     def test_a_port_in_use(self):
         with socket.socket() as listening:
             listening.bind(("127.0.0.1", 0))

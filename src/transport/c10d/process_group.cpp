@@ -15,7 +15,6 @@
 #include <ATen/ATen.h>
 #include <c10/util/Exception.h>
 #include <c10/util/Flags.h>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "penstock/base/error.h"
 #include "penstock/base/hash.h"
@@ -25,6 +24,7 @@
 #include "transport/c10d/backend.h"
 #include "transport/c10d/link.h"
 #include "transport/c10d/shared_memory.h"
+#include "transport/c10d/store.h"
 #include "transport/inbox.h"
 
 C10_DECLARE_int(caffe2_log_level);
@@ -46,7 +46,7 @@ std::string drawn_identity() {
 }
 
 Error store_is_gone() {
-  return run_failed("process 0 gone while the processes came together", "all processes of the run",
+  return run_failed("process 0 gone or stopped while the processes came together", "all processes of the run",
                     "see process 0's own error");
 }
 
@@ -56,30 +56,6 @@ void quiet_libtorch() {
   std::call_once(once, [] {
     if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = 2;  // NOLINT: errors only
   });
-}
-
-c10::intrusive_ptr<c10d::Store> open_store(const ProcessSettings& settings) {
-  c10d::TCPStoreOptions options;
-  options.timeout = to_chrono(settings.join_timeout);
-  options.waitWorkers = false;
-  options.port = static_cast<std::uint16_t>(settings.port);
-  options.isServer = settings.process == 0 && !settings.store_is_elsewhere;
-  if (options.isServer) {
-    const int socket =
-        settings.listening_socket >= 0 ? settings.listening_socket : listen_on(settings.address, settings.port);
-    options.masterListenFd = socket;
-    options.port = static_cast<std::uint16_t>(port_of(socket));
-  } else {
-    static_cast<void>(address_towards(settings.address));
-  }
-  try {
-    return c10::make_intrusive<c10d::TCPStore>(settings.address, options);
-  } catch (const std::exception&) {
-    throw run_failed(fmt::format("nobody at {}:{} for {:.0f} s", settings.address, settings.port,
-                                 settings.join_timeout.count / 1000),
-                     "process 0 of the run",
-                     "start process 0, and check MASTER_ADDR and MASTER_PORT; --join-timeout waits longer");
-  }
 }
 
 }  // namespace
