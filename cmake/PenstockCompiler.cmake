@@ -8,6 +8,12 @@ if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
 endif()
 
+# The headers of libraries are most of a build: all presets but `dev` compile a target's sources as a few files.
+if(PENSTOCK_FEW_FILES)
+  set(CMAKE_UNITY_BUILD ON)
+  set(CMAKE_UNITY_BUILD_BATCH_SIZE 20)
+endif()
+
 # libtorch's headers lay some of their types out otherwise without NDEBUG, with which libtorch itself is built: every preset
 # defines it, and penstock's own invariants are checked with or without.
 add_library(penstock_compiler INTERFACE)

@@ -25,11 +25,7 @@ endfunction()
 
 # Lets a target that includes libtorch share the one precompiled header. libtorch brings the headers of a newer fmt than
 # Debian's and hides its symbols, so below the line fmt is header-only: nothing there may link Debian's library by chance.
-# Where libtorch's headers are, they are most of a build: all presets but `dev` compile such a target as a few files.
 function(penstock_precompiled target)
-  if(PENSTOCK_FEW_FILES)
-    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 20)
-  endif()
   if(NOT TARGET penstock_precompiled_header)
     file(WRITE ${PROJECT_BINARY_DIR}/penstock_precompiled_header.cpp "")
     add_library(penstock_precompiled_header OBJECT ${PROJECT_BINARY_DIR}/penstock_precompiled_header.cpp)

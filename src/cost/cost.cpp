@@ -15,11 +15,6 @@ void require_duration(const std::string& path, double value) {
   throw bad_input(fmt::format("{} is {}", path, value), "a number of milliseconds, at least 0", "correct the cost");
 }
 
-void require_size(const std::string& path, std::int64_t value) {
-  if (value < 0)
-    throw bad_input(fmt::format("{} is {}", path, value), "a number of bytes, at least 0", "correct the cost");
-}
-
 void validate(const std::string& path, const LinkCost& link) {
   require_duration(path + ".latency_ms", link.latency.count);
   if (!(link.bytes_per_millisecond > 0))

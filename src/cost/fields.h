@@ -3,12 +3,21 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
+#include <fmt/format.h>
+#include <string>
 
+#include "penstock/base/error.h"
 #include "penstock/cost/cost.h"
 
 namespace penstock {
 
 [[nodiscard]] inline bool is_share(double value) { return value >= 0 && value <= largest_weight_activation_share; }
+
+inline void require_size(const std::string& path, std::int64_t value) {
+  if (value < 0)
+    throw bad_input(fmt::format("{} is {}", path, value), "a number of bytes, at least 0", "correct the cost");
+}
 
 struct DurationField {
   const char* key;

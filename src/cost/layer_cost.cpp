@@ -18,11 +18,6 @@ void require_duration(const std::string& path, Milliseconds value) {
                   "correct the cost");
 }
 
-void require_size(const std::string& path, std::int64_t value) {
-  if (value < 0)
-    throw bad_input(fmt::format("{} is {}", path, value), "a number of bytes, at least 0", "correct the cost");
-}
-
 void validate(const std::string& path, const LayerAtSize& size) {
   if (size.samples < 1)
     throw bad_input(fmt::format("{}.samples is {}", path, size.samples), "at least 1", "correct the cost");

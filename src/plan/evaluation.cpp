@@ -18,7 +18,7 @@ const LinkCost& link_of(const LayerCosts& costs, std::int32_t from, std::int32_t
   return found == costs.links.end() ? costs.default_link : found->second;
 }
 
-double transfer(const LinkCost& link, Bytes size) {
+double until_arrival(const LinkCost& link, Bytes size) {
   return link.latency.count + static_cast<double>(size.count) / link.bytes_per_millisecond;
 }
 
@@ -35,8 +35,8 @@ Slopes slopes_of(const Cost& cost, const std::vector<std::int32_t>& rank_of, boo
     const RankId here{rank_of[stage]};
     const RankId next{rank_of[stage + 1]};
     const bool moves = here != next;
-    const double forward = moves ? transfer(link_between(cost, here, next), of_stage.boundary) : 0;
-    const double back = moves ? transfer(link_between(cost, next, here), of_stage.boundary) : 0;
+    const double forward = moves ? until_arrival(link_between(cost, here, next), of_stage.boundary) : 0;
+    const double back = moves ? until_arrival(link_between(cost, next, here), of_stage.boundary) : 0;
     slopes.head.push_back(slopes.head.back() + of_stage.forward.count + forward);
     slopes.tail.push_back(slopes.tail.back() + back + of_stage.input_backward.count +
                           (split_backward ? 0 : of_stage.weight_backward.count));

@@ -20,15 +20,16 @@ struct State {
   std::vector<double> link_free;      // by link
 };
 
-struct Candidate {
+struct Branch {
   PassCode code;
   double start;
   double end;
 };
 
-class Search {
+class BranchAndBound {
  public:
-  Search(const PipelineProblem& problem, double span, std::int64_t most_nodes, const std::function<bool()>& out_of_time)
+  BranchAndBound(const PipelineProblem& problem, double span, std::int64_t most_nodes,
+                 const std::function<bool()>& out_of_time)
       : problem_(problem),
         span_(span),
         nodes_left_(most_nodes),
@@ -87,8 +88,8 @@ class Search {
     return never;
   }
 
-  [[nodiscard]] std::vector<Candidate> candidates(const State& state, std::int32_t rank) const {
-    std::vector<Candidate> found;
+  [[nodiscard]] std::vector<Branch> candidates(const State& state, std::int32_t rank) const {
+    std::vector<Branch> found;
     const auto index = static_cast<std::size_t>(rank);
     for (const std::int32_t stage : problem_.stages_of[index]) {
       for (const Pass pass : {Pass::Forward, Pass::Input, Pass::Weight}) {
@@ -107,7 +108,7 @@ class Search {
     return found;
   }
 
-  void perform(State& state, std::int32_t rank, const Candidate& candidate) const {
+  void perform(State& state, std::int32_t rank, const Branch& candidate) const {
     const auto index = static_cast<std::size_t>(rank);
     const std::int32_t stage = stage_of(candidate.code);
     const std::int32_t microbatch = state.done[static_cast<std::size_t>(candidate.code)]++;
@@ -263,7 +264,7 @@ class Search {
 
   struct Choice {
     std::int32_t rank;
-    Candidate candidate;
+    Branch candidate;
   };
 
   // With one stage a rank: of all passes that can begin, the one that ends first, and the others of its rank that can
@@ -273,7 +274,7 @@ class Search {
   [[nodiscard]] std::vector<Choice> choices(const State& state) const {
     std::vector<Choice> found;
     for (std::int32_t rank = 0; rank < problem_.ranks; ++rank)
-      for (const Candidate& candidate : candidates(state, rank)) found.push_back({rank, candidate});
+      for (const Branch& candidate : candidates(state, rank)) found.push_back({rank, candidate});
     if (!several_stages_ && !found.empty()) {
       const Choice first = *std::min_element(found.begin(), found.end(), [](const Choice& a, const Choice& b) {
         return a.candidate.end < b.candidate.end;
@@ -301,7 +302,7 @@ class Search {
 
 ExactAnswer find_shorter(const PipelineProblem& problem, double span, std::int64_t most_nodes,
                          const std::function<bool()>& out_of_time, PassOrder& order) {
-  return Search(problem, span, most_nodes, out_of_time).run(order);
+  return BranchAndBound(problem, span, most_nodes, out_of_time).run(order);
 }
 
 }  // namespace penstock

@@ -8,6 +8,8 @@
 #include "penstock/cost/cost.h"
 #include "penstock/schedule/schedule.h"
 
+#include "plan/no_cap.h"
+
 namespace penstock {
 
 // The three passes of a stage. A whole backward is an I followed by its W, which is never slower.
@@ -57,8 +59,6 @@ struct PipelineProblem {
            static_cast<std::size_t>(microbatch);
   }
 };
-
-constexpr double no_cap = std::numeric_limits<double>::infinity();
 
 // The activations that a rank holds, counted and in bytes.
 struct HeldActivations {

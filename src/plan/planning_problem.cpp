@@ -13,7 +13,9 @@ namespace {
 constexpr std::int64_t most_ranks = 100'000;
 constexpr std::int64_t most_batch = std::int64_t{1} << 31;
 // A schedule of more passes than this takes seconds and gigabytes to look at.
-constexpr std::int64_t most_passes = 4'000'000;
+constexpr std::int64_t most_planned_passes = 4'000'000;
+
+}  // namespace
 
 bool has_split_backward(const Schedule& schedule) {
   for (const auto& actions : schedule.actions)
@@ -21,8 +23,6 @@ bool has_split_backward(const Schedule& schedule) {
       if (action.kind == ActionKind::InputBackward) return true;
   return false;
 }
-
-}  // namespace
 
 std::vector<int> sensible_microbatches(std::int64_t batch, int ranks) {
   constexpr std::int64_t all_up_to = 32;
@@ -193,7 +193,7 @@ std::vector<Configuration> PlanningProblem::configurations(std::vector<std::stri
     const auto counts = microbatch_counts(replicas, ranks);
     for (const auto& shape : shapes(ranks))
       for (const int count : counts) {
-        if (static_cast<std::int64_t>(ranks) * shape->stages_per_rank * count * 3 > most_passes)
+        if (static_cast<std::int64_t>(ranks) * shape->stages_per_rank * count * 3 > most_planned_passes)
           ++too_large;
         else
           configurations.push_back({replicas, ranks, count, shape, 0});
@@ -201,11 +201,11 @@ std::vector<Configuration> PlanningProblem::configurations(std::vector<std::stri
   }
   if (too_large > 0 && configurations.empty())
     throw bad_input(fmt::format("a batch of {} in microbatches that were measured", request_->batch),
-                    fmt::format("a step of at most {} million passes", most_passes / 1'000'000),
+                    fmt::format("a step of at most {} million passes", most_planned_passes / 1'000'000),
                     "measure larger microbatches, or lower --batch");
   if (too_large > 0)
     notes.push_back(fmt::format("{} of more than {} million passes a step were not looked at",
-                                counted(too_large, "configuration"), most_passes / 1'000'000));
+                                counted(too_large, "configuration"), most_planned_passes / 1'000'000));
   const SampleRange range = measured_range(*costs_);
   if (request_->microbatches.empty() && (range.least > 1 || range.most < request_->batch))
     notes.push_back(

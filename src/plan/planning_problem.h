@@ -2,7 +2,6 @@
 /// What is planned for, checked and laid out, and the configurations that are looked at.
 #pragma once
 
-#include <limits>
 #include <map>
 #include <memory>
 #include <vector>
@@ -10,9 +9,11 @@
 #include "penstock/plan/plan.h"
 #include "penstock/schedule/generators.h"
 
+#include "plan/no_cap.h"
+
 namespace penstock {
 
-inline constexpr double no_cap = std::numeric_limits<double>::infinity();
+[[nodiscard]] bool has_split_backward(const Schedule& schedule);
 
 /// A schedule family with a number of stages a rank, as far as it matters to cuts.
 struct FamilyShape {

@@ -233,13 +233,6 @@ class Search {
   PlanAnswer answer_;
 };
 
-bool has_split_backward(const Schedule& schedule) {
-  for (const auto& actions : schedule.actions)
-    for (const Action& action : actions)
-      if (action.kind == ActionKind::InputBackward) return true;
-  return false;
-}
-
 Cost cost_for(const Plan& plan, const Schedule& schedule, const LayerCosts& costs) {
   CutRun run;
   run.recomputed = plan.recomputed;

@@ -18,7 +18,7 @@ struct Cell {
   bool recomputed = false;
 };
 
-double transfer(const LinkCost& link, Bytes size) {
+double occupied(const LinkCost& link, Bytes size) {
   return static_cast<double>(size.count) / link.bytes_per_millisecond;
 }
 
@@ -41,7 +41,7 @@ Cell fastest_cell(const DivisionProblem& problem, std::size_t stage, std::size_t
     const double pace = pace_of_stage(problem, stage, first, end, recomputed);
     double sum = compute_time(problem, stage, first, end, recomputed);
     if (stage + 1 < problem.places.size())
-      sum += 2 * transfer(problem.places[stage].to_next, problem.layers->boundary_after(end - 1));
+      sum += 2 * occupied(problem.places[stage].to_next, problem.layers->boundary_after(end - 1));
     return {pace, sum, recomputed};
   }
   return {};
@@ -163,9 +163,9 @@ double pace_of_stage(const DivisionProblem& problem, std::size_t stage, std::siz
                      bool recomputed) {
   const StagePlace& place = problem.places[stage];
   double pace = compute_time(problem, stage, first, end, recomputed);
-  if (stage > 0) pace = std::max(pace, transfer(place.to_previous, problem.layers->boundary_after(first - 1)));
+  if (stage > 0) pace = std::max(pace, occupied(place.to_previous, problem.layers->boundary_after(first - 1)));
   if (stage + 1 < problem.places.size())
-    pace = std::max(pace, transfer(place.to_next, problem.layers->boundary_after(end - 1)));
+    pace = std::max(pace, occupied(place.to_next, problem.layers->boundary_after(end - 1)));
   return pace;
 }
 

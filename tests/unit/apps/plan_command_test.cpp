@@ -7,6 +7,7 @@
 #include "penstock/base/file.h"
 
 #include "schedule_commands.h"
+#include "unit/apps/outcome.h"
 #include "unit/plan/networks.h"
 
 namespace penstock::app {
@@ -18,30 +19,10 @@ using testing::Not;
 using testing::StartsWith;
 using Json = nlohmann::json;
 
-struct Outcome {
-  int code = 0;
-  std::string out;
-  std::string err;
-};
-
-/// Runs `penstock plan LINE` in this process; an Error becomes its exit code and message, as the program makes it.
+/// Runs `penstock plan LINE`.
 Outcome plan(const std::string& line) {
   CLI::App app("penstock");
-  const Command command = add_plan_command(app);
-  Outcome outcome;
-  testing::internal::CaptureStdout();
-  try {
-    app.parse("plan " + line);
-    outcome.code = command();
-  } catch (const Error& error) {
-    outcome.code = error.kind() == ErrorKind::BadInput ? 2 : 1;
-    outcome.err = error.what();
-  } catch (const CLI::ParseError& error) {
-    outcome.code = 2;
-    outcome.err = error.what();
-  }
-  outcome.out = testing::internal::GetCapturedStdout();
-  return outcome;
+  return outcome_of(app, "plan " + line, add_plan_command(app));
 }
 
 std::filesystem::path in_folder(const std::string& name) {

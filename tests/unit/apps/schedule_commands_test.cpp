@@ -9,6 +9,8 @@
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
 
+#include "unit/apps/outcome.h"
+
 namespace penstock::app {
 namespace {
 
@@ -19,34 +21,12 @@ using testing::Not;
 using testing::StartsWith;
 using Json = nlohmann::json;
 
-struct Outcome {
-  int code = 0;
-  std::string out;
-  std::string err;
-};
-
-/// Runs `penstock LINE` in this process; an Error becomes its exit code and message, as the program makes it.
+/// Runs `penstock LINE`.
 Outcome penstock(const std::string& line) {
   CLI::App app("penstock");
   const Command simulate = add_simulate_command(app);
   const Command schedule = add_schedule_command(app);
-  Outcome outcome;
-  testing::internal::CaptureStdout();
-  testing::internal::CaptureStderr();
-  std::string message;
-  try {
-    app.parse(line);
-    outcome.code = app.got_subcommand("simulate") ? simulate() : schedule();
-  } catch (const Error& error) {
-    outcome.code = error.kind() == ErrorKind::BadInput ? 2 : 1;
-    message = error.what();
-  } catch (const CLI::ParseError& error) {
-    outcome.code = 2;
-    message = error.what();
-  }
-  outcome.out = testing::internal::GetCapturedStdout();
-  outcome.err = testing::internal::GetCapturedStderr() + message;
-  return outcome;
+  return outcome_of(app, line, [&] { return app.got_subcommand("simulate") ? simulate() : schedule(); });
 }
 
 std::filesystem::path file_of(const std::string& name, const std::string& content) {
