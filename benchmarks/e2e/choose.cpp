@@ -128,6 +128,7 @@ int choose_waiting(int cases) {
     regrets.push_back(slower);
     fmt::print("| {} | {} | {}, M = {} | {:+.2f} % |\n", seed, request.ranks, chosen.schedule, chosen.microbatches,
                slower * 100);
+    std::fflush(stdout);
   }
   fmt::print("\nthe choice is at most {:.2f} % slower than the best measured; within 2 %: {} of {}\n",
              quantile(regrets, 1) * 100,
