@@ -14,10 +14,7 @@
 #include "penstock/base/quantile.h"
 #include "penstock/exec/memory.h"
 #include "penstock/plan/plan.h"
-#include "penstock/profile/profile.h"
-#include "penstock/train/layer_update.h"
 #include "penstock/train/pipeline.h"
-#include "penstock/train/step_overhead.h"
 
 #include "real_networks.h"
 
@@ -158,13 +155,7 @@ double real_ms(const RealNetwork& of, const Plan& plan) {
 int choose_real() {
   std::vector<double> regrets;
   for (const RealNetwork& of : real_networks()) {
-    ProfileSettings settings;
-    settings.ranks = 2;
-    settings.sizes = {2, 4, 8, 16};
-    settings.microbatch = of.microbatch;
-    settings.optimizer = [](const Layer& layer) { return layer_update({}, layer); };
-    LayerCosts costs = profile_layers(of.network, settings);
-    costs.step_overhead = measured_step_overhead(settings.ranks, settings.threads_per_rank);
+    const LayerCosts costs = profiled_costs(of, 2);
     PlanRequest request;
     request.ranks = 2;
     request.batch = 32;

@@ -10,10 +10,7 @@
 #include "penstock/base/quantile.h"
 #include "penstock/exec/memory.h"
 #include "penstock/plan/plan.h"
-#include "penstock/profile/profile.h"
-#include "penstock/train/layer_update.h"
 #include "penstock/train/pipeline.h"
-#include "penstock/train/step_overhead.h"
 
 #include "real_networks.h"
 
@@ -23,17 +20,6 @@ namespace {
 constexpr int ranks = 2;
 constexpr std::int64_t batch = 32;
 constexpr int measured_steps = 9;
-
-LayerCosts profile(const RealNetwork& of) {
-  ProfileSettings settings;
-  settings.ranks = ranks;
-  settings.sizes = {2, 4, 8, 16};
-  settings.microbatch = of.microbatch;
-  settings.optimizer = [](const Layer& layer) { return layer_update({}, layer); };
-  LayerCosts costs = profile_layers(of.network, settings);
-  costs.step_overhead = measured_step_overhead(ranks, settings.threads_per_rank);
-  return costs;
-}
 
 struct Measured {
   double step_ms = 0;
@@ -64,7 +50,7 @@ struct Errors {
 };
 
 void compare(const RealNetwork& of, Errors& errors) {
-  const LayerCosts costs = profile(of);
+  const LayerCosts costs = profiled_costs(of, ranks);
   for (const int microbatches : {2, 4, 8, 16}) {
     PlanRequest request;
     request.ranks = ranks;

@@ -9,6 +9,9 @@
 
 #include "penstock/exec/microbatch.h"
 #include "penstock/nn/networks.h"
+#include "penstock/profile/profile.h"
+#include "penstock/train/layer_update.h"
+#include "penstock/train/step_overhead.h"
 
 namespace penstock {
 
@@ -38,6 +41,18 @@ inline std::vector<RealNetwork> real_networks() {
     networks.push_back({"convnet " + std::to_string(width),
                         make_convnet({.layers = layers, .width = width, .groups = width / 8}), images});
   return networks;
+}
+
+/// The costs of its layers and of a step on so many ranks of one thread each, as `penstock plan` measures them.
+inline LayerCosts profiled_costs(const RealNetwork& of, int ranks) {
+  ProfileSettings settings;
+  settings.ranks = ranks;
+  settings.sizes = {2, 4, 8, 16};
+  settings.microbatch = of.microbatch;
+  settings.optimizer = [](const Layer& layer) { return layer_update({}, layer); };
+  LayerCosts costs = profile_layers(of.network, settings);
+  costs.step_overhead = measured_step_overhead(ranks, settings.threads_per_rank);
+  return costs;
 }
 
 }  // namespace penstock

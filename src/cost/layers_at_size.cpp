@@ -155,8 +155,7 @@ LayersAtSize::Workspace LayersAtSize::largest(const Passed& passed, std::size_t 
   std::int64_t with_gradients = most;
   if (end - first > 1) {
     most = std::max(most, passed.value.of(first, end - 1) + offset);
-    with_gradients =
-        std::max({most, with_gradients, passed.with_gradients.of(first, end - 1) + offset + sums_[end].gradient});
+    with_gradients = std::max(most, passed.with_gradients.of(first, end - 1) + offset + sums_[end].gradient);
   }
   return {most, with_gradients - most};
 }

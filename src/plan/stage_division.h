@@ -2,13 +2,14 @@
 /// Cuts by dynamic programming: the slowest stage as fast as it can be, its links included, under caps on memory.
 #pragma once
 
-#include <limits>
 #include <optional>
 #include <vector>
 
 #include "penstock/cost/layer_cost.h"
 #include "penstock/plan/plan.h"
 #include "penstock/schedule/schedule.h"
+
+#include "plan/no_cap.h"
 
 namespace penstock {
 
@@ -25,7 +26,7 @@ struct HeldMicrobatches {
 /// Where a stage would run.
 struct StagePlace {
   double speed = 1;
-  double cap = std::numeric_limits<double>::infinity();  ///< bytes that the stage may take
+  double cap = no_cap;  ///< bytes that the stage may take
   LinkCost to_next = {};
   LinkCost to_previous = {};
   std::vector<HeldMicrobatches> held = {};  ///< needed only where there is a cap

@@ -18,6 +18,8 @@
 #include "penstock/train/pipeline.h"
 #include "penstock/train/train.h"
 
+#include "plan/planning_problem.h"
+
 namespace penstock {
 namespace {
 
@@ -193,10 +195,7 @@ struct MemoryRun {
 
 std::vector<Bytes> predicted_memory(const LayerCosts& costs, const MemoryRun& of, double samples) {
   CutRun run;
-  run.split_backward = false;
-  for (const auto& actions : of.schedule->actions)
-    for (const Action& action : actions)
-      run.split_backward = run.split_backward || action.kind == ActionKind::InputBackward;
+  run.split_backward = has_split_backward(of.schedule.get());
   run.recomputed.assign(of.cut.size(), of.recompute);
   for (const auto& holders : of.schedule->placement.holders) run.ranks.push_back(holders.front().value);
   const Timeline timeline = simulate(of.schedule, cost_of_cut(costs, of.cut, samples, run));
