@@ -30,6 +30,12 @@ if(PENSTOCK_SANITIZE)
   # libtorch, built without sanitizers, keeps to itself.
   add_compile_options(-fsanitize=${PENSTOCK_SANITIZE} -fno-sanitize=vptr -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
   add_link_options(-fsanitize=${PENSTOCK_SANITIZE})
+  # Compilers name their sanitizers' macros differently.
+  if(PENSTOCK_SANITIZE STREQUAL "thread")
+    add_compile_definitions(PENSTOCK_SANITIZED_THREAD)
+  else()
+    add_compile_definitions(PENSTOCK_SANITIZED_ADDRESS)
+  endif()
   # GCC's own manual warns that its flow analysis sees uninitialised values in instrumented code that has none; the release
   # build, which is not instrumented, keeps the warning.
   if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")

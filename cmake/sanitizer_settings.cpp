@@ -1,23 +1,23 @@
 // The sanitizers ask each program for these before main. They live in the program rather than in the environment, so
 // that a test started by hand or by another test runs as it does under script/test.
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(PENSTOCK_SANITIZED_ADDRESS) || defined(PENSTOCK_SANITIZED_THREAD)
 #define PENSTOCK_ASKED_BY_SANITIZER \
   extern "C" __attribute__((visibility("default"), used, no_sanitize("address", "thread", "undefined")))
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(PENSTOCK_SANITIZED_ADDRESS)
 PENSTOCK_ASKED_BY_SANITIZER const char* __asan_default_options();
 PENSTOCK_ASKED_BY_SANITIZER const char* __lsan_default_options();
 PENSTOCK_ASKED_BY_SANITIZER const char* __ubsan_default_options();
 
 const char* __asan_default_options() {
-  return "strict_string_checks=1:check_initialization_order=1:detect_stack_use_after_return=1";
+  return "strict_string_checks=1:check_initialization_order=1:detect_stack_use_after_return=1:quarantine_size_mb=32";
 }
 const char* __lsan_default_options() { return "print_suppressions=0:suppressions=" PENSTOCK_SUPPRESSIONS "/lsan.supp"; }
 const char* __ubsan_default_options() { return "print_stacktrace=1"; }
 #endif
 
-#if defined(__SANITIZE_THREAD__)
+#if defined(PENSTOCK_SANITIZED_THREAD)
 PENSTOCK_ASKED_BY_SANITIZER const char* __tsan_default_options();
 
 const char* __tsan_default_options() {

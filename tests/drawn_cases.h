@@ -7,7 +7,7 @@
 
 namespace penstock {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(PENSTOCK_SANITIZED_ADDRESS) || defined(PENSTOCK_SANITIZED_THREAD)
 inline constexpr bool instrumented = true;
 #else
 inline constexpr bool instrumented = false;

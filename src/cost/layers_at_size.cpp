@@ -191,7 +191,7 @@ std::int64_t LayersAtSize::input_workspace(const StageRun& run, std::size_t firs
 // The layers behind have their graphs again, which stay for `W`.
 std::int64_t LayersAtSize::recomputed_input_workspace(std::size_t first, std::size_t end) const {
   const Sums& to = sums_[end];
-  std::int64_t most = at_end_[end - 1].input_backward + made_again(end - 1);
+  std::int64_t most = std::max<std::int64_t>(at_end_[end - 1].input_backward + made_again(end - 1), 0);
   if (end - first > 1)
     most = std::max(most, recomputed_input_.of(first, end - 1) + to.held_for_weights - to.input - boundary_[end - 1]);
   return most;

@@ -13,7 +13,7 @@
 namespace penstock {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(PENSTOCK_SANITIZED_ADDRESS) || defined(PENSTOCK_SANITIZED_THREAD)
 constexpr int networks = 40;
 constexpr int most_layers = 8;
 #else

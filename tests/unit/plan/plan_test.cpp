@@ -65,7 +65,7 @@ TEST(Plan, NoOtherConfigurationIsFaster) {
         << point.schedule << ", " << point.microbatches << " microbatches";
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(PENSTOCK_SANITIZED_ADDRESS) || defined(PENSTOCK_SANITIZED_THREAD)
 constexpr int networks_under_caps = 4;
 #else
 constexpr int networks_under_caps = 10;
