@@ -8,7 +8,7 @@ if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
   set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
 endif()
 
-# The headers of libraries are most of a build: `release`, `asan` and `tsan` compile the sources of a target as a few files.
+# The headers of libraries are most of a build: `release`, `asan`, `tsan` and `tidy` compile the sources of a target as a few files.
 if(PENSTOCK_FEW_FILES)
   set(CMAKE_UNITY_BUILD ON)
   set(CMAKE_UNITY_BUILD_BATCH_SIZE 20)
