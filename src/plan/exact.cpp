@@ -1,9 +1,10 @@
 #include "plan/exact.h"
 
 #include <algorithm>
+#include <functional>
 #include <limits>
-#include <map>
 #include <string>
+#include <unordered_map>
 
 namespace penstock {
 namespace {
@@ -21,9 +22,16 @@ struct State {
 };
 
 struct Branch {
+  std::int32_t rank;
   PassCode code;
   double start;
   double end;
+};
+
+// A state and what is tried from it. There is one of each depth, whose memory the next visit there takes over.
+struct Visit {
+  State state;
+  std::vector<Branch> branches;
 };
 
 class BranchAndBound {
@@ -39,7 +47,11 @@ class BranchAndBound {
 
   ExactAnswer run(PassOrder& order) {
     order_.assign(static_cast<std::size_t>(problem_.ranks), {});
-    const bool found = visit(start());
+    visits_.resize(problem_.duration.size() * static_cast<std::size_t>(problem_.microbatches) + 1);
+    visits_.front().state = start();
+    forward_.resize(static_cast<std::size_t>(problem_.stages));
+    input_.resize(forward_.size());
+    const bool found = visit(0);
     if (found) order = order_;
     if (found) return ExactAnswer::Found;
     return nodes_left_ <= 0 ? ExactAnswer::GaveUp : ExactAnswer::ThereIsNone;
@@ -88,8 +100,7 @@ class BranchAndBound {
     return never;
   }
 
-  [[nodiscard]] std::vector<Branch> candidates(const State& state, std::int32_t rank) const {
-    std::vector<Branch> found;
+  void add_branches(const State& state, std::int32_t rank, std::vector<Branch>& found) const {
     const auto index = static_cast<std::size_t>(rank);
     for (const std::int32_t stage : problem_.stages_of[index]) {
       for (const Pass pass : {Pass::Forward, Pass::Input, Pass::Weight}) {
@@ -102,32 +113,31 @@ class BranchAndBound {
           if (!held.fits(problem_, index)) continue;
         }
         const double start = std::max(time, state.clock[index]);
-        found.push_back({code, start, start + duration(stage, pass)});
+        found.push_back({rank, code, start, start + duration(stage, pass)});
       }
     }
-    return found;
   }
 
-  void perform(State& state, std::int32_t rank, const Branch& candidate) const {
-    const auto index = static_cast<std::size_t>(rank);
-    const std::int32_t stage = stage_of(candidate.code);
-    const std::int32_t microbatch = state.done[static_cast<std::size_t>(candidate.code)]++;
-    state.clock[index] = candidate.end;
+  void perform(State& state, const Branch& branch) const {
+    const auto index = static_cast<std::size_t>(branch.rank);
+    const std::int32_t stage = stage_of(branch.code);
+    const std::int32_t microbatch = state.done[static_cast<std::size_t>(branch.code)]++;
+    state.clock[index] = branch.end;
     // In the order of their starts, what comes later starts no earlier: not even where a rank has been free for long.
     if (several_stages_)
       for (std::int32_t other = 0; other < problem_.ranks; ++other)
         if (has_work(state, other))
           state.clock[static_cast<std::size_t>(other)] =
-              std::max(state.clock[static_cast<std::size_t>(other)], candidate.start);
-    const Pass pass = pass_of(candidate.code);
+              std::max(state.clock[static_cast<std::size_t>(other)], branch.start);
+    const Pass pass = pass_of(branch.code);
     if (pass == Pass::Forward)
-      state.held[index].begin(problem_, candidate.code);
+      state.held[index].begin(problem_, branch.code);
     else
-      state.held[index].end(problem_, candidate.code);
+      state.held[index].end(problem_, branch.code);
     const std::int32_t to = stage + (pass == Pass::Forward ? 1 : -1);
     if (pass == Pass::Weight || to < 0 || to == problem_.stages) return;
     const Hop& hop = (pass == Pass::Forward ? problem_.down : problem_.up)[static_cast<std::size_t>(stage)];
-    double time = candidate.end;
+    double time = branch.end;
     if (hop.link >= 0) {
       double& free = state.link_free[static_cast<std::size_t>(hop.link)];
       free = std::max(free, time) + hop.transfer;
@@ -137,10 +147,9 @@ class BranchAndBound {
   }
 
   // No order that begins so has a shorter span than this.
-  [[nodiscard]] double bound(const State& state) const {
-    const auto stages = static_cast<std::size_t>(problem_.stages);
-    std::vector<double> forward(stages);  // earliest start of each stage's next F
-    std::vector<double> input(stages);    // and of its next I
+  [[nodiscard]] double bound(const State& state) {
+    std::vector<double>& forward = forward_;
+    std::vector<double>& input = input_;
     double longest = 0;
     for (std::int32_t stage = 0; stage < problem_.stages; ++stage) {
       const auto index = static_cast<std::size_t>(stage);
@@ -223,27 +232,39 @@ class BranchAndBound {
     return longest;
   }
 
-  // Whether a state with the same passes done has been visited that was nowhere later.
-  bool is_dominated(const State& state) {
-    std::vector<double> times = state.clock;
-    times.insert(times.end(), state.link_free.begin(), state.link_free.end());
+  // What a state that has the same passes done is compared by.
+  void take_times(const State& state) {
+    times_.assign(state.clock.begin(), state.clock.end());
+    times_.insert(times_.end(), state.link_free.begin(), state.link_free.end());
     for (std::int32_t stage = 0; stage < problem_.stages; ++stage) {
       for (std::int32_t m = done(state, stage, Pass::Forward); m < problem_.microbatches; ++m)
-        times.push_back(state.inputs[problem_.slot(stage, m)]);
+        times_.push_back(state.inputs[problem_.slot(stage, m)]);
       for (std::int32_t m = done(state, stage, Pass::Input); m < problem_.microbatches; ++m)
-        times.push_back(state.gradients[problem_.slot(stage, m)]);
+        times_.push_back(state.gradients[problem_.slot(stage, m)]);
     }
-    auto& seen = seen_[std::string(state.done.begin(), state.done.end())];
-    for (const auto& other : seen)
-      if (std::equal(other.begin(), other.end(), times.begin(), [](double a, double b) { return a <= b; })) return true;
-    std::erase_if(seen, [&](const auto& other) {
-      return std::equal(times.begin(), times.end(), other.begin(), [](double a, double b) { return a <= b; });
-    });
-    seen.push_back(std::move(times));
+  }
+
+  // Whether a state with the same passes done has been visited that was nowhere later. The times of those that have
+  // been, each as many, stand one behind the other.
+  bool is_dominated(const State& state) {
+    take_times(state);
+    key_.assign(state.done.begin(), state.done.end());
+    std::vector<double>& seen = seen_[key_];
+    const auto size = static_cast<std::ptrdiff_t>(times_.size());
+    for (auto other = seen.begin(); other != seen.end(); other += size)
+      if (std::equal(other, other + size, times_.begin(), std::less_equal<>())) return true;
+    auto kept = seen.begin();
+    for (auto other = seen.begin(); other != seen.end(); other += size) {
+      if (std::equal(times_.begin(), times_.end(), other, std::less_equal<>())) continue;
+      kept = kept == other ? other + size : std::copy(other, other + size, kept);
+    }
+    seen.erase(kept, seen.end());
+    seen.insert(seen.end(), times_.begin(), times_.end());
     return false;
   }
 
-  bool visit(const State& state) {
+  bool visit(std::size_t depth) {
+    const State& state = visits_[depth].state;
     if (--nodes_left_ <= 0) return false;
     if (nodes_left_ % 256 == 0 && out_of_time_()) nodes_left_ = 0;
     if (bound(state) >= span_) return false;
@@ -251,42 +272,35 @@ class BranchAndBound {
                     [this](std::int32_t count) { return count == problem_.microbatches; }))
       return true;
     if (is_dominated(state)) return false;
-    for (const Choice& choice : choices(state)) {
-      State next = state;
-      perform(next, choice.rank, choice.candidate);
-      auto& row = order_[static_cast<std::size_t>(choice.rank)];
-      row.push_back(choice.candidate.code);
-      if (visit(next)) return true;
+    choose_branches(visits_[depth]);
+    for (const Branch& branch : visits_[depth].branches) {
+      State& next = visits_[depth + 1].state;
+      next = state;
+      perform(next, branch);
+      auto& row = order_[static_cast<std::size_t>(branch.rank)];
+      row.push_back(branch.code);
+      if (visit(depth + 1)) return true;
       row.pop_back();
     }
     return false;
   }
 
-  struct Choice {
-    std::int32_t rank;
-    Branch candidate;
-  };
-
   // With one stage a rank: of all passes that can begin, the one that ends first, and the others of its rank that can
   // begin before that; putting that pass first would make nothing later. With several stages a forward may take the
   // room that another stage's will want, and a message hold up another stage's: there, every pass that begins no
   // earlier than the last one did.
-  [[nodiscard]] std::vector<Choice> choices(const State& state) const {
-    std::vector<Choice> found;
-    for (std::int32_t rank = 0; rank < problem_.ranks; ++rank)
-      for (const Branch& candidate : candidates(state, rank)) found.push_back({rank, candidate});
+  void choose_branches(Visit& at) const {
+    std::vector<Branch>& found = at.branches;
+    found.clear();
+    for (std::int32_t rank = 0; rank < problem_.ranks; ++rank) add_branches(at.state, rank, found);
     if (!several_stages_ && !found.empty()) {
-      const Choice first = *std::min_element(found.begin(), found.end(), [](const Choice& a, const Choice& b) {
-        return a.candidate.end < b.candidate.end;
-      });
-      std::erase_if(found, [&](const Choice& choice) {
-        return choice.rank != first.rank ||
-               (choice.candidate.start >= first.candidate.end && choice.candidate.code != first.candidate.code);
+      const Branch first =
+          *std::min_element(found.begin(), found.end(), [](const Branch& a, const Branch& b) { return a.end < b.end; });
+      std::erase_if(found, [&](const Branch& branch) {
+        return branch.rank != first.rank || (branch.start >= first.end && branch.code != first.code);
       });
     }
-    std::sort(found.begin(), found.end(),
-              [](const Choice& a, const Choice& b) { return a.candidate.start < b.candidate.start; });
-    return found;
+    std::sort(found.begin(), found.end(), [](const Branch& a, const Branch& b) { return a.start < b.start; });
   }
 
   const PipelineProblem& problem_;
@@ -295,7 +309,12 @@ class BranchAndBound {
   const std::function<bool()>& out_of_time_;
   bool several_stages_;
   PassOrder order_;
-  std::map<std::string, std::vector<std::vector<double>>> seen_;
+  std::vector<Visit> visits_;                                  // by depth
+  std::vector<double> forward_;                                // of `bound`: earliest start of each stage's next F
+  std::vector<double> input_;                                  // and of its next I
+  std::vector<double> times_;                                  // of `is_dominated`
+  std::string key_;                                            // of `is_dominated`: passes done
+  std::unordered_map<std::string, std::vector<double>> seen_;  // times by passes done
 };
 
 }  // namespace

@@ -202,6 +202,15 @@ TEST(LayerCost, RecomputationKeepsInputsAndRunsTheForwardAgain) {
   EXPECT_NEAR(static_cast<double>(split.activation.count) * split.weight_activation_share, 100, 1e-9);
 }
 
+TEST(LayerCost, ARecomputedLayerThatKeepsLessThanItsInputHasNoWorkspaceBelow0) {
+  LayerCosts costs = two_layers();
+  LayerAtSize& second = costs.layers[1].sizes[0];
+  second.activation = {2};  // of an input of 8, which is there in any case
+  second.input_workspace = {1};
+  const StageCost stage = LayersAtSize(costs, 1).stage(1, 2, {.recomputed = true});
+  EXPECT_EQ(stage.input_workspace.count, 0);
+}
+
 TEST(LayerCost, BeyondTheMeasuredSizesIsRefusedByName) {
   const LayerCosts costs = parse_layer_costs(three_layers);
   EXPECT_EQ(measured_range(costs), (SampleRange{1, 4, "embedding"}));
