@@ -62,7 +62,12 @@ LayerCosts costs_of(const std::vector<Growing>& layers, std::int64_t batch, cons
       times.weight_backward_ms += overheads.weight_backward_ms;
       // The network's input needs no gradient: there the weights' half does all.
       if (layer == 0) times.weight_backward_ms += std::exchange(times.input_backward_ms, 0);
-      cost.sizes.push_back({samples, {{times.forward_ms}}, {{times.input_backward_ms}}, {{times.weight_backward_ms}}});
+      LayerAtSize size{samples, {{times.forward_ms}}, {{times.input_backward_ms}}, {{times.weight_backward_ms}}};
+      // Of a layer in one piece, one wait.
+      if (layer > 0)
+        size.backward = {{times.input_backward_ms + times.weight_backward_ms -
+                          (overheads.input_backward_ms + overheads.weight_backward_ms) / 2}};
+      cost.sizes.push_back(size);
     }
     costs.layers.push_back(std::move(cost));
   }
@@ -72,8 +77,10 @@ LayerCosts costs_of(const std::vector<Growing>& layers, std::int64_t batch, cons
 
 // A plan on its way through the measurements.
 struct Contender {
+  Plan plan;
   std::unique_ptr<Pipeline> pipeline;
   std::vector<double> ms;
+  [[nodiscard]] double median_ms() const { return quantile(ms, 0.5); }
 };
 
 // The best plan of each configuration; where there is none, it is left out.
@@ -104,41 +111,47 @@ std::vector<Plan> choice_and_others(const LayerCosts& costs, const PlanRequest& 
   return plans;
 }
 
-// How much slower the first contender is than the best of all, in the figures that they have.
-double regret(const std::vector<Contender>& contenders) {
-  double best = quantile(contenders.front().ms, 0.5);
-  for (const Contender& other : contenders) best = std::min(best, quantile(other.ms, 0.5));
-  return quantile(contenders.front().ms, 0.5) / best - 1;
+Contender contender(const Plan& plan, Network network) {
+  PipelineSettings settings;
+  settings.cut = plan.cut;
+  settings.threads_per_rank = 1;
+  return {plan, std::make_unique<Pipeline>(std::move(network), schedule_of(plan), settings), {}};
 }
 
 // Every plan once, and those within a tenth of the best of them three more times, in turn: the others cannot win.
 std::vector<Contender> measure_waiting(const std::vector<Growing>& layers, const std::vector<Plan>& plans) {
   std::vector<Contender> contenders;
   double best = std::numeric_limits<double>::infinity();
-  const auto measure = [](Contender& contender, const Plan& plan) {
-    contender.ms.push_back(makespan(compute_actions(waiting_steps(*contender.pipeline, plan.batch, 1).front())).count);
+  const auto measure = [](Contender& of) {
+    of.ms.push_back(makespan(compute_actions(waiting_steps(*of.pipeline, of.plan.batch, 1).front())).count);
   };
   for (const Plan& plan : plans) {
     std::vector<WaitingTimes> times;
     for (const Growing& layer : layers) times.push_back(layer.at(plan.samples()));
-    PipelineSettings settings;
-    settings.cut = plan.cut;
-    settings.threads_per_rank = 1;
-    contenders.push_back({std::make_unique<Pipeline>(waiting_network(times), schedule_of(plan), settings), {}});
-    measure(contenders.back(), plan);
+    contenders.push_back(contender(plan, waiting_network(times)));
+    measure(contenders.back());
     best = std::min(best, contenders.back().ms.front());
   }
   constexpr int rounds = 3;
   for (int round = 0; round < rounds; ++round)
-    for (std::size_t index = 0; index < plans.size(); ++index)
-      if (index == 0 || contenders[index].ms.front() < 1.1 * best) measure(contenders[index], plans[index]);
+    for (Contender& other : contenders)
+      if (&other == &contenders.front() || other.ms.front() < 1.1 * best) measure(other);
   return contenders;
 }
 
-void print_row(const std::string& name, const Plan& chosen, double slower) {
-  fmt::print("| {} | {} | {}, M = {} | {:+.2f} % |\n", name, chosen.ranks, chosen.schedule, chosen.microbatches,
-             slower * 100);
+// How much slower the first contender is than the best of all.
+double print_regret(const std::string& name, const std::vector<Contender>& contenders) {
+  const Contender& chosen = contenders.front();
+  const Contender& best =
+      *std::min_element(contenders.begin(), contenders.end(),
+                        [](const Contender& a, const Contender& b) { return a.median_ms() < b.median_ms(); });
+  const double slower = chosen.median_ms() / best.median_ms() - 1;
+  fmt::print("| {} | {} | {} | {}, M = {} | {:.2f} | {:.2f} | {}, M = {} | {:.2f} | {:+.2f} % |\n", name,
+             chosen.plan.ranks, contenders.size(), chosen.plan.schedule, chosen.plan.microbatches,
+             chosen.plan.prediction.step.count, chosen.median_ms(), best.plan.schedule, best.plan.microbatches,
+             best.median_ms(), slower * 100);
   std::fflush(stdout);
+  return slower;
 }
 
 void print_sum(const std::vector<double>& regrets, double bar) {
@@ -164,37 +177,35 @@ void choose_waiting(int cases) {
     if (is_new) found->second = waiting_overheads(request.ranks, true);
     const LayerCosts costs = costs_of(layers, batch, found->second);
     const std::vector<Plan> plans = choice_and_others(costs, request);
-    regrets.push_back(regret(measure_waiting(layers, plans)));
-    print_row(std::to_string(seed), plans.front(), regrets.back());
+    regrets.push_back(print_regret(std::to_string(seed), measure_waiting(layers, plans)));
   }
   print_sum(regrets, 0.02);
 }
 
 // All plans in turn, round by round: a machine that slows down for a while slows all of them.
 std::vector<Contender> measure_real(const RealNetwork& of, const std::vector<Plan>& plans) {
+  constexpr int fewest_rounds = 10;
+  constexpr int most_rounds = 60;
+  constexpr double budget_ms = 40'000;
   const SteadyClock clock;
   std::vector<Contender> contenders;
-  for (const Plan& plan : plans) {
-    PipelineSettings settings;
-    settings.cut = plan.cut;
-    settings.threads_per_rank = 1;
-    contenders.push_back({std::make_unique<Pipeline>(of.network, schedule_of(plan), settings), {}});
-  }
+  contenders.reserve(plans.size());
+  for (const Plan& plan : plans) contenders.push_back(contender(plan, of.network));
   const Microbatch minibatch = of.microbatch(plans.front().batch);
   std::int64_t step = 0;
-  const auto step_ms = [&](const Contender& contender) {
+  const auto step_ms = [&](const Contender& next) {
     const Milliseconds start = clock.now();
-    contender.pipeline->step(minibatch.inputs.front(), minibatch.targets.front(), step++, 1e-4);
+    next.pipeline->step(minibatch.inputs.front(), minibatch.targets.front(), step++, 1e-4);
     return (clock.now() - start).count;
   };
-  constexpr int rounds = 25;
-  constexpr int in_a_round = 3;  // of which the first finds the caches cold
-  for (int round = 0; round <= rounds; ++round)
-    for (Contender& contender : contenders)
-      for (int count = 0; count < in_a_round; ++count) {
-        const double ms = step_ms(contender);
-        if (round > 0 && count > 0) contender.ms.push_back(ms);
-      }
+  const Milliseconds start = clock.now();
+  for (int round = 0; round < most_rounds; ++round) {
+    if (round >= fewest_rounds && (clock.now() - start).count > budget_ms) break;
+    for (Contender& next : contenders) {
+      step_ms(next);  // finds the caches cold
+      next.ms.push_back(step_ms(next));
+    }
+  }
   return contenders;
 }
 
@@ -208,12 +219,7 @@ void choose_real() {
     request.schedules = {"1f1b", "gpipe"};
     request.microbatches = {2, 4, 8, 16};
     const std::vector<Plan> plans = choice_and_others(costs, request);
-    const std::vector<Contender> contenders = measure_real(of, plans);
-    regrets.push_back(regret(contenders));
-    print_row(of.name, plans.front(), regrets.back());
-    for (std::size_t index = 0; index < plans.size(); ++index)
-      fmt::print(stderr, "  {} M={} predicted {:.2f} measured {:.2f}\n", plans[index].schedule,
-                 plans[index].microbatches, plans[index].prediction.step.count, quantile(contenders[index].ms, 0.5));
+    regrets.push_back(print_regret(of.name, measure_real(of, plans)));
   }
   print_sum(regrets, 0.05);
 }
@@ -224,7 +230,9 @@ void choose_real() {
 int main(int argc, char** argv) {
   penstock::keep_freed_memory();
   const std::string_view which = argc > 1 ? argv[1] : "waiting";
-  fmt::print("| case | ranks | chosen | slower than the best measured |\n|---|--:|---|--:|\n");
+  fmt::print(
+      "| case | ranks | measured | chosen | predicted, ms | measured, ms | best | ms | slower |\n"
+      "|---|--:|--:|---|--:|--:|---|--:|--:|\n");
   if (which == "real") {
     penstock::choose_real();
   } else {
