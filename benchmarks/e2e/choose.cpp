@@ -115,7 +115,9 @@ Contender contender(const Plan& plan, Network network) {
   PipelineSettings settings;
   settings.cut = plan.cut;
   settings.threads_per_rank = 1;
-  return {plan, std::make_unique<Pipeline>(std::move(network), schedule_of(plan), settings), {}};
+  Contender made{plan, nullptr, {}};
+  made.pipeline = std::make_unique<Pipeline>(std::move(network), schedule_of(plan), settings);
+  return made;
 }
 
 // Every plan once, and those within a tenth of the best of them three more times, in turn: the others cannot win.
@@ -126,8 +128,8 @@ std::vector<Contender> measure_waiting(const std::vector<Growing>& layers, const
     of.ms.push_back(makespan(compute_actions(waiting_steps(*of.pipeline, of.plan.batch, 1).front())).count);
   };
   for (const Plan& plan : plans) {
-    std::vector<WaitingTimes> times;
-    for (const Growing& layer : layers) times.push_back(layer.at(plan.samples()));
+    std::vector<WaitingTimes> times(layers.size());
+    std::ranges::transform(layers, times.begin(), [&](const Growing& layer) { return layer.at(plan.samples()); });
     contenders.push_back(contender(plan, waiting_network(times)));
     measure(contenders.back());
     best = std::min(best, contenders.back().ms.front());
