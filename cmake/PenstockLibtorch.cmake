@@ -41,5 +41,10 @@ if(NOT TARGET penstock::libtorch)
   target_link_libraries(penstock::libtorch INTERFACE
     -Wl,--push-state,--no-as-needed ${PENSTOCK_LIBTORCH_FOLDER}/lib/libtorch.so -Wl,--pop-state
     ${PENSTOCK_LIBTORCH_FOLDER}/lib/libtorch_cpu.so ${PENSTOCK_LIBTORCH_FOLDER}/lib/libc10.so)
+  foreach(library torch_cuda c10_cuda)
+    if(EXISTS ${PENSTOCK_LIBTORCH_FOLDER}/lib/lib${library}.so)
+      target_link_libraries(penstock::libtorch INTERFACE ${PENSTOCK_LIBTORCH_FOLDER}/lib/lib${library}.so)
+    endif()
+  endforeach()
   message(STATUS "penstock: libtorch ${PENSTOCK_LIBTORCH_VERSION} in ${PENSTOCK_LIBTORCH_FOLDER}")
 endif()

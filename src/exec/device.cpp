@@ -1,8 +1,10 @@
 #include "penstock/exec/device.h"
 
+#include <cstdlib>
 #include <utility>
 
 #include <ATen/ATen.h>
+#include <ATen/Context.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
@@ -128,6 +130,14 @@ void Stamps::resolve(std::vector<Event>& events) const {
     event.start = time_of(event.start);
     event.end = time_of(event.end);
   }
+}
+
+void choose_repeatable_algorithms() {
+  // Without it cuBLAS shares workspaces between streams. Whoever has set it keeps it.
+  ::setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", /*replace=*/0);  // NOLINT(concurrency-mt-unsafe): at the start
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/false);
+  // What is not written yet is read by nobody here: no need to fill it.
+  at::globalContext().setDeterministicFillUninitializedMemory(false);
 }
 
 namespace {

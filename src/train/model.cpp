@@ -1,5 +1,6 @@
 #include "train/model.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -10,6 +11,7 @@
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
 #include "penstock/base/parse_bytes.h"
+#include "penstock/exec/device.h"
 #include "penstock/exec/footprint.h"
 #include "penstock/nn/networks.h"
 #include "penstock/schedule/generators.h"
@@ -181,6 +183,8 @@ PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Dat
     pipeline.cut = parse_cut(settings.cut, layers, settings.stages);
   }
   for (const std::string& device : settings.devices) pipeline.devices.push_back(parse_device(device));
+  if (std::ranges::any_of(pipeline.devices, [](at::Device device) { return !device.is_cpu(); }))
+    choose_repeatable_algorithms();
   pipeline.threads_per_rank = settings.threads_per_rank;
   pipeline.seed = settings.seed;
   pipeline.optimizer = {settings.optimizer, settings.weight_decay, settings.momentum,

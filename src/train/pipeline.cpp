@@ -134,6 +134,7 @@ class Pipeline::State {
         ends_(make_ends(plan_, group)),
         first_(ends_.front()->rank()),
         own_(ends_.size()),
+        processes_(group == nullptr ? 1 : group->processes()),
         workers_(own_),
         lanes_(make_lanes(plan_, first_, own_)),
         transport_(ordered_by_events(std::move(ends_), views_of(lanes_))),
@@ -157,6 +158,18 @@ class Pipeline::State {
   }
 
   // Of a rank of this process, its place in what is kept by rank.
+  // Whether another rank of the same process keeps its tensors there: of what it holds, nobody knows whose it is.
+  [[nodiscard]] bool shares_device(RankId rank) const {
+    const at::Device device = device_of(plan_, rank);
+    if (device.is_cpu()) return false;
+    for (int process = 0; process < processes_; ++process) {
+      const auto [first, end] = ranks_of_process(process, processes_, ranks());
+      if (rank < first || rank >= end) continue;
+      for (RankId other = first; other < end; ++other.value)
+        if (other != rank && device_of(plan_, other) == device) return true;
+    }
+    return false;
+  }
   [[nodiscard]] std::size_t local(RankId rank) const { return rank.index() - first_.index(); }
   [[nodiscard]] Worker& worker(RankId rank) { return *workers_[local(rank)]; }
   [[nodiscard]] bool is_own(RankId rank) const { return rank >= first_ && rank.index() < first_.index() + own_; }
@@ -235,9 +248,10 @@ class Pipeline::State {
 
   PipelinePlan plan_;
   SteadyClock clock_;
-  std::vector<std::unique_ptr<Transport>> ends_;       // only until they are ordered
-  RankId first_;                                       // own rank
-  std::size_t own_;                                    // ranks
+  std::vector<std::unique_ptr<Transport>> ends_;  // only until they are ordered
+  RankId first_;                                  // own rank
+  std::size_t own_;                               // ranks
+  int processes_;
   std::vector<std::unique_ptr<Worker>> workers_;       // by own rank
   std::vector<std::unique_ptr<DeviceLane>> lanes_;     // by rank; none of other processes'
   std::vector<std::unique_ptr<Transport>> transport_;  // by own rank
@@ -350,6 +364,7 @@ StepResult Pipeline::step(const std::vector<Microbatch>& microbatches, const Upd
       event.end = event.end - start;
       memory.push_back({event.end, of_rank.activations[index]});
     }
+    if (state_->shares_device({static_cast<std::int32_t>(result.timeline.ranks.size())})) memory.clear();
     result.timeline.ranks.push_back(std::move(of_rank.events));
     result.timeline.memory.push_back(std::move(memory));
     take_outputs(of_rank.outputs, result.outputs);

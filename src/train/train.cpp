@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 #include <numeric>
+#include <set>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -44,23 +45,49 @@ double median(std::vector<double> values) {
   return *middle;
 }
 
+// What a rank holds, or all ranks of a device.
+struct HeldMemory {
+  std::string name;
+  std::set<int> ranks;
+  Bytes peak;
+};
+
+// A device other than the host knows only what all hold that are on it.
+std::vector<HeldMemory> peaks_by_place(const std::vector<StageSummary>& stages, bool one_process) {
+  std::map<std::string, std::set<int>> on_device;
+  for (const StageSummary& stage : stages) on_device[stage.device].insert(stage.rank);
+  std::map<int, HeldMemory> by_first_rank;
+  for (const StageSummary& stage : stages) {
+    const std::set<int>& together = on_device[stage.device];
+    const bool shared = one_process && stage.device != "cpu" && together.size() > 1;
+    HeldMemory place{fmt::format("rank {}", stage.rank), {stage.rank}, stage.peak_memory};
+    if (shared) place = {stage.device, together, stage.peak_memory};
+    by_first_rank[*place.ranks.begin()] = std::move(place);
+  }
+  std::vector<HeldMemory> places;
+  places.reserve(by_first_rank.size());
+  for (auto& [rank, place] : by_first_rank) places.push_back(std::move(place));
+  return places;
+}
+
 std::string planned_text(const PlanPrediction& planned, Milliseconds step, double measured_utilisation,
-                         const std::vector<StageSummary>& stages) {
+                         const std::vector<StageSummary>& stages, bool one_process) {
   const auto percent_off = [](double measured, double expected) { return 100 * (measured / expected - 1); };
   std::string text = fmt::format(
       "the plan and what was measured (medians):\n  a step     {} planned, {} measured ({:+.1f} %)\n"
       "  utilisation {:.1f} % planned, {:.1f} % measured",
       to_string(planned.step), to_string(step), percent_off(step.count, planned.step.count), 100 * planned.utilisation,
       100 * measured_utilisation);
-  std::map<int, Bytes> peaks;
-  for (const StageSummary& stage : stages) peaks[stage.rank] = stage.peak_memory;
-  for (const auto& [rank, peak] : peaks) {
-    if (planned.memory.empty()) continue;
+  if (planned.memory.empty()) return text;
+  for (const HeldMemory& place : peaks_by_place(stages, one_process)) {
+    Bytes expected;
     // The first replica stands for all.
-    const Bytes expected = planned.memory[static_cast<std::size_t>(rank) % planned.memory.size()];
-    text += fmt::format(
-        "\n  rank {:<3}   {} planned, {} measured ({:+.1f} %)", rank, to_string(expected), to_string(peak),
-        percent_off(static_cast<double>(peak.count), static_cast<double>(std::max<std::int64_t>(expected.count, 1))));
+    for (const int rank : place.ranks)
+      expected += planned.memory[static_cast<std::size_t>(rank) % planned.memory.size()];
+    text += fmt::format("\n  {:<8}   {} planned, {} measured ({:+.1f} %)", place.name, to_string(expected),
+                        to_string(place.peak),
+                        percent_off(static_cast<double>(place.peak.count),
+                                    static_cast<double>(std::max<std::int64_t>(expected.count, 1))));
   }
   return text;
 }
@@ -338,7 +365,8 @@ TrainResult Run::finish(bool interrupted) {
   result.speaks = leads();
   if (leads() && !timelines_.empty()) write_timelines(result);
   if (plan_ && !step_ms_.empty())
-    result.planned = planned_text(plan_->prediction, result.median_step_time, median(utilisations_), result.stages);
+    result.planned = planned_text(plan_->prediction, result.median_step_time, median(utilisations_), result.stages,
+                                  group_ == nullptr);
   result.saving = saving_text(checkpoints_.times(), step_ms_, ms_beside_writes_);
   result.held_out_loss = std::numeric_limits<double>::quiet_NaN();
   if (interrupted || !data_.held_out) return result;
@@ -404,6 +432,9 @@ TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
   own.peer_timeout = Milliseconds{settings.peer_timeout * 1000};
   own.join_timeout = Milliseconds{settings.join_timeout * 1000};
   own.own_address = settings.listen;
+  const auto [first, end] = ranks_of_process(own.process, own.processes, own.ranks);
+  for (std::size_t rank = first.index(); rank < end.index() && !settings.devices.empty(); ++rank)
+    own.devices.push_back(settings.devices[rank % settings.devices.size()]);
   ProcessGroup group(own);
   try {
     return run(settings, observer, &group);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -40,17 +41,19 @@ struct SenderAndTagHash {
 struct ArrivedMessage {
   MessageTensors tensors;
   Milliseconds at;  // on the machine's steady clock
+  // Where not empty: to be called on the rank's thread before the tensors are used.
+  std::function<void()> wait;
 };
 
 // The messages that have arrived at one rank and that it has not taken yet.
 class Inbox {
  public:
-  void put(const SenderAndTag& address, MessageTensors message) {
+  void put(const SenderAndTag& address, MessageTensors message, std::function<void()> wait = {}) {
     const Milliseconds now = SteadyClock().now();
     {
       const std::scoped_lock lock(mutex_);
       if (aborted_) throw Aborted(reason_, peer_is_lost_);
-      messages_[address].push_back({std::move(message), now});
+      messages_[address].push_back({std::move(message), now, std::move(wait)});
       arrivals_.fetch_add(1, std::memory_order_release);
     }
     arrived_.notify_one();

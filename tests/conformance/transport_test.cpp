@@ -1,5 +1,7 @@
 #include "penstock/transport/transport.h"
 
+#include <atomic>
+#include <fmt/format.h>
 #include <functional>
 #include <gtest/gtest.h>
 #include <thread>
@@ -9,6 +11,9 @@
 #include "penstock/base/clock.h"
 #include "penstock/base/listening.h"
 #include "penstock/transport/c10d.h"
+
+#include "transport/c10d/backend.h"
+#include "transport/c10d/direct.h"
 
 namespace penstock {
 namespace {
@@ -234,7 +239,21 @@ class GroupedEnd final : public Transport {
   std::unique_ptr<Transport> end_;
 };
 
-Ends make_processes(int ranks, int ranks_per_process, bool shared_memory) {
+// Gloo in place of NCCL, on the host in place of devices: every tensor goes beside the frames.
+DirectBackend stand_in_for_nccl() {
+  const auto devices = std::make_shared<std::atomic<int>>(0);
+  return {[devices](at::Device) { return fmt::format("device {}", (*devices)++); },
+          [](const c10::intrusive_ptr<c10d::Store>& store, int member) {
+            ProcessSettings pair;
+            pair.process = member;
+            pair.processes = 2;
+            pair.own_address = "127.0.0.1";
+            return make_backend(pair, store);
+          }};
+}
+
+Ends make_processes(int ranks, int ranks_per_process, bool shared_memory,
+                    const std::optional<DirectBackend>& direct = std::nullopt) {
   ProcessSettings settings;
   settings.shared_memory = shared_memory;
   settings.processes = (ranks + ranks_per_process - 1) / ranks_per_process;
@@ -246,8 +265,12 @@ Ends make_processes(int ranks, int ranks_per_process, bool shared_memory) {
   std::vector<std::thread> threads;
   for (settings.process = 0; settings.process < settings.processes; ++settings.process) {
     settings.listening_socket = settings.process == 0 ? socket : -1;
-    threads.emplace_back([settings, &group = groups->all[static_cast<std::size_t>(settings.process)]] {
-      group = std::make_unique<ProcessGroup>(settings);
+    if (direct) {
+      const auto [first, end] = ranks_of_process(settings.process, settings.processes, ranks);
+      settings.devices.assign(end.index() - first.index(), "cpu");
+    }
+    threads.emplace_back([settings, &direct, &group = groups->all[static_cast<std::size_t>(settings.process)]] {
+      group = direct ? std::make_unique<ProcessGroup>(settings, *direct) : std::make_unique<ProcessGroup>(settings);
     });
   }
   for (std::thread& thread : threads) thread.join();
@@ -265,7 +288,11 @@ INSTANTIATE_TEST_SUITE_P(
                                         [](int ranks) { return make_inproc_transport(ranks, {200}); }},
         std::pair<const char*, Factory>{"c10d", [](int ranks) { return make_processes(ranks, 1, false); }},
         std::pair<const char*, Factory>{"c10d_mixed", [](int ranks) { return make_processes(ranks, 2, false); }},
-        std::pair<const char*, Factory>{"shared_memory", [](int ranks) { return make_processes(ranks, 1, true); }}),
+        std::pair<const char*, Factory>{"shared_memory", [](int ranks) { return make_processes(ranks, 1, true); }},
+        std::pair<const char*, Factory>{"direct",
+                                        [](int ranks) { return make_processes(ranks, 1, false, stand_in_for_nccl()); }},
+        std::pair<const char*, Factory>{"direct_mixed",
+                                        [](int ranks) { return make_processes(ranks, 2, true, stand_in_for_nccl()); }}),
     [](const auto& instance) { return instance.param.first; });
 
 }  // namespace

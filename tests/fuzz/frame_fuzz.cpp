@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "penstock/base/error.h"
@@ -32,6 +33,10 @@ void check(const Incoming& incoming, const std::vector<std::byte>& frame, std::u
     std::abort();
   if (incoming.layouts == nullptr) return;
   const std::uint64_t message = bytes_of(*incoming.layouts);
+  std::uint64_t on_device = 0;
+  for (TensorLayout layout : *incoming.layouts)
+    if (std::exchange(layout.on_device, false)) on_device += bytes_of({layout});
+  if (on_device > largest) std::abort();
   if (message > largest || incoming.offset + incoming.bytes.size() > message) std::abort();
   if (incoming.last != (incoming.offset + incoming.bytes.size() == message)) std::abort();
 }
@@ -42,6 +47,7 @@ void check(const Incoming& incoming, const std::vector<std::byte>& frame, std::u
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   LinkTerms terms{identity, 0, 2, 2, 4, 9};
   terms.largest_message_bytes = 1U << 20U;
+  terms.on_device = true;
   FrameReader reader(terms);
   std::uint64_t sequence = 0;
   try {

@@ -44,13 +44,6 @@ TEST_P(EverySchedule, GivesTheNumbersOfOneStage) {
   }
 }
 
-std::vector<std::string_view> trained_families() {
-  std::vector<std::string_view> names;
-  for (const ScheduleFamily& family : schedule_families())
-    if (family.name != "forward-only") names.push_back(family.name);
-  return names;
-}
-
 INSTANTIATE_TEST_SUITE_P(Schedules, EverySchedule,
                          testing::Combine(testing::ValuesIn(trained_families()),
                                           testing::Values("gpt", "tied gpt", "convnet", "skips")),

@@ -109,6 +109,13 @@ Minibatch drawn(const TraceSettings& settings, std::int64_t samples, at::Generat
 
 }  // namespace
 
+std::vector<std::string_view> trained_families() {
+  std::vector<std::string_view> names;
+  for (const ScheduleFamily& family : schedule_families())
+    if (family.name != "forward-only") names.push_back(family.name);
+  return names;
+}
+
 Network small_network(const std::string& name, double dropout) {
   if (name == "mlp") return make_mlp({20, 8, 16, 5, dropout});
   if (name == "skips") return mixing_network(dropout);

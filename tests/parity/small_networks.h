@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -36,6 +37,9 @@ struct TraceSettings {
   bool shard = false;
   Bytes bucket{4 << 20};
 };
+
+// Of the families of schedules, those with backward passes.
+[[nodiscard]] std::vector<std::string_view> trained_families();
 
 // Of at least 8 layers, with dropout on where `dropout` is above 0.
 [[nodiscard]] Network small_network(const std::string& name, double dropout);

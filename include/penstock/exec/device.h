@@ -76,6 +76,12 @@ class Stamps {
   std::vector<c10::Event> on_device_;
 };
 
+/// Has libtorch compute with algorithms that give the same bits every time: without it some of a device's add up in the
+/// order in which its threads come, among them the backward of attention in bf16 and of convolutions. For the whole
+/// process, and to be called before it uses a device; the command line does where `--devices` names one. An operation
+/// that has no such algorithm then throws and names itself. The host's have no other.
+void choose_repeatable_algorithms();
+
 /// What a device's caching allocator has handed out, to all ranks together that share the device.
 struct DeviceMemory {
   Bytes held;

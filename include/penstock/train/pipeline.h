@@ -35,6 +35,7 @@ class ProcessGroup;
 struct PipelineSettings {
   Cut cut;  ///< as many stages as the schedule has; empty: uniform
   /// Of the ranks, by rank; fewer are used in turn. Several ranks may share one. Empty: all on the CPU.
+  /// The same bits from run to run need `choose_repeatable_algorithms` on others than the host.
   std::vector<at::Device> devices;
   /// Intra-op threads of each rank; 0: the cores divided by the ranks, at least 1. Part of the numbers: libtorch's
   /// reductions round differently on another number of threads.
@@ -99,7 +100,7 @@ struct StepResult {
   std::vector<Tensors> outputs;
   /// Measured; zero is the start of the step. Of several processes the first knows all ranks, the others their own. Its
   /// memory has a sample at the end of each event, of what the rank holds for the microbatches under way: no weights,
-  /// gradients of weights or messages.
+  /// gradients of weights or messages. None for ranks of one process that share a device other than the host.
   Timeline timeline;
 };
 

@@ -1,6 +1,6 @@
 /// \file
-/// A transport between processes, on one machine or many: libtorch's own c10d, Gloo for tensors and a TCPStore for the
-/// rendezvous. Each process may drive several ranks as threads; those talk to each other as references.
+/// A transport between processes, on one machine or many: libtorch's own c10d, a TCPStore for the rendezvous, Gloo for
+/// tensors on the host and NCCL, where libtorch has it, for those on devices. Each process may drive several ranks as threads; those talk to each other as references.
 #pragma once
 
 #include <cstdint>
@@ -25,6 +25,8 @@ struct LinkReport {
   friend bool operator==(const LinkReport&, const LinkReport&) = default;
 };
 
+struct DirectBackend;
+
 /// This process's part in a group of processes. Calls come from one thread at a time. Its end is announced to the
 /// others: it waits until they are done too, or lost. Must outlive its ends of the transport.
 class ProcessGroup {
@@ -32,6 +34,8 @@ class ProcessGroup {
   /// Meets the others. \throws Error (BadInput) where the port is taken, an address cannot be resolved, or another
   /// process has this one's number; (RunFailed) that names those who have not come in time.
   explicit ProcessGroup(const ProcessSettings& settings);
+  /// \param direct what brings tensors from device to device in place of NCCL: the tests have one of their own.
+  ProcessGroup(const ProcessSettings& settings, const DirectBackend& direct);
   ProcessGroup(const ProcessGroup&) = delete;
   ProcessGroup& operator=(const ProcessGroup&) = delete;
   ProcessGroup(ProcessGroup&&) = delete;

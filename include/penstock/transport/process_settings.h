@@ -4,6 +4,7 @@
 
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "penstock/base/ids.h"
 #include "penstock/base/units.h"
@@ -27,12 +28,16 @@ struct ProcessSettings {
   std::string own_address;
   /// By which processes of one run know each other; empty: process 0 draws one. Two attempts at a run need two.
   std::string run_identity;
+  /// Where this process's ranks keep their tensors, in order: "cpu", "cuda:0". Empty: the host. Between devices that
+  /// NCCL joins tensors go directly, between others through the hosts' memory.
+  std::vector<std::string> devices;
   bool shared_memory = true;           ///< messages of two processes of one machine go through memory that they share
   Milliseconds join_timeout{120'000};  ///< until all processes must have come
   Milliseconds peer_timeout{30'000};   ///< after so much silence a process counts as lost. Dead ones show at once
 };
 
-/// \throws Error (BadInput) for a number out of its range, more processes than ranks, or an address that has no name.
+/// \throws Error (BadInput) for a number out of its range, more processes than ranks, devices of fewer
+/// or more than its ranks, or an address that has no name.
 void check_process_settings(const ProcessSettings& settings);
 
 /// The first of a process's ranks and the one after its last. Numbers of ranks differ by at most one.

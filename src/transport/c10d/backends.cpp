@@ -6,6 +6,7 @@
 #include <torch/version.h>
 
 #include "transport/c10d/backend.h"
+#include "transport/c10d/direct.h"
 
 namespace penstock {
 namespace {
@@ -31,8 +32,9 @@ constexpr bool libtorch_has_mpi = false;
 std::string libtorch_version() { return TORCH_VERSION; }
 
 std::vector<BackendPresence> c10d_backends() {
-  return {
-      {"gloo", libtorch_has_gloo, has_backend()}, {"nccl", libtorch_has_nccl, false}, {"mpi", libtorch_has_mpi, false}};
+  return {{"gloo", libtorch_has_gloo, has_backend()},
+          {"nccl", libtorch_has_nccl, has_nccl()},
+          {"mpi", libtorch_has_mpi, false}};
 }
 
 std::vector<std::string> visible_devices() {

@@ -1,5 +1,6 @@
 #include "transport/c10d/frame.h"
 
+#include <algorithm>
 #include <cstring>
 #include <fmt/format.h>
 #include <limits>
@@ -31,8 +32,9 @@ void write_at(std::span<std::byte> bytes, std::size_t offset, Value value) {
   std::memcpy(bytes.data() + offset, &value, sizeof(Value));
 }
 
-// One byte of dtype, with a bit for `takes_gradient`, one of dimensions, eight for each size.
+// One byte of dtype, with a bit for `takes_gradient` and one for `on_device`, one of dimensions, eight for each size.
 constexpr unsigned gradient_bit = 0x80;
+constexpr unsigned device_bit = 0x40;
 
 std::size_t layout_bytes(const Layouts& layouts) {
   std::size_t bytes = 0;
@@ -42,15 +44,15 @@ std::size_t layout_bytes(const Layouts& layouts) {
 
 TensorLayout read_layout(std::span<const std::byte>& bytes) {
   if (bytes.size() < 2) throw refused("a layout that is cut short", "a dtype and dimensions for every tensor");
-  const bool takes_gradient = (std::to_integer<unsigned>(bytes[0]) & gradient_bit) != 0;
-  const auto dtype = std::to_integer<unsigned>(bytes[0]) & ~gradient_bit;
+  const auto first = std::to_integer<unsigned>(bytes[0]);
+  const auto dtype = first & ~(gradient_bit | device_bit);
   const auto dimensions = std::to_integer<std::size_t>(bytes[1]);
   if (dtype > static_cast<unsigned>(WireDtype::BFloat16))
     throw refused(fmt::format("the dtype {}", dtype), fmt::format("at most {}", static_cast<int>(WireDtype::BFloat16)));
   if (dimensions > most_dimensions || bytes.size() < 2 + 8 * dimensions)
     throw refused(fmt::format("a tensor of {} dimensions in {} bytes", dimensions, bytes.size()),
                   fmt::format("at most {} dimensions, eight bytes each", most_dimensions));
-  TensorLayout layout{static_cast<WireDtype>(dtype), {}, takes_gradient};
+  TensorLayout layout{static_cast<WireDtype>(dtype), {}, (first & gradient_bit) != 0, (first & device_bit) != 0};
   for (std::size_t dimension = 0; dimension < dimensions; ++dimension) {
     layout.sizes.push_back(read_at<std::int64_t>(bytes, 2 + 8 * dimension));
     if (layout.sizes.back() < 0) throw refused(fmt::format("a size of {}", layout.sizes.back()), "at least 0");
@@ -59,10 +61,11 @@ TensorLayout read_layout(std::span<const std::byte>& bytes) {
   return layout;
 }
 
-// Without overflow: a product above `most` is `most` + 1.
-std::uint64_t checked_bytes(const Layouts& layouts, std::uint64_t most) {
+// Of those on a device, or of the others. Without overflow: a product above `most` is `most` + 1.
+std::uint64_t checked_bytes(const Layouts& layouts, bool on_device, std::uint64_t most) {
   std::uint64_t sum = 0;
   for (const TensorLayout& layout : layouts) {
+    if (layout.on_device != on_device) continue;
     std::uint64_t bytes = element_bytes(layout.dtype);
     for (const std::int64_t size : layout.sizes) {
       const auto factor = static_cast<std::uint64_t>(size);
@@ -115,7 +118,7 @@ std::size_t element_bytes(WireDtype dtype) {
 }
 
 std::uint64_t bytes_of(const Layouts& layouts) {
-  return checked_bytes(layouts, std::numeric_limits<std::int64_t>::max());
+  return checked_bytes(layouts, /*on_device=*/false, std::numeric_limits<std::int64_t>::max());
 }
 
 bool LayoutMemory::same_as_last(const FrameAddress& address, const Layouts& layouts) {
@@ -155,7 +158,8 @@ std::size_t FrameWriter::begin(const Frame& frame, const Layouts& layouts, std::
     check_invariant(layout.sizes.size() <= most_dimensions, "a tensor has at most 16 dimensions");
     write_at(
         into, offset,
-        static_cast<std::uint8_t>(static_cast<unsigned>(layout.dtype) | (layout.takes_gradient ? gradient_bit : 0U)));
+        static_cast<std::uint8_t>(static_cast<unsigned>(layout.dtype) | (layout.takes_gradient ? gradient_bit : 0U) |
+                                  (layout.on_device ? device_bit : 0U)));
     write_at(into, offset + 1, static_cast<std::uint8_t>(layout.sizes.size()));
     offset += 2;
     for (const std::int64_t size : layout.sizes) {
@@ -206,9 +210,13 @@ void FrameReader::open_message(const FrameAddress& address, std::uint64_t bytes,
     throw refused("no layouts", "those of the first message of its kind");
   }
   // What is beyond the largest counts as one more than it, which a foreign header may say as well.
-  if (bytes > terms_.largest_message_bytes || checked_bytes(open.layouts, terms_.largest_message_bytes) != bytes)
-    throw refused(fmt::format("{} bytes", bytes),
-                  fmt::format("those of its tensors, at most {}", terms_.largest_message_bytes));
+  const std::uint64_t most = terms_.largest_message_bytes;
+  if (bytes > most || checked_bytes(open.layouts, /*on_device=*/false, most) != bytes)
+    throw refused(fmt::format("{} bytes", bytes), fmt::format("those of its tensors, at most {}", most));
+  if (std::ranges::any_of(open.layouts, &TensorLayout::on_device) &&
+      (!terms_.on_device || checked_bytes(open.layouts, /*on_device=*/true, most) > most))
+    throw refused("tensors on a device", terms_.on_device ? fmt::format("at most {} bytes of them", most)
+                                                          : "all bytes in frames between these two processes");
   if (last == nullptr && memory_.size() >= most_remembered_layouts)
     throw refused("a new channel", "one of those that are known");
   if (tensors) static_cast<void>(memory_.same_as_last(address, open.layouts));

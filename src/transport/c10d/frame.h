@@ -65,13 +65,14 @@ struct TensorLayout {
   WireDtype dtype = WireDtype::Undefined;
   std::vector<std::int64_t> sizes;
   bool takes_gradient = false;  // the receiver is to send its gradient back
+  bool on_device = false;       // its bytes do not come in frames, but from device to device
 
   friend bool operator==(const TensorLayout&, const TensorLayout&) = default;
 };
 
 using Layouts = std::vector<TensorLayout>;
 
-// Of a message's tensors together. Layouts that were read have been checked to fit 63 bits.
+// Of a message's tensors together, those that come in frames. Layouts that were read have been checked to fit 63 bits.
 [[nodiscard]] std::uint64_t bytes_of(const Layouts& layouts);
 
 struct FrameAddress {
@@ -100,6 +101,7 @@ struct LinkTerms {
   std::int32_t first_receiver = 0;  // ranks of the receiving one
   std::int32_t end_receiver = 0;
   std::uint8_t tag_kinds = 0;                                      // tags' kinds are below
+  bool on_device = false;                                          // tensors may come from device to device
   std::uint64_t largest_message_bytes = std::uint64_t{16} << 30U;  // nothing larger is made room for
 };
 

@@ -43,11 +43,12 @@ void for_each_piece(const std::vector<at::Tensor>& tensors, std::uint64_t offset
   }
 }
 
+// For what comes in frames.
 std::vector<at::Tensor> make_tensors(const Layouts& layouts) {
   std::vector<at::Tensor> tensors;
   tensors.reserve(layouts.size());
   for (const TensorLayout& layout : layouts)
-    tensors.push_back(layout.dtype == WireDtype::Undefined
+    tensors.push_back(layout.dtype == WireDtype::Undefined || layout.on_device
                           ? at::Tensor()
                           : at::empty(layout.sizes, at::TensorOptions().dtype(scalar_type_of(layout.dtype))));
   return tensors;
@@ -135,6 +136,9 @@ Link::~Link() {
 }
 
 void Link::send(const FrameAddress& address, const std::vector<at::Tensor>& tensors) {
+  const std::optional<at::Device> device =
+      settings_.direct == nullptr ? std::nullopt : settings_.direct->device_between({address.from}, {address.to});
+  std::vector<at::Tensor> direct;
   Outgoing outgoing;
   outgoing.frame.kind = FrameKind::Message;
   outgoing.frame.address = address;
@@ -142,15 +146,28 @@ void Link::send(const FrameAddress& address, const std::vector<at::Tensor>& tens
   outgoing.layouts.reserve(tensors.size());
   for (const at::Tensor& tensor : tensors) {
     outgoing.layouts.push_back(layout_of(tensor));
+    if (device && tensor.defined() && tensor.device() == *device && tensor.numel() > 0) {
+      outgoing.layouts.back().on_device = true;
+      outgoing.tensors.emplace_back();
+      direct.push_back(tensor.detach().contiguous());
+      continue;
+    }
     const bool as_it_is = !tensor.defined() || (tensor.device().is_cpu() && tensor.is_contiguous());
     outgoing.tensors.push_back(as_it_is ? tensor : packed(tensor));
     if (!as_it_is) outgoing.originals.push_back(tensor);
   }
   outgoing.frame.message_bytes = bytes_of(outgoing.layouts);
-  if (shared_)
-    enqueue_shared(std::move(outgoing));
-  else
-    enqueue(std::move(outgoing), /*in_front=*/false);
+  const bool goes = shared_ ? enqueue_shared(std::move(outgoing)) : enqueue(std::move(outgoing), /*in_front=*/false);
+  // Behind the frame, from which the other learns that it has to receive.
+  if (goes && !direct.empty()) send_direct(address, direct);
+}
+
+void Link::send_direct(const FrameAddress& address, const std::vector<at::Tensor>& tensors) {
+  Bytes bytes;
+  for (const at::Tensor& tensor : tensors) bytes += Bytes{static_cast<std::int64_t>(tensor.nbytes())};
+  settings_.direct->channel({address.from}, {address.to}).send(tensors);
+  const std::scoped_lock lock(mutex_);
+  report_.sent += bytes;
 }
 
 void Link::send_abort(const std::string& reason, bool peer_is_lost) {
@@ -204,11 +221,11 @@ void Link::count_message(Outgoing& outgoing) {
   ++report_.messages_sent;
 }
 
-void Link::enqueue_shared(Outgoing outgoing) {
+bool Link::enqueue_shared(Outgoing outgoing) {
   bool wakes = false;
   {
     const std::scoped_lock lock(mutex_);
-    if (lost_ || ending_) return;
+    if (lost_ || ending_) return false;
     count_message(outgoing);
     bool more = true;
     while (more && shared_->queue.empty() && !shared_->out.room().empty()) more = share_frame(outgoing);
@@ -220,6 +237,7 @@ void Link::enqueue_shared(Outgoing outgoing) {
     wakes = more || spent_.size() >= window;
   }
   if (wakes) changed_.notify_all();
+  return true;
 }
 
 // With the lock held and room in the ring. Whether more is to be sent.
@@ -277,20 +295,20 @@ void Link::read_shared() {
   }
 }
 
-void Link::enqueue(Outgoing outgoing, bool in_front) {
+bool Link::enqueue(Outgoing outgoing, bool in_front) {
   {
     const std::scoped_lock lock(mutex_);
-    if (lost_ || ending_) return;
+    if (lost_ || ending_) return false;
     if (outgoing.frame.kind == FrameKind::Message) count_message(outgoing);
     if (queue_.empty()) {
       try {
         while (!free_.empty()) {
           if (send_frame(outgoing)) continue;
           spent_.push_back(std::move(outgoing));
-          return;
+          return true;
         }
       } catch (const std::exception&) {
-        return;  // the receiving thread will say why
+        return false;  // the receiving thread will say why
       }
     }
     // The rest of a message that is under way stays together.
@@ -298,6 +316,7 @@ void Link::enqueue(Outgoing outgoing, bool in_front) {
     queue_.insert(in_front ? queue_.begin() + (under_way ? 1 : 0) : queue_.end(), std::move(outgoing));
   }
   changed_.notify_all();
+  return true;
 }
 
 // Writes the next frame of it. Where the frame ends.
@@ -414,7 +433,7 @@ bool Link::take(const Incoming& incoming, Arriving& arriving) {
     case FrameKind::Continuation:
       break;
   }
-  if (incoming.first) arriving = {incoming.address, make_tensors(*incoming.layouts)};
+  if (incoming.first) arriving = begin_message(incoming);
   for_each_piece(arriving.tensors, incoming.offset, incoming.bytes.size(),
                  [&](std::byte* into, std::size_t at, std::size_t count) {
                    std::memcpy(into, incoming.bytes.data() + at, count);
@@ -425,11 +444,32 @@ bool Link::take(const Incoming& incoming, Arriving& arriving) {
     report_.messages_received += incoming.last ? 1 : 0;
   }
   if (incoming.last) {
-    for (std::size_t index = 0; index < arriving.tensors.size(); ++index)
-      if ((*incoming.layouts)[index].takes_gradient) arriving.tensors[index].requires_grad_();
-    observer_.on_message(arriving.address, std::exchange(arriving.tensors, {}));
+    auto direct = arriving.direct.tensors.begin();
+    for (std::size_t index = 0; index < arriving.tensors.size(); ++index) {
+      const TensorLayout& layout = (*incoming.layouts)[index];
+      if (layout.on_device) arriving.tensors[index] = std::move(*direct++);
+      if (layout.takes_gradient) arriving.tensors[index].requires_grad_();
+    }
+    observer_.on_message(arriving.address, std::exchange(arriving.tensors, {}),
+                         std::exchange(arriving.direct.wait, {}));
   }
   return true;
+}
+
+// What comes from device to device is received at once, in the order of the frames, whatever is asked for first.
+Link::Arriving Link::begin_message(const Incoming& incoming) {
+  const FrameAddress& address = incoming.address;
+  Arriving arriving{address, make_tensors(*incoming.layouts), {}};
+  if (!std::ranges::any_of(*incoming.layouts, &TensorLayout::on_device)) return arriving;
+  if (!settings_.direct->device_between({address.from}, {address.to}))
+    throw run_failed(fmt::format("a tensor on a device from rank {} to rank {}", address.from, address.to),
+                     "its bytes in frames", "start every process of the run with the same penstock");
+  arriving.direct = settings_.direct->channel({address.from}, {address.to}).receive(*incoming.layouts);
+  Bytes bytes;
+  for (const at::Tensor& tensor : arriving.direct.tensors) bytes += Bytes{static_cast<std::int64_t>(tensor.nbytes())};
+  const std::scoped_lock lock(mutex_);
+  report_.received += bytes;
+  return arriving;
 }
 
 void Link::lose(const std::string& reason) {

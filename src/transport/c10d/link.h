@@ -22,6 +22,7 @@
 
 #include "penstock/transport/c10d.h"
 
+#include "transport/c10d/direct.h"
 #include "transport/c10d/frame.h"
 #include "transport/c10d/shared_memory.h"
 
@@ -33,20 +34,22 @@ inline std::chrono::milliseconds to_chrono(Milliseconds time) {
 }
 
 struct LinkSettings {
-  int process = 0;  // the other one
-  LinkTerms terms;  // for what comes from there
+  int process = 0;                   // the other one
+  LinkTerms terms;                   // for what comes from there
+  DirectChannels* direct = nullptr;  // null where no tensors go from device to device; outlives the link
 };
 
 // What a link tells its owner, from its own thread. Each of the last two at most once.
 struct LinkObserver {
-  std::function<void(const FrameAddress&, std::vector<at::Tensor>)> on_message;
+  // `wait` is empty, or to be called on the thread that uses the tensors; false where their bytes do not come.
+  std::function<void(const FrameAddress&, std::vector<at::Tensor>, std::function<bool()> wait)> on_message;
   // The other has given up, for a reason of its own or because it has lost a process.
   std::function<void(const std::string& reason, bool peer_is_lost)> on_abort;
   std::function<void(const std::string& reason)> on_lost;  // it is gone, silent, or says what it must not
 };
 
 // Messages go through shared memory where there is some, and all else through the process group, which also notices
-// that the other is gone.
+// that the other is gone. Tensors on devices that reach each other go beside them.
 class Link {
  public:
   // `shared` may be null.
@@ -75,7 +78,7 @@ class Link {
   struct Outgoing {
     Frame frame;
     Layouts layouts;
-    std::vector<at::Tensor> tensors;    // contiguous, on the CPU
+    std::vector<at::Tensor> tensors;    // contiguous, on the CPU; undefined where they go from device to device
     std::vector<at::Tensor> originals;  // of those that had to be copied
     std::string reason;
     std::uint64_t sent = 0;
@@ -83,23 +86,27 @@ class Link {
   struct Arriving {
     FrameAddress address;
     std::vector<at::Tensor> tensors;
+    DirectChannel::Expected direct;
   };
 
   // Messages through shared memory.
   struct Shared;
-  void enqueue_shared(Outgoing outgoing);
+  bool enqueue_shared(Outgoing outgoing);
   bool share_frame(Outgoing& outgoing);
   void write_shared();
   void read_shared();
   void count_message(Outgoing& outgoing);
 
-  void enqueue(Outgoing outgoing, bool in_front);
+  // Whether it will be sent: the link has not ended.
+  bool enqueue(Outgoing outgoing, bool in_front);
   static std::size_t fill(FrameWriter& writer, Outgoing& outgoing, std::span<std::byte> into);
   bool send_frame(Outgoing& outgoing);
+  void send_direct(const FrameAddress& address, const std::vector<at::Tensor>& tensors);
   void pump();
   void receive();
   // Whether more is to come.
   bool take(const Incoming& incoming, Arriving& arriving);
+  [[nodiscard]] Arriving begin_message(const Incoming& incoming);
   void lose(const std::string& reason);
 
   c10d::Backend& group_;

@@ -13,8 +13,10 @@
 #include <utility>
 
 #include <ATen/ATen.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 #include <c10/util/Flags.h>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 
 #include "penstock/base/error.h"
 #include "penstock/base/hash.h"
@@ -22,6 +24,7 @@
 #include "penstock/transport/c10d.h"
 
 #include "transport/c10d/backend.h"
+#include "transport/c10d/direct.h"
 #include "transport/c10d/link.h"
 #include "transport/c10d/shared_memory.h"
 #include "transport/c10d/store.h"
@@ -54,8 +57,21 @@ Error store_is_gone() {
 void quiet_libtorch() {
   static std::once_flag once;
   std::call_once(once, [] {
-    if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = 2;  // NOLINT: errors only
+    if (std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) FLAGS_caffe2_log_level = 3;  // NOLINT: only what ends a process
   });
+}
+
+// libtorch's current one, where the name has no number.
+at::Device numbered(const std::string& name) {
+  try {
+    const at::Device device(name);
+    if (device.is_cpu() || device.has_index()) return device;
+    return c10::impl::VirtualGuardImpl(device.type()).getDevice();
+  } catch (const c10::Error& error) {
+    const std::string reason = error.what_without_backtrace();
+    throw bad_input(fmt::format("device \"{}\": {}", name, reason.substr(0, reason.find('\n'))),
+                    "one that libtorch knows", "change --devices");
+  }
 }
 
 }  // namespace
@@ -74,6 +90,11 @@ void check_process_settings(const ProcessSettings& settings) {
   if (settings.port < least_port || settings.port > largest_port)
     throw bad_input(fmt::format("the port {}", settings.port), fmt::format("{} to {}", least_port, largest_port),
                     "set MASTER_PORT to a free port of process 0's machine");
+  const auto [first, end] = ranks_of_process(settings.process, settings.processes, settings.ranks);
+  if (!settings.devices.empty() && settings.devices.size() != end.index() - first.index())
+    throw bad_input(counted(std::ssize(settings.devices), "device"),
+                    fmt::format("one for each of the process's {}", counted(end.value - first.value, "rank")),
+                    "name the devices of its own ranks, or none");
   if (settings.address.empty())
     throw bad_input("no address of process 0", "a host's name or number", "set MASTER_ADDR");
 }
@@ -85,7 +106,7 @@ std::pair<RankId, RankId> ranks_of_process(int process, int processes, int ranks
 
 class ProcessGroup::State {
  public:
-  explicit State(const ProcessSettings& settings);
+  State(const ProcessSettings& settings, const DirectBackend& direct);
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   State(State&&) = delete;
@@ -99,12 +120,15 @@ class ProcessGroup::State {
   void abort(const std::string& reason, bool peer_is_lost);
   void keep_reason(const std::string& reason, bool peer_is_lost);
   void check_not_aborted();
+  void check_soon_not_aborted();
   [[nodiscard]] std::vector<std::string> exchange(const std::string& name, const std::string& text);
   bool comes(const std::string& key, std::chrono::steady_clock::time_point deadline);
   [[nodiscard]] std::string agreed_identity();
   void meet();
   [[nodiscard]] std::vector<std::unique_ptr<SharedMemory>> share_memory();
+  void reach_devices(const DirectBackend& backend);
   void link_to(int process, std::unique_ptr<SharedMemory> shared);
+  void put(const FrameAddress& address, MessageTensors message, std::function<bool()> wait);
   void beat();
 
   ProcessSettings settings_;
@@ -114,6 +138,7 @@ class ProcessGroup::State {
   std::vector<Inbox> inboxes_;  // by own rank
   std::atomic<bool> aborted_{false};
   c10::intrusive_ptr<c10d::Backend> backend_;
+  std::unique_ptr<DirectChannels> direct_;    // null where all tensors are on the host
   std::vector<std::unique_ptr<Link>> links_;  // by process; none to oneself
   std::mutex mutex_;
   std::condition_variable ending_changed_;
@@ -123,7 +148,7 @@ class ProcessGroup::State {
   std::thread heart_;
 };
 
-ProcessGroup::State::State(const ProcessSettings& settings)
+ProcessGroup::State::State(const ProcessSettings& settings, const DirectBackend& direct)
     : settings_(settings),
       first_(ranks_of_process(settings.process, settings.processes, settings.ranks).first),
       end_(ranks_of_process(settings.process, settings.processes, settings.ranks).second),
@@ -135,6 +160,7 @@ ProcessGroup::State::State(const ProcessSettings& settings)
   meet();
   if (settings_.own_address.empty()) settings_.own_address = address_towards(settings_.address);
   backend_ = make_backend(settings_, store_);
+  reach_devices(direct);
   std::vector<std::unique_ptr<SharedMemory>> shared = share_memory();
   for (int process = 0; process < settings_.processes; ++process)
     if (process != settings_.process) link_to(process, std::move(shared[static_cast<std::size_t>(process)]));
@@ -201,6 +227,50 @@ std::vector<std::unique_ptr<SharedMemory>> ProcessGroup::State::share_memory() {
   return shared;
 }
 
+// Every process says what its devices are. \throws Error (BadInput) for one that libtorch does not know.
+void ProcessGroup::State::reach_devices(const DirectBackend& backend) {
+  std::vector<at::Device> devices;
+  std::vector<std::string> identities;
+  for (const std::string& name : settings_.devices) {
+    devices.push_back(numbered(name));
+    identities.push_back(backend.identity_of(devices.back()));
+  }
+  identities.resize(inboxes_.size());
+  const std::vector<std::string> all = exchange("devices", fmt::format("{}", fmt::join(identities, "\n")));
+  std::vector<std::string> by_rank;
+  for (int process = 0; process < settings_.processes; ++process) {
+    const auto [first, end] = ranks_of_process(process, settings_.processes, settings_.ranks);
+    std::istringstream lines(all[static_cast<std::size_t>(process)]);
+    for (RankId rank = first; rank < end; ++rank.value) std::getline(lines, by_rank.emplace_back());
+  }
+  if (devices.empty()) return;
+  ProcessSettings again = settings_;
+  again.store_is_elsewhere = true;
+  const auto open_again = [again] {
+    return c10::make_intrusive<c10d::PrefixStore>(fmt::format("penstock/{}", again.run_identity), open_store(again));
+  };
+  auto channels = std::make_unique<DirectChannels>(backend, open_again, std::move(by_rank), std::move(devices), first_);
+  if (channels->reaches_any({0}, first_) || channels->reaches_any(end_, {settings_.ranks}))
+    direct_ = std::move(channels);
+}
+
+void ProcessGroup::State::put(const FrameAddress& address, MessageTensors message, std::function<bool()> wait) {
+  std::function<void()> wait_or_throw;
+  if (wait)
+    wait_or_throw = [this, wait = std::move(wait), from = address.from] {
+      if (wait()) return;
+      check_soon_not_aborted();
+      throw run_failed(fmt::format("no tensors from the device of rank {}", from), "those that it has announced",
+                       "set NCCL_DEBUG=INFO to see why");
+    };
+  const Tag tag{static_cast<MessageKind>(address.tag_kind), address.channel, address.microbatch};
+  try {
+    inbox({address.to}).put({{address.from}, tag}, std::move(message), std::move(wait_or_throw));
+  } catch (const Aborted&) {
+    return;  // nobody will take it
+  }
+}
+
 void ProcessGroup::State::link_to(int process, std::unique_ptr<SharedMemory> shared) {
   const auto [first, end] = ranks_of_process(process, settings_.processes, settings_.ranks);
   LinkSettings link;
@@ -210,21 +280,19 @@ void ProcessGroup::State::link_to(int process, std::unique_ptr<SharedMemory> sha
                 end.value,
                 first_.value,
                 end_.value,
-                message_kinds};
+                message_kinds,
+                direct_ && direct_->reaches_any(first, end)};
+  link.direct = direct_.get();
   const std::string name = ranks_text(process, settings_.processes, settings_.ranks);
   LinkObserver observer;
-  observer.on_message = [this](const FrameAddress& address, MessageTensors message) {
-    const Tag tag{static_cast<MessageKind>(address.tag_kind), address.channel, address.microbatch};
-    try {
-      inbox({address.to}).put({{address.from}, tag}, std::move(message));
-    } catch (const Aborted&) {
-      return;  // nobody will take it
-    }
+  observer.on_message = [this](const FrameAddress& address, MessageTensors message, std::function<bool()> wait) {
+    put(address, std::move(message), std::move(wait));
   };
   observer.on_abort = [this](const std::string& reason, bool peer_is_lost) {
     keep_reason(reason, peer_is_lost);
     aborted_ = true;
     for (Inbox& inbox : inboxes_) inbox.abort(reason, peer_is_lost);
+    if (direct_) direct_->abort();
   };
   observer.on_lost = [this, name](const std::string& reason) {
     abort(fmt::format("{} is lost: {}", name, reason), /*peer_is_lost=*/true);
@@ -278,8 +346,13 @@ void ProcessGroup::State::send(RankId from, RankId to, const Tag& tag, MessageTe
     return;
   }
   if (aborted_) check_not_aborted();
-  links_[static_cast<std::size_t>(process_of(to))]->send(
-      {from.value, to.value, tag.channel, tag.microbatch, static_cast<std::uint8_t>(tag.kind)}, message);
+  try {
+    links_[static_cast<std::size_t>(process_of(to))]->send(
+        {from.value, to.value, tag.channel, tag.microbatch, static_cast<std::uint8_t>(tag.kind)}, message);
+  } catch (const Error&) {
+    check_soon_not_aborted();
+    throw;
+  }
 }
 
 void ProcessGroup::State::abort(const std::string& reason, bool peer_is_lost) {
@@ -288,6 +361,7 @@ void ProcessGroup::State::abort(const std::string& reason, bool peer_is_lost) {
   for (Inbox& inbox : inboxes_) inbox.abort(reason, peer_is_lost);
   for (const auto& link : links_)
     if (link) link->send_abort(reason, peer_is_lost);
+  if (direct_) direct_->abort();
 }
 
 void ProcessGroup::State::keep_reason(const std::string& reason, bool peer_is_lost) {
@@ -300,6 +374,15 @@ void ProcessGroup::State::keep_reason(const std::string& reason, bool peer_is_lo
 void ProcessGroup::State::check_not_aborted() {
   const std::scoped_lock lock(mutex_);
   if (aborted_) throw Aborted(reason_, peer_is_lost_);
+}
+
+// What goes from device to device fails with errors that name nobody, maybe before a link has noticed who is gone.
+void ProcessGroup::State::check_soon_not_aborted() {
+  constexpr std::chrono::milliseconds between{10};
+  constexpr std::chrono::seconds longest{2};
+  const auto deadline = std::chrono::steady_clock::now() + longest;
+  while (!aborted_ && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(between);
+  check_not_aborted();
 }
 
 // Asks now and then, so that it ends soon after another process has. Whether it came in time.
@@ -353,6 +436,7 @@ class C10dTransport final : public Transport {
   [[nodiscard]] MessageTensors receive(RankId from, const Tag& tag) override {
     ArrivedMessage message = inbox_.take({from, tag}, 0);
     last_arrival_ = message.at;
+    if (message.wait) message.wait();
     return std::move(message.tensors);
   }
   [[nodiscard]] Milliseconds last_arrival() const override { return last_arrival_; }
@@ -370,9 +454,11 @@ class C10dTransport final : public Transport {
 
 }  // namespace
 
-ProcessGroup::ProcessGroup(const ProcessSettings& settings) {
+ProcessGroup::ProcessGroup(const ProcessSettings& settings) : ProcessGroup(settings, nccl()) {}
+
+ProcessGroup::ProcessGroup(const ProcessSettings& settings, const DirectBackend& direct) {
   check_process_settings(settings);
-  state_ = std::make_unique<State>(settings);
+  state_ = std::make_unique<State>(settings, direct);
 }
 
 ProcessGroup::~ProcessGroup() = default;

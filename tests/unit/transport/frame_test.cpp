@@ -116,6 +116,25 @@ TEST(Frame, TensorsBeyondTheLargestMessageAreRefusedWhateverTheHeaderSays) {
   EXPECT_THAT(refusal(written(writer, huge, beyond, 12)), HasSubstr("expected those of its tensors, at most"));
 }
 
+TEST(Frame, OfTensorsThatGoFromDeviceToDeviceOnlyTheLayoutsCome) {
+  const Layouts mixed{{WireDtype::Float32, {2, 3}, true, true}, {WireDtype::Int64, {}}};
+  EXPECT_EQ(bytes_of(mixed), 8U);
+  FrameWriter writer(identity);
+  const auto frame = written(writer, {FrameKind::Message, address, true, bytes_of(mixed)}, mixed, 8);
+  LinkTerms direct = terms;
+  direct.on_device = true;
+  const Incoming incoming = FrameReader(direct).read(frame);
+  EXPECT_EQ(*FrameReader(direct).read(frame).layouts, mixed);
+  EXPECT_TRUE(incoming.first && incoming.last);
+  EXPECT_EQ(incoming.bytes.size(), 8U);
+  EXPECT_THAT(refusal(frame), HasSubstr("tensors on a device"));
+  // Room is made for these too.
+  direct.largest_message_bytes = 23;
+  EXPECT_THROW(static_cast<void>(FrameReader(direct).read(frame)), Error);
+  direct.largest_message_bytes = 24;
+  EXPECT_NO_THROW(static_cast<void>(FrameReader(direct).read(frame)));
+}
+
 TEST(Frame, NothingIsContinuedAndNoLayoutsAreKnownAtFirst) {
   FrameWriter writer(identity);
   Frame rest = message(false);
