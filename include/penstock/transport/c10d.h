@@ -1,6 +1,7 @@
 /// \file
 /// A transport between processes, on one machine or many: libtorch's own c10d, a TCPStore for the rendezvous, Gloo for
-/// tensors on the host and NCCL, where libtorch has it, for those on devices. Each process may drive several ranks as threads; those talk to each other as references.
+/// tensors on the host and NCCL, where libtorch has it, for those on devices. Each process may drive several ranks as
+/// threads; those talk to each other as references.
 #pragma once
 
 #include <cstdint>

@@ -27,11 +27,10 @@ std::string identity_of(at::Device device) {
 // do it one by one, each waiting for the others, or end the process. Whoever has set them otherwise keeps it.
 void leave_watching_to_the_links() {
   // After an error they sleep four times as long as a dump may take, a minute if nobody says otherwise.
-  constexpr std::array<std::pair<const char*, const char*>, 4> settings{
-      {{"TORCH_NCCL_ASYNC_ERROR_HANDLING", "0"},
-       {"TORCH_NCCL_ENABLE_MONITORING", "0"},
-       {"TORCH_NCCL_DUMP_ON_TIMEOUT", "0"},
-       {"TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "1"}}};
+  constexpr std::array<std::pair<const char*, const char*>, 4> settings{{{"TORCH_NCCL_ASYNC_ERROR_HANDLING", "0"},
+                                                                         {"TORCH_NCCL_ENABLE_MONITORING", "0"},
+                                                                         {"TORCH_NCCL_DUMP_ON_TIMEOUT", "0"},
+                                                                         {"TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC", "1"}}};
   constexpr int keep = 0;
   for (const auto& [name, value] : settings) setenv(name, value, keep);  // NOLINT(concurrency-mt-unsafe): at the start
 }
