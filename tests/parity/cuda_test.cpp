@@ -71,7 +71,7 @@ TEST_P(CudaSchedules, GiveTheNumbersOfOneStage) {
 }
 
 TEST_P(CudaSchedules, GiveThemWithEverythingSwitchedOnOneByOne) {
-  const Change changes[]{
+  const std::vector<Change> changes{
       {"fewer microbatches than stages", [](TraceSettings& settings) { settings.microbatches = 2; }},
       {"lengths", [](TraceSettings& settings) { settings.lengths = true; }},
       {"masks", [](TraceSettings& settings) { settings.masked = true; }},

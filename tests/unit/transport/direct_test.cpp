@@ -62,7 +62,7 @@ TEST_F(Direct, AnAbortEndsTheWaitForWhatDoesNotCome) {
 TEST(DirectChannels, OneDeviceAndTheHostAreNotReached) {
   const at::Device host(at::kCPU);
   // Rank 1 has no device; 2 is on that of 0, 3 on another. This process has the ranks 2 and 3.
-  DirectChannels channels({}, nullptr, {"a", "", "a", "b"}, {host, host}, RankId{2});
+  const DirectChannels channels({}, nullptr, {"a", "", "a", "b"}, {host, host}, RankId{2});
   EXPECT_FALSE(channels.device_between({0}, {2}));
   EXPECT_FALSE(channels.device_between({3}, {1}));
   EXPECT_TRUE(channels.device_between({0}, {3}));
@@ -75,7 +75,7 @@ TEST(DirectChannels, OneDeviceAndTheHostAreNotReached) {
 DirectChannels::OpenStore store_with_the_other_end() {
   const auto store = c10::make_intrusive<c10d::HashStore>();
   store->set("direct/0/1/here/1", std::vector<std::uint8_t>{1});
-  return [store] { return store; };
+  return [store]() -> c10::intrusive_ptr<c10d::Store> { return store; };
 }
 
 TEST(DirectChannels, ABackendThatFailsSaysSoInOneLine) {
