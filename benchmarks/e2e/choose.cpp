@@ -49,9 +49,31 @@ std::vector<Growing> random_layers(std::mt19937& random, int layers) {
   return drawn;
 }
 
+struct Overheads {
+  WaitingOverheads layer;
+  double action_ms = 0;
+};
+
+// What a second and a third layer add to a pass is theirs, and the rest the action's.
+Overheads measured_overheads(int ranks) {
+  const WaitingOverheads one = waiting_overheads(ranks, true);
+  const WaitingOverheads three = waiting_overheads(ranks, true, 3);
+  const auto of_layer = [](double of_one, double of_three) { return std::max(0.0, (of_three - of_one) / 2); };
+  Overheads overheads{{of_layer(one.forward_ms, three.forward_ms),
+                       of_layer(one.input_backward_ms, three.input_backward_ms),
+                       of_layer(one.weight_backward_ms, three.weight_backward_ms), one.message_ms}};
+  const WaitingOverheads& layer = overheads.layer;
+  const double of_passes = one.forward_ms + one.input_backward_ms + one.weight_backward_ms - layer.forward_ms -
+                           layer.input_backward_ms - layer.weight_backward_ms;
+  overheads.action_ms = std::max(0.0, of_passes / 3);
+  return overheads;
+}
+
 // As a profile on so many ranks would have them: each wait with what it takes beside its time.
-LayerCosts costs_of(const std::vector<Growing>& layers, std::int64_t batch, const WaitingOverheads& overheads) {
+LayerCosts costs_of(const std::vector<Growing>& layers, std::int64_t batch, const Overheads& measured) {
+  const WaitingOverheads& overheads = measured.layer;
   LayerCosts costs;
+  costs.action_overhead = {measured.action_ms};
   for (std::size_t layer = 0; layer < layers.size(); ++layer) {
     LayerCost cost;
     cost.name = std::to_string(layer);
@@ -166,7 +188,7 @@ void print_sum(const std::vector<double>& regrets, double bar) {
 void choose_waiting(int cases) {
   constexpr std::int64_t batch = 24;
   std::vector<double> regrets;
-  std::map<int, WaitingOverheads> overheads;
+  std::map<int, Overheads> overheads;
   for (int seed = 0; seed < cases; ++seed) {
     std::mt19937 random(static_cast<unsigned>(seed));
     const std::vector<Growing> layers = random_layers(random, std::uniform_int_distribution<int>(6, 10)(random));
@@ -176,7 +198,7 @@ void choose_waiting(int cases) {
     request.microbatches = {1, 2, 3, 4, 6, 8, 12, 24};
     request.schedules.assign(std::begin(quoted_schedules), std::end(quoted_schedules));
     const auto [found, is_new] = overheads.try_emplace(request.ranks);
-    if (is_new) found->second = waiting_overheads(request.ranks, true);
+    if (is_new) found->second = measured_overheads(request.ranks);
     const LayerCosts costs = costs_of(layers, batch, found->second);
     const std::vector<Plan> plans = choice_and_others(costs, request);
     regrets.push_back(print_regret(std::to_string(seed), measure_waiting(layers, plans)));

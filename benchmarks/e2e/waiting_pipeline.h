@@ -56,17 +56,19 @@ struct WaitingOverheads {
   double message_ms = 0;
 };
 
-/// Measured on so many ranks, with layers and links that are alike and a schedule of its own.
-inline WaitingOverheads waiting_overheads(int ranks, bool split_backward) {
+/// Measured on so many ranks, with layers and links that are alike and a schedule of its own. Of a pass, however many
+/// layers wait in it.
+inline WaitingOverheads waiting_overheads(int ranks, bool split_backward, int layers_per_stage = 1) {
   constexpr Milliseconds latency{0.5};
   // On many ranks longer passes, or they would wake in each other's way as they do nowhere else.
   const double pass_ms = ranks <= 16 ? 5 : 15;
   const VerifiedSchedule schedule = verify(make_schedule(split_backward ? "zb-h1" : "1f1b", ranks, 2 * ranks));
   Cost links;
   links.default_link = {latency};
-  Pipeline pipeline(
-      waiting_network(std::vector<WaitingTimes>(static_cast<std::size_t>(ranks), {pass_ms, pass_ms, pass_ms})),
-      schedule, emulating_links_of(links));
+  const double wait_ms = pass_ms / layers_per_stage;
+  const std::vector<WaitingTimes> layers(static_cast<std::size_t>(ranks * layers_per_stage),
+                                         {wait_ms, wait_ms, wait_ms});
+  Pipeline pipeline(waiting_network(layers), schedule, emulating_links_of(links));
   const Cost cost = measured_cost(waiting_steps(pipeline, schedule->microbatches, 3), schedule.get());
   // Not the first stage, whose input needs no gradient.
   const StageCost& last = cost.stages.back();

@@ -82,18 +82,26 @@ class Search {
     return static_cast<std::int64_t>(static_cast<double>(request().most_simulated_passes) * share) -
            evaluation_.simulated_passes();
   }
-  /// Refinement changes their order, so that a few are kept even where one is wanted.
-  [[nodiscard]] std::size_t most_kept() const { return std::max<std::size_t>(request().most_plans, 6); }
-  [[nodiscard]] double worst_kept() const {
-    return best_.size() < most_kept() ? no_cap : best_.back().prediction.step.count;
+  /// Refinement changes their order, so that a few are kept even where one is wanted, and more of those that are played
+  /// in no time.
+  [[nodiscard]] std::size_t surely_kept() const { return std::max<std::size_t>(request().most_plans, 6); }
+  [[nodiscard]] bool is_small(const Configuration& configuration) const {
+    constexpr std::int64_t small_part = 5000;
+    return passes_of(configuration) * small_part <= request().most_simulated_passes;
+  }
+  /// A step that is no shorter is not kept.
+  [[nodiscard]] double limit_for(const Configuration& configuration) const {
+    if (best_.size() < surely_kept()) return no_cap;
+    constexpr double in_reach = 1.25;  // of refinement
+    const double last = best_[surely_kept() - 1].prediction.step.count;
+    return is_small(configuration) ? std::max(last, in_reach * best_.front().prediction.step.count) : last;
   }
 
   void look_at(const std::vector<Configuration>& configurations) {
-    for (std::size_t index = 0; index < configurations.size(); ++index) {
-      const Configuration& configuration = configurations[index];
-      if (configuration.bound >= worst_kept()) {
-        answer_.bounded_away = std::ssize(configurations) - static_cast<std::ptrdiff_t>(index);
-        return;
+    for (const Configuration& configuration : configurations) {
+      if (configuration.bound >= limit_for(configuration)) {
+        ++answer_.bounded_away;
+        continue;
       }
       if (passes_left(share_of_configurations) < passes_of(configuration) && answer_.simulated > 0) {
         ++answer_.left_out;
@@ -111,7 +119,11 @@ class Search {
 
   void keep(Candidate candidate) {
     best_.insert(std::upper_bound(best_.begin(), best_.end(), candidate, faster), std::move(candidate));
-    if (best_.size() > most_kept()) best_.pop_back();
+    constexpr std::size_t most_in_reach = 32;
+    while (best_.size() > surely_kept() &&
+           (best_.size() > surely_kept() + most_in_reach ||
+            best_.back().prediction.step.count >= limit_for(best_.back().configuration)))
+      best_.pop_back();
   }
 
   /// Only where nothing fits that was to be fast: the cuts that take least, from the most microbatches on.
@@ -133,10 +145,15 @@ class Search {
   }
 
   void improve_the_best() {
-    const std::int64_t each = std::max<std::int64_t>(
-        passes_left(share_of_configurations + share_of_refinement) / std::max<std::int64_t>(std::ssize(best_), 1), 0);
-    for (Candidate& candidate : best_) refine(evaluation_, each, candidate);
+    // What the first have not used the others may.
+    for (std::size_t begin = 0; begin < best_.size();) {
+      const std::size_t end = begin == 0 ? std::min(surely_kept(), best_.size()) : best_.size();
+      const std::int64_t left = passes_left(share_of_configurations + share_of_refinement);
+      const std::int64_t each = std::max<std::int64_t>(left / static_cast<std::int64_t>(end - begin), 0);
+      for (; begin < end; ++begin) refine(evaluation_, each, best_[begin]);
+    }
     std::stable_sort(best_.begin(), best_.end(), faster);
+    best_.resize(std::min(best_.size(), surely_kept()));
   }
 
   /// For the placements of the best plans with one holder a stage, in place of their schedules.
