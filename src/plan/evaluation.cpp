@@ -240,7 +240,10 @@ Candidate Evaluation::play(const Configuration& configuration, const VerifiedSch
   prediction.exchange = {*std::max_element(exchange.begin(), exchange.end())};
   prediction.step = prediction.pipeline + prediction.exchange + prediction.update + problem_.costs().step_overhead;
   double busy = 0;
-  for (std::int32_t rank = 0; rank < configuration.ranks; ++rank) busy += busy_time(timeline, RankId{rank}).count;
+  for (std::int32_t rank = 0; rank < configuration.ranks; ++rank) {
+    busy += busy_time(timeline, RankId{rank}).count;
+    candidate.held += peak_activations(timeline, RankId{rank});
+  }
   prediction.utilisation = busy / (configuration.ranks * prediction.step.count);
   prediction.samples_per_second = static_cast<double>(problem_.request().batch) / prediction.step.count * 1000;
   for (std::int32_t rank = 0; problem_.capped() && rank < configuration.ranks; ++rank) {

@@ -17,6 +17,7 @@ struct Candidate {
   Division division;
   std::string schedule_csv;  ///< of a synthesised schedule; empty: the family's
   PlanPrediction prediction;
+  int held = 0;       ///< of all ranks, the most microbatches of a stage whose activations each holds at once
   double excess = 0;  ///< bytes above the cap of the rank that is furthest above it; 0: fits
   std::size_t excess_rank = 0;
 };

@@ -47,7 +47,7 @@ TEST(Plan, TheBestComeFirstAndAreWhatTheSimulatorSays) {
     EXPECT_DOUBLE_EQ(makespan(timeline).count, plan.prediction.pipeline.count);
     for (std::int32_t rank = 0; rank < plan.ranks; ++rank)
       EXPECT_EQ(peak_bytes(timeline, RankId{rank}), plan.prediction.memory.at(static_cast<std::size_t>(rank)));
-    EXPECT_GE(plan.prediction.step, answer.plans[index > 0 ? index - 1 : 0].prediction.step);
+    EXPECT_GE(plan.prediction.step.count, answer.plans[index > 0 ? index - 1 : 0].prediction.step.count - 1e-6);
     EXPECT_NEAR(plan.prediction.samples_per_second, 24'000 / plan.prediction.step.count, 1e-6);
   }
   EXPECT_EQ(answer, make_plans(costs, request_for(3, 24))) << "not the same a second time";
@@ -63,6 +63,15 @@ TEST(Plan, NoOtherConfigurationIsFaster) {
   for (const SweepPoint& point : points)
     EXPECT_GE(point.step.count, best.prediction.step.count * (1 - 1e-12))
         << point.schedule << ", " << point.microbatches << " microbatches";
+}
+
+TEST(Plan, OfEquallyFastSchedulesTheOneThatHoldsLessIsTaken) {
+  PlanRequest request = request_for(2, 16);
+  for (const std::vector<std::string>& schedules : {std::vector<std::string>{"gpipe", "1f1b"}, {"1f1b", "gpipe"}}) {
+    request.schedules = schedules;
+    const PlanAnswer answer = make_plans(even_network(8), request);
+    EXPECT_EQ(answer.plans.front().schedule, "1f1b");
+  }
 }
 
 TEST(Plan, NoConfigurationPlannedByItselfIsFaster) {
