@@ -59,9 +59,8 @@ LinkCost profile_link(const ProfileSettings& settings) {
     std::vector<std::unique_ptr<DeviceLane>> lanes;
     lanes.push_back(std::make_unique<DeviceLane>(device_of(settings, 0)));
     lanes.push_back(std::make_unique<DeviceLane>(device_of(settings, 1)));
-    const bool cores_for_all = settings.ranks <= static_cast<int>(std::thread::hardware_concurrency());
     const auto ends =
-        ordered_by_events(make_inproc_transport(2, {cores_for_all ? 200.0 : 0.0}), {lanes[0].get(), lanes[1].get()});
+        ordered_by_events(make_inproc_transport(2, {spin_us_for(settings.ranks)}), {lanes[0].get(), lanes[1].get()});
     std::vector<std::pair<std::int64_t, double>> measured;
     for (std::int64_t bytes = smallest_message; bytes <= largest_message; bytes *= 16)
       measured.emplace_back(bytes, half_trip(ends, lanes, bytes));

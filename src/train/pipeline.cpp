@@ -6,7 +6,6 @@
 #include <limits>
 #include <map>
 #include <mutex>
-#include <thread>
 #include <utility>
 
 #include <ATen/ATen.h>
@@ -178,7 +177,7 @@ class Pipeline::State {
   static std::vector<std::unique_ptr<Transport>> make_ends(const PipelinePlan& plan, ProcessGroup* group) {
     const int ranks = plan.training->ranks();
     if (group == nullptr) {
-      auto ends = make_inproc_transport(ranks, inproc_settings(ranks));
+      auto ends = make_inproc_transport(ranks, {spin_us_for(ranks)});
       return plan.settings.links ? plan.settings.links(std::move(ends)) : std::move(ends);
     }
     if (group->ranks() != ranks)
@@ -202,11 +201,6 @@ class Pipeline::State {
   void tell(RankId rank, RankId to, const std::vector<double>& values);
   [[nodiscard]] std::vector<double> hear(RankId rank, RankId from);
   void share_timelines(RankId rank, std::vector<WorkerStep>& results, std::vector<WorkerStep>& of_all);
-
-  // Spinning pays only where every rank has a core.
-  static InprocSettings inproc_settings(int ranks) {
-    return {ranks <= static_cast<int>(std::thread::hardware_concurrency()) ? 200.0 : 0.0};
-  }
 
   void run(const std::function<void(RankId)>& work) {
     if (stopped_)

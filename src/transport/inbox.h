@@ -7,13 +7,14 @@
 #include <functional>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "penstock/base/clock.h"
 #include "penstock/transport/transport.h"
+
+#include "transport/spin.h"
 
 namespace penstock {
 
@@ -70,12 +71,19 @@ class Inbox {
       const std::uint64_t seen = arrivals_.load(std::memory_order_relaxed);
       if (spin_us > 0 && std::chrono::steady_clock::now() < spin_until) {
         lock.unlock();
-        spin(seen, spin_until);
+        spin_while([&] { return arrivals_.load(std::memory_order_acquire) == seen; }, spin_until);
         lock.lock();
       } else {
         arrived_.wait(lock, [&] { return aborted_ || arrivals_.load(std::memory_order_relaxed) != seen; });
       }
     }
+  }
+
+  // Whether `take` would return or throw at once.
+  [[nodiscard]] bool has_or_aborted(const SenderAndTag& address) {
+    const std::scoped_lock lock(mutex_);
+    const auto found = messages_.find(address);
+    return aborted_ || (found != messages_.end() && !found->second.empty());
   }
 
   [[nodiscard]] bool has(const SenderAndTag& address) {
@@ -103,27 +111,6 @@ class Inbox {
     ArrivedMessage first = std::move(queue.front());
     queue.erase(queue.begin());
     return first;
-  }
-
-  // Yields from time to time: where the system has put both ranks on one core, the sender must get it.
-  void spin(std::uint64_t seen, std::chrono::steady_clock::time_point until) const {
-    constexpr int turns_between_looks = 64;
-    for (int turn = 1; arrivals_.load(std::memory_order_acquire) == seen; ++turn) {
-      if (turn % turns_between_looks != 0) {
-        pause();
-        continue;
-      }
-      if (std::chrono::steady_clock::now() >= until) return;
-      std::this_thread::yield();
-    }
-  }
-
-  static void pause() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#else
-    std::this_thread::yield();
-#endif
   }
 
   std::mutex mutex_;

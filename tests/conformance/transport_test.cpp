@@ -7,6 +7,8 @@
 #include <thread>
 
 #include <ATen/ATen.h>
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
 
 #include "penstock/base/clock.h"
 #include "penstock/base/listening.h"
@@ -185,6 +187,51 @@ TEST_P(Conformance, SaysWhenAMessageCame) {
     static_cast<void>(end.receive(other, activation(0)));
     EXPECT_LE(end.last_arrival(), second);
     EXPECT_GT(end.last_arrival().count, 0);
+  });
+}
+
+TEST_P(Conformance, AReceiverThatIsNowEarlyAndNowLateGetsEverything) {
+  const Ends ends = make(2);
+  run(ends, [](Transport& end) {
+    const RankId other{1 - end.rank().value};
+    for (std::int32_t index = 0; index < 100; ++index) {
+      // Up to several times what any thread of a transport leaves to another.
+      const std::int32_t late = (index * 7 + end.rank().value * 5) % 11;
+      if (late > 5) std::this_thread::sleep_for(std::chrono::microseconds(500 * (late - 5)));
+      end.send(other, activation(index), {at::full({3}, index)});
+      if (late % 3 == 1) static_cast<void>(end.has_arrived(other, activation(index)));
+      ASSERT_TRUE(at::equal(end.receive(other, activation(index)).front(), at::full({3}, index)));
+    }
+  });
+}
+
+// Counts what libtorch's allocator gives a thread, as a rank's meter does.
+struct Counted final : c10::MemoryReportingInfoBase {
+  std::int64_t bytes = 0;
+  void reportMemoryUsage(void* /*pointer*/, std::int64_t size, std::size_t /*allocated*/, std::size_t /*reserved*/,
+                         c10::Device /*device*/) override {
+    bytes += size;
+  }
+  [[nodiscard]] bool memoryProfilingEnabled() const override { return true; }
+};
+
+// Whoever receives counts the message itself: otherwise what it holds would depend on the transport, and on whether it
+// had to wait.
+TEST_P(Conformance, AMessageIsNotAllocatedInTheNameOfItsReceiver) {
+  const Ends ends = make(2);
+  constexpr std::int64_t size = 50'000;
+  run(ends, [&](Transport& end) {
+    if (end.rank() == RankId{0}) {
+      // The receiver waits by then.
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+      end.send({1}, activation(0), {at::ones({size})});
+      return;
+    }
+    const auto counted = std::make_shared<Counted>();
+    const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, counted);
+    const auto message = end.receive({0}, activation(0));
+    EXPECT_EQ(message.front().numel(), size);
+    EXPECT_EQ(counted->bytes, 0);
   });
 }
 

@@ -98,6 +98,10 @@ struct InprocSettings {
   double spin_us = 0;
 };
 
+/// How long receives should spin, in microseconds, where so many ranks share this machine: 200 where each can have a
+/// core of its own, otherwise 0.
+[[nodiscard]] double spin_us_for(int ranks);
+
 /// The ends of all ranks of a transport between threads of one process, by rank. A message moves as a reference.
 /// \param ranks at least 1.
 [[nodiscard]] std::vector<std::unique_ptr<Transport>> make_inproc_transport(int ranks,

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include <ATen/ATen.h>
+#include <c10/core/Allocator.h>
+#include <c10/util/ThreadLocalDebugInfo.h>
 
 #include "penstock/base/error.h"
 
@@ -43,8 +45,17 @@ void for_each_piece(const std::vector<at::Tensor>& tensors, std::uint64_t offset
   }
 }
 
-// For what comes in frames.
+// No rank's meter sees what is made while it stands for it.
+struct Uncounted final : c10::MemoryReportingInfoBase {
+  void reportMemoryUsage(void* /*pointer*/, std::int64_t /*bytes*/, std::size_t /*allocated*/, std::size_t /*reserved*/,
+                         c10::Device /*device*/) override {}
+  [[nodiscard]] bool memoryProfilingEnabled() const override { return false; }
+};
+
+// For what comes in frames. Counted by whoever receives the message, whichever thread takes the frames.
 std::vector<at::Tensor> make_tensors(const Layouts& layouts) {
+  static const auto uncounted = std::make_shared<Uncounted>();
+  const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, uncounted);
   std::vector<at::Tensor> tensors;
   tensors.reserve(layouts.size());
   for (const TensorLayout& layout : layouts)
@@ -76,14 +87,25 @@ struct Link::Buffer {
 
 // Messages through shared memory: the ring is written by whoever sends, or by the writer what had to wait for room.
 struct Link::Shared {
-  Shared(std::unique_ptr<SharedMemory> shared, std::uint64_t run_identity)
-      : memory(std::move(shared)), frames(run_identity), out(memory->outgoing()), in(memory->incoming()) {}
+  Shared(std::unique_ptr<SharedMemory> shared, const LinkTerms& terms)
+      : memory(std::move(shared)),
+        frames(terms.run_identity),
+        out(memory->outgoing()),
+        in(memory->incoming()),
+        reader_of_frames(terms),
+        frame(largest_frame_bytes) {}
 
   std::unique_ptr<SharedMemory> memory;
   FrameWriter frames;  // with the link's lock, as what follows
   SharedRing out;
   std::deque<Outgoing> queue;
-  SharedRing in;  // the reader's
+  std::mutex reading;  // guards what follows, but for waits
+  SharedRing in;
+  FrameReader reader_of_frames;
+  Arriving arriving;
+  std::vector<std::byte> frame;  // a copy of one's own: what is checked must not change afterwards
+  std::atomic<std::uint64_t> waits_of_rank{0};
+  std::atomic<bool> ended{false};
   std::atomic<bool> stopping{false};
   std::thread writer;
   std::thread reader;
@@ -102,7 +124,7 @@ Link::Link(c10d::Backend& group, const LinkSettings& settings, LinkObserver obse
   pump_ = std::thread([this] { pump(); });
   receiver_ = std::thread([this] { receive(); });
   if (!shared) return;
-  shared_ = std::make_unique<Shared>(std::move(shared), settings.terms.run_identity);
+  shared_ = std::make_unique<Shared>(std::move(shared), settings.terms);
   shared_->writer = std::thread([this] { write_shared(); });
   shared_->reader = std::thread([this] { read_shared(); });
 }
@@ -275,23 +297,59 @@ void Link::write_shared() {
   }
 }
 
-void Link::read_shared() {
-  FrameReader reader(settings_.terms);
-  Arriving arriving;
-  // A copy of one's own: what is checked must not change afterwards.
-  std::vector<std::byte> frame(largest_frame_bytes);
+// With the lock of the reading. Whether there was a frame.
+bool Link::take_shared() {
+  Shared& shared = *shared_;
   try {
-    while (!shared_->stopping) {
-      const std::size_t bytes = shared_->in.take(frame);
-      if (bytes == 0) {
-        shared_->in.wait_for_frame(between_looks);
-        continue;
-      }
-      heard_ = std::chrono::steady_clock::now();
-      if (!take(reader.read(std::span(frame).first(bytes)), arriving)) return;
-    }
+    const std::size_t bytes = shared.in.take(shared.frame);
+    if (bytes == 0) return false;
+    heard_ = std::chrono::steady_clock::now();
+    if (!take(shared.reader_of_frames.read(std::span(shared.frame).first(bytes)), shared.arriving)) shared.ended = true;
   } catch (const Error& error) {
+    shared.ended = true;
     lose(error.what());
+  }
+  return true;
+}
+
+// Leaves the frames to a rank that waits for them, or has lately: it will again.
+void Link::read_shared() {
+  constexpr std::chrono::milliseconds lately{1};
+  Shared& shared = *shared_;
+  std::uint64_t waits_seen = 0;
+  while (!shared.stopping && !shared.ended) {
+    std::unique_lock lock(shared.reading);
+    const std::uint64_t waits_before = std::exchange(waits_seen, shared.waits_of_rank.load());
+    if (waits_seen != waits_before) {
+      lock.unlock();
+      std::this_thread::sleep_for(lately);
+      continue;
+    }
+    if (take_shared()) continue;
+    lock.unlock();
+    shared.in.wait_for_frame(between_looks);
+    // This thread may have been woken in the place of a rank that has come to wait since.
+    if (!lock.try_lock()) shared.in.wake();
+  }
+}
+
+void Link::receive_until(const std::function<bool()>& done) {
+  // An abort does not come through the memory: it is looked for from time to time.
+  constexpr std::chrono::milliseconds between_looks_of_rank{5};
+  if (!shared_ || settings_.direct != nullptr) return;
+  Shared& shared = *shared_;
+  ++shared.waits_of_rank;
+  const std::scoped_lock lock(shared.reading);
+  for (bool spins = true; !done() && !shared.stopping && !shared.ended;) {
+    if (take_shared() || (std::exchange(spins, false) && shared.in.spin_for_frame(settings_.spin))) continue;
+    shared.in.wait_for_frame(between_looks_of_rank);
+  }
+}
+
+void Link::receive_ready() {
+  if (!shared_ || settings_.direct != nullptr) return;
+  const std::scoped_lock lock(shared_->reading);
+  while (!shared_->ended && take_shared()) {
   }
 }
 

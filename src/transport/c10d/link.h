@@ -36,10 +36,11 @@ inline std::chrono::milliseconds to_chrono(Milliseconds time) {
 struct LinkSettings {
   int process = 0;                   // the other one
   LinkTerms terms;                   // for what comes from there
+  std::chrono::microseconds spin{};  // of a rank that waits for shared memory, before it sleeps
   DirectChannels* direct = nullptr;  // null where no tensors go from device to device; outlives the link
 };
 
-// What a link tells its owner, from its own thread. Each of the last two at most once.
+// What a link tells its owner, from its own thread or the rank's that receives. Each of the last two at most once.
 struct LinkObserver {
   // `wait` is empty, or to be called on the thread that uses the tensors; false where their bytes do not come.
   std::function<void(const FrameAddress&, std::vector<at::Tensor>, std::function<bool()> wait)> on_message;
@@ -63,6 +64,12 @@ class Link {
 
   // Thread-safe, and does not wait: what the network does not take at once is kept until it does.
   void send(const FrameAddress& address, const std::vector<at::Tensor>& tensors);
+  // On the thread of a process's only rank: takes messages from shared memory until `done`, which is asked after each.
+  // Otherwise the link's thread takes them, which has to be woken first and has to wake the rank. Returns at once where
+  // nothing is shared, and when the link ends.
+  void receive_until(const std::function<bool()>& done);
+  // The same with what is there already.
+  void receive_ready();
   // Goes before the messages that are still kept.
   void send_abort(const std::string& reason, bool peer_is_lost);
   void heartbeat();
@@ -95,6 +102,7 @@ class Link {
   bool share_frame(Outgoing& outgoing);
   void write_shared();
   void read_shared();
+  bool take_shared();
   void count_message(Outgoing& outgoing);
 
   // Whether it will be sent: the link has not ended.

@@ -116,6 +116,10 @@ class ProcessGroup::State {
   void send(RankId from, RankId to, const Tag& tag, MessageTensors message);
   [[nodiscard]] Inbox& inbox(RankId rank) { return inboxes_[rank.index() - first_.index()]; }
   [[nodiscard]] bool is_own(RankId rank) const { return rank >= first_ && rank < end_; }
+  // Null for own ranks, and where several share this process.
+  [[nodiscard]] Link* link_of_only_rank(RankId other) const {
+    return inboxes_.size() == 1 && !is_own(other) ? links_[static_cast<std::size_t>(process_of(other))].get() : nullptr;
+  }
   [[nodiscard]] int process_of(RankId rank) const;
   void abort(const std::string& reason, bool peer_is_lost);
   void keep_reason(const std::string& reason, bool peer_is_lost);
@@ -282,6 +286,8 @@ void ProcessGroup::State::link_to(int process, std::unique_ptr<SharedMemory> sha
                 end_.value,
                 message_kinds,
                 direct_ && direct_->reaches_any(first, end)};
+  // Processes elsewhere have cores of their own, but where they are is not known here: no more than costs a delay.
+  link.spin = std::chrono::microseconds(static_cast<std::int64_t>(spin_us_for(settings_.ranks)));
   link.direct = direct_.get();
   const std::string name = ranks_text(process, settings_.processes, settings_.ranks);
   LinkObserver observer;
@@ -426,27 +432,39 @@ namespace {
 
 class C10dTransport final : public Transport {
  public:
-  C10dTransport(RankId rank, int ranks, std::function<void(RankId, const Tag&, MessageTensors)> send, Inbox& inbox,
-                std::function<void(const std::string&)> abort)
-      : rank_(rank), ranks_(ranks), send_(std::move(send)), inbox_(inbox), abort_(std::move(abort)) {}
+  // `link_to`: that of another process, where this one has no other rank; otherwise null.
+  C10dTransport(RankId rank, int ranks, std::function<void(RankId, const Tag&, MessageTensors)> send,
+                std::function<Link*(RankId)> link_to, Inbox& inbox, std::function<void(const std::string&)> abort)
+      : rank_(rank),
+        ranks_(ranks),
+        send_(std::move(send)),
+        link_to_(std::move(link_to)),
+        inbox_(inbox),
+        abort_(std::move(abort)) {}
 
   [[nodiscard]] RankId rank() const override { return rank_; }
   [[nodiscard]] int ranks() const override { return ranks_; }
   void send(RankId to, const Tag& tag, MessageTensors message) override { send_(to, tag, std::move(message)); }
   [[nodiscard]] MessageTensors receive(RankId from, const Tag& tag) override {
-    ArrivedMessage message = inbox_.take({from, tag}, 0);
+    const SenderAndTag address{from, tag};
+    if (Link* link = link_to_(from)) link->receive_until([&] { return inbox_.has_or_aborted(address); });
+    ArrivedMessage message = inbox_.take(address, 0);
     last_arrival_ = message.at;
     if (message.wait) message.wait();
     return std::move(message.tensors);
   }
   [[nodiscard]] Milliseconds last_arrival() const override { return last_arrival_; }
-  [[nodiscard]] bool has_arrived(RankId from, const Tag& tag) override { return inbox_.has({from, tag}); }
+  [[nodiscard]] bool has_arrived(RankId from, const Tag& tag) override {
+    if (Link* link = link_to_(from)) link->receive_ready();
+    return inbox_.has({from, tag});
+  }
   void abort(const std::string& reason) noexcept override { abort_(reason); }
 
  private:
   RankId rank_;
   int ranks_;
   std::function<void(RankId, const Tag&, MessageTensors)> send_;
+  std::function<Link*(RankId)> link_to_;
   Inbox& inbox_;
   std::function<void(const std::string&)> abort_;
   Milliseconds last_arrival_;
@@ -476,7 +494,8 @@ std::vector<std::unique_ptr<Transport>> ProcessGroup::take_ends() {
         [state, rank](RankId to, const Tag& tag, MessageTensors message) {
           state->send(rank, to, tag, std::move(message));
         },
-        state->inbox(rank), [state](const std::string& reason) { state->abort(reason, /*peer_is_lost=*/false); }));
+        [state](RankId from) { return state->link_of_only_rank(from); }, state->inbox(rank),
+        [state](const std::string& reason) { state->abort(reason, /*peer_is_lost=*/false); }));
   return ends;
 }
 

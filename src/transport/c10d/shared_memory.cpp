@@ -17,6 +17,8 @@
 
 #include "penstock/base/error.h"
 
+#include "transport/spin.h"
+
 namespace penstock {
 namespace {
 
@@ -31,9 +33,9 @@ void futex_wake(std::atomic<std::uint32_t>& word) { ::syscall(SYS_futex, &word, 
 void sleep_until_changed(std::atomic<std::uint32_t>& word, std::uint32_t seen, std::atomic<std::uint32_t>& sleeps,
                          std::chrono::milliseconds longest) {
   // Said before the last look, so that whoever changes the word after it sees it.
-  sleeps.store(1);
+  sleeps.fetch_add(1);
   if (word.load() == seen) futex_wait(word, seen, longest);
-  sleeps.store(0);
+  sleeps.fetch_sub(1);
 }
 
 // "net:[4026531840]"; empty where the system does not say.
@@ -77,8 +79,14 @@ std::size_t SharedRing::take(std::span<std::byte> into) {
 }
 
 void SharedRing::wait_for_frame(std::chrono::milliseconds longest) {
-  if (memory_.written.load() == position_)
-    sleep_until_changed(memory_.written, position_, memory_.reader_sleeps, longest);
+  const std::uint32_t position = position_;
+  if (memory_.written.load() == position)
+    sleep_until_changed(memory_.written, position, memory_.reader_sleeps, longest);
+}
+
+bool SharedRing::spin_for_frame(std::chrono::microseconds longest) const {
+  return spin_while([this] { return memory_.written.load(std::memory_order_acquire) == position_; },
+                    std::chrono::steady_clock::now() + longest);
 }
 
 void SharedRing::wake() {

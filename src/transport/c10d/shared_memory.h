@@ -42,15 +42,17 @@ class SharedRing {
   // Copies the next frame to `into`, which holds the largest. Its size, or 0 while there is none. \throws Error
   // (RunFailed) where the positions cannot be.
   [[nodiscard]] std::size_t take(std::span<std::byte> into);
-  // Until a frame is there, or for a while.
+  // Until a frame is there, or for a while. A second thread may wait while another takes; a frame wakes one of them.
   void wait_for_frame(std::chrono::milliseconds longest);
+  // The same without sleeping. Whether a frame is there.
+  [[nodiscard]] bool spin_for_frame(std::chrono::microseconds longest) const;
 
-  // Ends the waits of this process.
+  // Ends the waits of this process, of one thread each.
   void wake();
 
  private:
   Memory& memory_;
-  std::uint32_t position_ = 0;  // own: frames written, or read
+  std::atomic<std::uint32_t> position_{0};  // own: frames written, or read; atomic for those who wait
 };
 
 class SharedMemory {
