@@ -74,10 +74,21 @@ PlainRun train_plain(const TraceSettings& settings) {
   return run;
 }
 
-class PlainLibtorch : public testing::TestWithParam<std::string> {};
+// What tensors are made of where nothing else is said, as long as it lives.
+class DefaultDtype {
+ public:
+  explicit DefaultDtype(at::ScalarType dtype) { torch::set_default_dtype(c10::scalarTypeToTypeMeta(dtype)); }
+  ~DefaultDtype() { torch::set_default_dtype(before_); }
+  DefaultDtype(const DefaultDtype&) = delete;
+  DefaultDtype& operator=(const DefaultDtype&) = delete;
 
-TEST_P(PlainLibtorch, AgreesWithinOneInAHundredThousand) {
-  for (const char* optimizer : {"sgd", "adamw"}) {
+ private:
+  caffe2::TypeMeta before_ = torch::get_default_dtype();
+};
+
+class PlainLibtorch : public testing::TestWithParam<std::string> {
+ protected:
+  static void expect_agreement(const std::string& optimizer, double tolerance) {
     for (const int samples : {8, 7}) {
       SCOPED_TRACE(testing::Message() << optimizer << ", " << samples << " samples in 4 microbatches");
       TraceSettings settings;
@@ -86,22 +97,29 @@ TEST_P(PlainLibtorch, AgreesWithinOneInAHundredThousand) {
       settings.samples = samples;
       settings.stages = 3;
       settings.dropout = 0;
-      // AdamW divides by the square root of what may be next to nothing: there the first steps are compared, before the
-      // rounding of a single microbatch has had time to grow.
-      settings.steps = settings.optimizer == "sgd" ? 20 : 3;
       const Trace pipelined = train_small(settings);
       const PlainRun plain = train_plain(settings);
       for (std::size_t step = 0; step < plain.losses.size(); ++step)
-        EXPECT_NEAR(pipelined.losses[step] / plain.losses[step], 1, 1e-5) << "step " << step;
+        EXPECT_NEAR(pipelined.losses[step] / plain.losses[step], 1, tolerance) << "step " << step;
       ASSERT_EQ(plain.weights.size(), pipelined.weights.size());
       for (std::size_t index = 0; index < plain.weights.size(); ++index) {
         const auto difference = (plain.weights[index] - pipelined.weights[index].second).norm().item<double>();
         const auto size = plain.weights[index].norm().item<double>();
         // Biases start at zero and are compared on the scale of one update.
-        EXPECT_LE(difference, 1e-5 * std::max(size, 1.0)) << pipelined.weights[index].first;
+        EXPECT_LE(difference, tolerance * std::max(size, 1.0)) << pipelined.weights[index].first;
       }
     }
   }
+};
+
+TEST_P(PlainLibtorch, AgreesWithinOneInAHundredThousand) { expect_agreement("sgd", 1e-5); }
+
+// AdamW divides a gradient by what may be next to nothing, its own size: an update then follows the last bits of the
+// gradient, which depend on how a processor's kernels sum. In double precision what is left of that is far below a
+// mistake in the mean, the clipping or the optimizer.
+TEST_P(PlainLibtorch, AgreesWithAdamWInDoublePrecision) {
+  const DefaultDtype dtype(at::kDouble);
+  expect_agreement("adamw", 1e-9);
 }
 
 INSTANTIATE_TEST_SUITE_P(Networks, PlainLibtorch, testing::Values("gpt", "mlp", "convnet"));
