@@ -8,10 +8,11 @@
 #endif
 
 #include <c10/core/Allocator.h>
-#include <c10/core/impl/alloc_cpu.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 
 #include "penstock/base/error.h"
+
+#include "exec/counted_allocator.h"
 
 namespace penstock {
 
@@ -30,14 +31,10 @@ struct MemoryMeter::Counter final : c10::MemoryReportingInfoBase {
     held += bytes;
     peak = std::max(peak, held);
   }
-  void reportMemoryUsage(void* pointer, std::int64_t bytes, std::size_t /*allocated*/, std::size_t /*reserved*/,
+  void reportMemoryUsage(void* /*pointer*/, std::int64_t bytes, std::size_t /*allocated*/, std::size_t /*reserved*/,
                          c10::Device device) override {
     if (!device.is_cpu()) return;
-    if (!fits(bytes)) {
-      // The allocator has not handed it out yet, and will not after a throw: nobody else frees it.
-      c10::free_cpu(pointer);
-      refuse(bytes);
-    }
+    if (!fits(bytes)) refuse(bytes);
     add(bytes);
   }
   [[nodiscard]] bool memoryProfilingEnabled() const override { return true; }
@@ -50,6 +47,7 @@ struct MemoryMeter::Guard {
 
 MemoryMeter::MemoryMeter(Bytes limit)
     : counter_(std::make_shared<Counter>()), guard_(std::make_unique<Guard>(counter_)) {
+  install_counted_allocator();
   set_limit(limit);
 }
 MemoryMeter::~MemoryMeter() = default;

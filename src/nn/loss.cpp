@@ -29,9 +29,7 @@ Loss squared_error(const Tensors& outputs, const Tensors& targets) {
   const at::Tensor& target = first(targets, "target");
   at::Tensor output = first(outputs, "output");
   if (at::isReducedFloatingType(output.scalar_type())) output = output.to(at::kFloat);
-  const auto samples = static_cast<double>(output.size(0));
-  const auto elements = static_cast<double>(output.numel()) / samples;
-  return {at::mse_loss(output, target, at::Reduction::Sum).div(elements), samples};
+  return {at::mse_loss(output, target, at::Reduction::Sum), static_cast<double>(output.numel())};
 }
 
 }  // namespace penstock

@@ -56,8 +56,9 @@ struct ConvnetSettings {
 /// first target; those of `ignored` count neither in the sum nor in the weight. Computed in float32 at least.
 [[nodiscard]] Loss cross_entropy(const Tensors& outputs, const Tensors& targets, std::int64_t ignored = -100);
 
-/// Sum over the samples (the first dimension) of the squared error of the first output against the first target,
-/// averaged over each sample's elements.
+/// Sum of the squared errors of the first output's elements against the first target's of the same shape; the weight is
+/// their number, so that a minibatch's loss is the mean over all elements, as torch's `mse_loss`. Computed in float32 at
+/// least.
 [[nodiscard]] Loss squared_error(const Tensors& outputs, const Tensors& targets);
 
 /// How long a waiting layer waits, in milliseconds.

@@ -1,9 +1,12 @@
 #include "penstock/exec/memory.h"
 
+#include <cstdint>
 #include <gtest/gtest.h>
 #include <thread>
 
 #include <ATen/ATen.h>
+
+#include "penstock/base/error.h"
 
 namespace penstock {
 namespace {
@@ -19,6 +22,37 @@ TEST(Memory, CountsWhatItsThreadHoldsAndHeldAtMost) {
   EXPECT_GE(meter.peak(), Bytes{4096});
   meter.reset_peak();
   EXPECT_EQ(meter.peak(), Bytes{0});
+}
+
+TEST(Memory, CountsEveryByteOnce) {
+  MemoryMeter meter;
+  at::Tensor odd = at::empty({13}, at::kByte);
+  EXPECT_EQ(meter.held(), Bytes{13});
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(odd.data_ptr()) % 64, 0U);
+  EXPECT_EQ(at::empty({0}).numel(), 0);
+  EXPECT_EQ(meter.held(), Bytes{13});
+  odd.reset();
+  EXPECT_EQ(meter.held(), Bytes{0});
+  EXPECT_EQ(meter.peak(), Bytes{13});
+}
+
+// As a received message, which the receiver takes over by `moved`.
+TEST(Memory, WhatWasMadeElsewhereIsCountedWhereItIsFreed) {
+  MemoryMeter meter;
+  at::Tensor elsewhere;
+  std::thread([&] { elsewhere = at::empty({1024}, at::kByte); }).join();
+  meter.moved({1024});
+  EXPECT_EQ(meter.held(), Bytes{1024});
+  elsewhere.reset();
+  EXPECT_EQ(meter.held(), Bytes{0});
+}
+
+TEST(Memory, WhatIsRefusedIsNotHeld) {
+  MemoryMeter meter({1000});
+  EXPECT_THROW(static_cast<void>(at::empty({1001}, at::kByte)), Error);
+  EXPECT_EQ(meter.held(), Bytes{0});
+  EXPECT_EQ(at::empty({1000}, at::kByte).numel(), 1000);
+  EXPECT_EQ(meter.peak(), Bytes{1000});
 }
 
 TEST(Memory, DoesNotCountOtherThreads) {

@@ -103,7 +103,7 @@ TEST(Pipeline, EvaluatesAndForwardsAnyNumberOfSamples) {
     const at::Tensor input = torch::randn({samples, 4});
     const Loss expected = one.evaluate(input, torch::zeros({samples, 4}));
     const Loss got = cut.evaluate(input, torch::zeros({samples, 4}));
-    EXPECT_EQ(got.weight, static_cast<double>(samples));
+    EXPECT_EQ(got.weight, static_cast<double>(4 * samples));
     EXPECT_NEAR(got.sum.item<double>(), expected.sum.item<double>(), 1e-5);
     // Fewer rows in one product round otherwise in the last bit.
     EXPECT_TRUE(at::allclose(one.forward(input).front(), cut.forward(input).front(), 1e-5, 1e-6));
@@ -237,8 +237,8 @@ TEST(Pipeline, CutsAnyDimensionAndReplicatesWhatHoldsForAll) {
   EXPECT_NEAR(got.loss / expected.loss, 1, 1e-5);
   EXPECT_NEAR(got.gradient_norm / expected.gradient_norm, 1, 1e-5);
   ASSERT_EQ(got.losses.size(), 4U);
-  EXPECT_EQ(got.losses[0].weight, 2);
-  EXPECT_EQ(got.losses[3].weight, 1);
+  EXPECT_EQ(got.losses[0].weight, 8);
+  EXPECT_EQ(got.losses[3].weight, 4);
   EXPECT_TRUE(at::allclose(merge_outputs(got.outputs).front(), expected.outputs.front().front(), 1e-5, 1e-6));
 }
 
