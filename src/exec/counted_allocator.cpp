@@ -57,11 +57,11 @@ class CountedAllocator final : public c10::Allocator {
     if (!block) throw out_of_memory(bytes);
     void* start = block.get();
     std::size_t room = header_bytes + alignment + bytes;
-    auto* header = new (std::align(alignment, header_bytes + bytes, start, room)) Header{bytes, block.get()};
+    auto* header = new (std::align(alignment, header_bytes + bytes, start, room)) Header{bytes, nullptr};
     void* memory = reinterpret_cast<std::byte*>(header) + header_bytes;
     // Throws where the meter's limit is reached.
     report(memory, static_cast<std::int64_t>(bytes));
-    static_cast<void>(block.release());
+    header->block = block.release();
     return {memory, memory, &release, at::kCPU};
   }
   // For oneDNN, which holds its memory without a context.

@@ -25,7 +25,7 @@ TEST(Memory, CountsWhatItsThreadHoldsAndHeldAtMost) {
 }
 
 TEST(Memory, CountsEveryByteOnce) {
-  MemoryMeter meter;
+  const MemoryMeter meter;
   at::Tensor odd = at::empty({13}, at::kByte);
   EXPECT_EQ(meter.held(), Bytes{13});
   EXPECT_EQ(reinterpret_cast<std::uintptr_t>(odd.data_ptr()) % 64, 0U);
@@ -48,7 +48,7 @@ TEST(Memory, WhatWasMadeElsewhereIsCountedWhereItIsFreed) {
 }
 
 TEST(Memory, WhatIsRefusedIsNotHeld) {
-  MemoryMeter meter({1000});
+  const MemoryMeter meter({1000});
   EXPECT_THROW(static_cast<void>(at::empty({1001}, at::kByte)), Error);
   EXPECT_EQ(meter.held(), Bytes{0});
   EXPECT_EQ(at::empty({1000}, at::kByte).numel(), 1000);
