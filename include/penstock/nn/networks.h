@@ -57,8 +57,8 @@ struct ConvnetSettings {
 [[nodiscard]] Loss cross_entropy(const Tensors& outputs, const Tensors& targets, std::int64_t ignored = -100);
 
 /// Sum of the squared errors of the first output's elements against the first target's of the same shape; the weight is
-/// their number, so that a minibatch's loss is the mean over all elements, as torch's `mse_loss`. Computed in float32 at
-/// least.
+/// their number, so that a minibatch's loss is the mean over all elements, as torch's `mse_loss`. Computed in float32
+/// at least.
 [[nodiscard]] Loss squared_error(const Tensors& outputs, const Tensors& targets);
 
 /// How long a waiting layer waits, in milliseconds.
