@@ -11,20 +11,19 @@ if(PENSTOCK_TORCH)
   include(PenstockLibtorch)
 endif()
 
+# Debian's package of the library alone has no link without a version.
+find_library(PENSTOCK_TCMALLOC_LIBRARY NAMES tcmalloc_minimal libtcmalloc_minimal.so.4)
+
 # Programs are linked with tcmalloc, the libraries are not: whose program it is chooses (docs/decisions/0022).
 # Sanitizers bring an allocator of their own.
-if(PENSTOCK_TORCH AND PENSTOCK_TCMALLOC AND NOT PENSTOCK_SANITIZE)
-  # Debian's package of the library alone has no link without a version.
-  find_library(PENSTOCK_TCMALLOC_LIBRARY NAMES tcmalloc_minimal libtcmalloc_minimal.so.4)
-  if(NOT PENSTOCK_TCMALLOC_LIBRARY)
-    message(STATUS "tcmalloc is not installed: programs allocate with the C library, which takes 4 to 8 % more of a step")
-  endif()
-endif()
-
 function(penstock_allocator target)
-  if(PENSTOCK_TCMALLOC_LIBRARY AND NOT PENSTOCK_SANITIZE)
+  if(PENSTOCK_SANITIZE OR NOT PENSTOCK_TCMALLOC)
+    return()
+  endif()
+  if(PENSTOCK_TCMALLOC_LIBRARY)
     # Nothing names it, so that a linker which drops what is not needed has to be told.
-    target_link_options(${target} PRIVATE -Wl,--no-as-needed)
-    target_link_libraries(${target} PRIVATE ${PENSTOCK_TCMALLOC_LIBRARY})
+    target_link_libraries(${target} PRIVATE -Wl,--push-state,--no-as-needed ${PENSTOCK_TCMALLOC_LIBRARY} -Wl,--pop-state)
+  else()
+    message(STATUS "tcmalloc is not installed: ${target} allocates with the C library, which takes 4 to 8 % more of a step")
   endif()
 endfunction()

@@ -10,6 +10,8 @@ namespace penstock {
 
 /// Counts the bytes that its thread holds in CPU tensors, from the moment it is made. Create, use and destroy it on one
 /// thread. What one rank allocates and another frees is handed over by `moved`, so that each byte counts on one rank.
+/// The first meter of a process sets an allocator of libtorch's host tensors that knows their sizes (decision 22): set
+/// one of your own before it and it is replaced, after it and nothing is counted or limited any more.
 class MemoryMeter {
  public:
   /// \param limit as `set_limit`.
@@ -40,7 +42,8 @@ class MemoryMeter {
 
 /// Tells the C library to keep what is freed instead of giving it back to the system, which would clear it anew for
 /// the next microbatch: a training step asks for the same sizes again and again. For programs to call first; holds for
-/// the whole process. Does nothing where the C library has no such setting.
+/// the whole process. Does nothing where the C library has no such setting, or where the program is linked with another
+/// allocator, as `penstock` itself is with tcmalloc, which makes a step of a small network 4 to 8 % shorter.
 void keep_freed_memory();
 
 }  // namespace penstock

@@ -1,12 +1,15 @@
 #include "penstock/exec/memory.h"
 
 #include <cstdint>
-#include <gtest/gtest.h>
+#include <gmock/gmock.h>
+#include <string>
 #include <thread>
 
 #include <ATen/ATen.h>
 
 #include "penstock/base/error.h"
+
+#include "drawn_cases.h"
 
 namespace penstock {
 namespace {
@@ -53,6 +56,19 @@ TEST(Memory, WhatIsRefusedIsNotHeld) {
   EXPECT_EQ(meter.held(), Bytes{0});
   EXPECT_EQ(at::empty({1000}, at::kByte).numel(), 1000);
   EXPECT_EQ(meter.peak(), Bytes{1000});
+}
+
+TEST(Memory, MoreThanTheMachineHasIsAnErrorOfOneLine) {
+  if (instrumented) GTEST_SKIP() << "sanitizers end the program where so much is asked for";
+  const MemoryMeter meter;
+  try {
+    static_cast<void>(at::empty({std::int64_t{1} << 60}, at::kByte));
+    FAIL() << "got 2^60 bytes";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("no memory for "));
+    EXPECT_EQ(std::string(error.what()).find('\n'), std::string::npos);
+  }
+  EXPECT_EQ(meter.held(), Bytes{0});
 }
 
 TEST(Memory, DoesNotCountOtherThreads) {
