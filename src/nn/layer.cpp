@@ -73,6 +73,21 @@ const at::Tensor& Layer::single_input(const Tensors& inputs) {
   return inputs.front();
 }
 
+namespace {
+
+// The sums of a chain would depend on the order of its ties.
+void check_ties(const std::vector<Tie>& ties) {
+  for (auto tie = ties.begin(); tie != ties.end(); ++tie)
+    for (auto other = ties.begin(); other != ties.end(); ++other)
+      if ((other < tie && other->copy == tie->copy) || other->copy == tie->owner)
+        throw bad_input(fmt::format("{} of layer {}, the copy of {} of layer {} and the {} of another tie",
+                                    other->copy.name, other->copy.layer, other->owner.name, other->owner.layer,
+                                    other->copy == tie->owner ? "owner" : "copy"),
+                        "one owner for all that are one parameter", "correct Network::ties");
+}
+
+}  // namespace
+
 void check_network(const Network& network) {
   if (network.layers.empty()) throw bad_input("a network of no layers", "at least one", "fill Network::layers");
   if (!network.loss)
@@ -87,6 +102,7 @@ void check_network(const Network& network) {
       throw bad_input(fmt::format("layer {} reads a skip that layer {} writes later", skip.to, skip.from),
                       "a skip from an earlier layer to a later one", "exchange its ends");
   }
+  check_ties(network.ties);
 }
 
 Layer build_layer(const Network& network, std::int64_t layer, std::uint64_t seed, at::Device device) {

@@ -351,6 +351,24 @@ LayerCost cost_of(const std::vector<RankProfile>& ranks, std::size_t entry, cons
   return cost;
 }
 
+std::vector<LayerTie> ties_of(const Network& network, std::uint64_t seed) {
+  std::vector<LayerTie> ties;
+  for (const Tie& tie : network.ties) {
+    // Within a layer nothing travels.
+    if (tie.owner.layer == tie.copy.layer) continue;
+    const Layer layer = build_layer(network, tie.owner.layer, seed, at::kCPU);
+    const auto parameters = layer.module().named_parameters();
+    const at::Tensor* parameter = parameters.find(tie.owner.name);
+    if (parameter == nullptr)
+      throw bad_input(fmt::format("a tie of layer {} {}", tie.owner.layer, tie.owner.name), "a parameter of that layer",
+                      "check the names of the tie");
+    ties.push_back({{tie.owner.layer, tie.owner.name},
+                    {tie.copy.layer, tie.copy.name},
+                    {static_cast<std::int64_t>(parameter->nbytes())}});
+  }
+  return ties;
+}
+
 std::vector<Microbatch> microbatches_of(const ProfileSettings& settings) {
   std::vector<Microbatch> microbatches;
   microbatches.reserve(settings.sizes.size());
@@ -395,6 +413,7 @@ LayerCosts profile_layers(const Network& network, const ProfileSettings& setting
   // Executors detach what comes from outside.
   costs.input_needs_gradient = false;
   costs.default_link = profile_link(settings);
+  costs.ties = ties_of(network, settings.seed);
   return costs;
 }
 

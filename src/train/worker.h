@@ -94,6 +94,10 @@ class Worker {
   // Those of ties.cpp: parameters that are one are kept equal.
   void share_initial_ties();
   void add_tied_gradients();
+  void gather_tied_gradients();
+  void hand_out_tied_sums();
+  void give_tied(RankId to, const Tag& tag, at::Tensor tensor);
+  [[nodiscard]] at::Tensor take_tied(RankId from, const Tag& tag);
   // Those of update.cpp: from gradients to weights.
   StepResult update(const StepOutput& output, const UpdateSettings& settings);
   [[nodiscard]] std::vector<double> own_totals(const StepOutput& output, const UpdateSettings& settings) const;

@@ -70,8 +70,9 @@ struct ParameterAddress {
   friend bool operator==(const ParameterAddress&, const ParameterAddress&) = default;
 };
 
-/// Two parameters that are one: `copy` starts as `owner` does and both see the sum of their gradients, in the order of
-/// the layers, wherever the cut falls. The norm for clipping counts it once.
+/// Two parameters that are one: `copy` starts as `owner` does and both see the sum of their gradients, wherever the cut
+/// falls. Where an owner has several copies, all see the sum of all, in the order of the ties. The norm for clipping
+/// counts it once.
 struct Tie {
   ParameterAddress owner;
   ParameterAddress copy;
@@ -110,8 +111,8 @@ struct Network {
   std::vector<Skip> skips;
 };
 
-/// \throws Error (BadInput) for a network without layers or loss, and for a skip that names a layer that there is not
-/// or is read before it is written.
+/// \throws Error (BadInput) for a network without layers or loss, for a skip that names a layer that there is not or is
+/// read before it is written, and for ties in which a copy has two owners or is an owner.
 void check_network(const Network& network);
 
 /// A layer from a module type and the arguments of its constructor. Example:
