@@ -125,7 +125,7 @@ TEST(Pipeline, AllCopiesOfOneOwnerGetTheSumOfAll) {
 TEST(Pipeline, TiesTakeNoMoreMemoryFromStepToStep) {
   Pipeline pipeline(tied_network(), schedule(4, 2), {});
   const at::Tensor input = torch::ones({4, 4});
-  const auto peaks_of_next_step = [&, step = std::int64_t{0}]() mutable {
+  auto peaks_of_next_step = [&, step = std::int64_t{0}]() mutable {
     pipeline.begin_accounting();
     static_cast<void>(pipeline.step(input, input, step++, 0.001));
     return pipeline.peak_memory();
