@@ -155,7 +155,7 @@ std::size_t FrameWriter::begin(const Frame& frame, const Layouts& layouts, std::
   std::size_t offset = frame_header_bytes;
   if (!frame.with_layouts) return offset;
   for (const TensorLayout& layout : layouts) {
-    check_invariant(layout.sizes.size() <= most_dimensions, "a tensor has at most 16 dimensions");
+    check_invariant(layout.sizes.size() <= most_dimensions, "a tensor has at most 64 dimensions");
     write_at(
         into, offset,
         static_cast<std::uint8_t>(static_cast<unsigned>(layout.dtype) | (layout.takes_gradient ? gradient_bit : 0U) |

@@ -27,11 +27,12 @@
 #include <string_view>
 #include <vector>
 
+#include "transport/strided.h"
+
 namespace penstock {
 
 inline constexpr std::size_t frame_header_bytes = 56;
 inline constexpr std::size_t largest_frame_bytes = std::size_t{128} * 1024;
-inline constexpr std::size_t most_dimensions = 16;
 inline constexpr std::size_t most_tensors = 64;
 
 enum class FrameKind : std::uint8_t {

@@ -100,7 +100,7 @@ TEST(Frame, WhatDoesNotBelongIsRefusedByName) {
   EXPECT_THAT(refusal(changed(44, std::uint32_t{0xffffffff})), HasSubstr("bytes behind its header"));
   EXPECT_THAT(refusal(changed(48, std::uint64_t{1} << 40U)), HasSubstr("1099511627776 bytes; expected those of its"));
   EXPECT_THAT(refusal(changed(56, std::uint8_t{40})), HasSubstr("the dtype 40"));
-  EXPECT_THAT(refusal(changed(57, std::uint8_t{17})), HasSubstr("17 dimensions"));
+  EXPECT_THAT(refusal(changed(57, std::uint8_t{65})), HasSubstr("65 dimensions"));
   EXPECT_THAT(refusal(changed(58, std::int64_t{-2})), HasSubstr("a size of -2"));
   EXPECT_THAT(refusal(changed(58, std::int64_t{1} << 62U)), HasSubstr("32 bytes; expected those of its tensors"));
   EXPECT_THAT(refusal(std::vector<std::byte>(10)), HasSubstr("10 bytes"));
