@@ -7,6 +7,7 @@
 #include <ATen/ATen.h>
 
 #include "penstock/base/error.h"
+#include "penstock/exec/counted_messages.h"
 
 namespace penstock {
 namespace {
@@ -16,13 +17,6 @@ Bytes size_of(const at::Tensor& tensor) { return {tensor.defined() ? static_cast
 Bytes size_of(const Tensors& tensors) {
   Bytes total;
   for (const at::Tensor& tensor : tensors) total += size_of(tensor);
-  return total;
-}
-
-Bytes size_on_host(const Tensors& tensors) {
-  Bytes total;
-  for (const at::Tensor& tensor : tensors)
-    if (tensor.defined() && tensor.device().is_cpu()) total += size_of(tensor);
   return total;
 }
 
@@ -257,15 +251,12 @@ void Copies::hand_out(const Bucket& bucket, MessageKind kind, const Tensors& ten
 
 void Copies::send(const Bucket& bucket, RankId to, MessageKind kind, Tensors message) {
   sent_[bucket.local_stage] += size_of(message);
-  const Bytes on_host = size_on_host(message);
-  transport_.send(to, {kind, bucket.stage.value, bucket.number}, std::move(message));
-  memory_.moved(Bytes{-on_host.count});
+  send_counted(transport_, to, {kind, bucket.stage.value, bucket.number}, std::move(message));
 }
 
 Tensors Copies::receive(const Bucket& bucket, RankId from, MessageKind kind) {
   try {
-    Tensors message = transport_.receive(from, {kind, bucket.stage.value, bucket.number});
-    memory_.moved(size_on_host(message));
+    Tensors message = receive_counted(transport_, memory_, from, {kind, bucket.stage.value, bucket.number});
     for (at::Tensor& tensor : message)
       if (tensor.defined()) tensor = tensor.to(bucket.device);
     return message;

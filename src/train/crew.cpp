@@ -1,7 +1,9 @@
 #include "train/crew.h"
 
+#include <fmt/format.h>
 #include <utility>
 
+#include "penstock/base/error.h"
 #include "penstock/transport/transport.h"
 
 namespace penstock {
@@ -49,6 +51,11 @@ void Crew::serve(RankId rank) {
     } catch (const std::exception& error) {
       // Remembered before the others are stopped: theirs are only consequences.
       remember(std::current_exception(), false);
+      on_failure(error.what());
+    } catch (...) {
+      const Error error = run_failed(fmt::format("rank {}: something was thrown that is no std::exception", rank.value),
+                                     "exceptions of std::exception's kind", "find what the module throws");
+      remember(std::make_exception_ptr(error), false);
       on_failure(error.what());
     }
     lock.lock();

@@ -499,6 +499,7 @@ std::vector<std::pair<std::string, at::Tensor>> Pipeline::weights() {
   std::map<StageId, std::vector<std::pair<std::string, at::Tensor>>> by_stage;
   std::mutex mutex;
   state_->run([&](RankId rank) {
+    const UncountedMemory of_caller;
     for (const auto& [stage, tensors] : state_->worker(rank).weights()) {
       std::vector<std::pair<std::string, at::Tensor>> copies;
       for (const auto& [name, tensor] : tensors) copies.emplace_back(name, tensor.detach().to(at::kCPU, false, true));

@@ -46,13 +46,11 @@ class Worker {
   }
   [[nodiscard]] Transport& transport() { return transport_; }
 
-  // What ranks tell each other is let go of by the last to read it: not a rank's memory.
+  // What ranks tell each other is freed by the last to read it: it is no rank's memory.
   template <class Exchange>
   auto uncounted(const Exchange& exchange) {
-    const Bytes before = memory_.held();
-    auto told = exchange();
-    memory_.moved(before - memory_.held());
-    return told;
+    const UncountedMemory told;
+    return exchange();
   }
 
   // Whether this rank speaks for a stage: it is its only holder, or the first of several.

@@ -44,6 +44,8 @@ struct StepSettings {
   enum class Sequences : std::uint8_t { Whole, Begin, Continue } sequences = Sequences::Whole;
 };
 
+class LayerInputs;
+
 /// Runs one stage. Not thread-safe: it belongs to its rank's thread.
 class Stage {
  public:
@@ -117,6 +119,7 @@ class Stage {
   StageParts parts_;
   StepSettings settings_;
   std::vector<Segment> segments_;
+  std::vector<LayerInputs> inputs_;                 // by layer
   std::vector<Pass> passes_;                        // by microbatch
   std::vector<std::vector<KeyValueCache>> caches_;  // by microbatch and layer
   std::optional<std::int64_t> current_layer_;

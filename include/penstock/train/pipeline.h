@@ -38,8 +38,8 @@ struct PipelineSettings {
   /// The same bits from run to run need `choose_repeatable_algorithms` on others than the host.
   std::vector<at::Device> devices;
   /// Intra-op threads of each rank; 0: the cores divided by the ranks, at least 1. Part of the numbers: libtorch's
-  /// reductions round differently on another number of threads.
-  int threads_per_rank = 0;
+  /// reductions round differently on another number of threads. With 1, any number of stages has the same bits.
+  int threads_per_rank = 1;
   std::uint64_t seed = 0;  ///< of initial weights and random layers
   OptimizerSettings optimizer;
   double clip_norm = 0;  ///< of the gradient over all stages; 0: no clipping. Typical: 1

@@ -36,7 +36,7 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
   std::string schedule = "1f1b";
   int microbatches = 4;
   std::vector<std::string> devices;
-  int threads_per_rank = 0;
+  int threads_per_rank = 1;
   std::string recompute = "none";
   bool offload = false;
   std::string memory_limit;
@@ -113,7 +113,9 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Pipeline, "microbatches", settings.microbatches,
         "slices of the minibatch that flow through the stages, or auto");
   visit(Pipeline, "devices", settings.devices, "of the ranks, with commas between: cpu,cpu or cuda:0,cuda:1");
-  visit(Pipeline, "threads-per-rank", settings.threads_per_rank, "0: cores / ranks, at least 1; part of the numbers");
+  visit(
+      Pipeline, "threads-per-rank", settings.threads_per_rank,
+      "of libtorch in each rank, part of the numbers: with 1 any number of stages has the same bits; 0: cores / ranks");
   visit(Pipeline, "recompute", settings.recompute,
         "layers run again in the backward: none, full, selected, auto, or 1-4,7");
   visit(Pipeline, "offload", settings.offload, "what recomputation keeps waits in the host's memory");
