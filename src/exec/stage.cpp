@@ -119,6 +119,7 @@ Stage::Stage(StageParts parts) : parts_(std::move(parts)) {
     if (segments_.empty() || segments_.back().recompute || recomputes(layer))
       segments_.push_back({index, index, recomputes(layer)});
     ++segments_.back().end;
+    buffers_.emplace_back(parts_.layers[layer], index, BufferUse{recomputes(layer), parts_.copied});
   }
 }
 Stage::Stage(Stage&&) noexcept = default;
@@ -128,7 +129,7 @@ Stage::~Stage() = default;
 Stage::Pass& Stage::pass(MicrobatchId microbatch) { return passes_.at(microbatch.index()); }
 
 void Stage::begin(const StepSettings& settings) {
-  const bool was_training = std::exchange(settings_, settings).training;
+  settings_ = settings;
   passes_.clear();
   passes_.resize(static_cast<std::size_t>(settings.microbatches));
   current_layer_.reset();
@@ -137,8 +138,9 @@ void Stage::begin(const StepSettings& settings) {
   if (settings.sequences == Begin) caches_.assign(passes_.size(), std::vector<KeyValueCache>(parts_.layers.size()));
   if (settings.sequences == Continue)
     check_invariant(caches_.size() == passes_.size(), "sequences that go on without having begun");
-  if (was_training == settings.training) return;
-  for (const Layer& layer : parts_.layers) layer.module().train(settings.training);
+  for (LayerBuffers& buffers : buffers_) buffers.begin_step();
+  if (settings.training) evaluation_.reset();
+  if (!settings.training && !evaluation_) evaluation_ = std::make_unique<EvaluationScope>(parts_.layers);
 }
 
 Tensors Stage::run(const Segment& segment, MicrobatchId microbatch, const Tensors& inputs) {
@@ -150,7 +152,9 @@ Tensors Stage::run(const Segment& segment, MicrobatchId microbatch, const Tensor
     const DrawScope draws({parts_.seed, settings_.step, microbatch.value, layer});
     std::optional<CacheScope> cache;
     if (!caches_.empty()) cache.emplace(caches_[microbatch.index()][local]);
+    if (settings_.training) buffers_[local].begin_pass(microbatch.value);
     Tensors outputs = parts_.layers[local].forward(flow.inputs_of(layer));
+    if (settings_.training) buffers_[local].end_pass();
     if (parts_.check_finite) check_finite(outputs);
     flow.put_outputs_of(layer, std::move(outputs));
   }
@@ -163,6 +167,7 @@ Tensors Stage::run(const Segment& segment, MicrobatchId microbatch, const Tensor
 Tensors Stage::run_with_loss(const Segment& segment, MicrobatchId microbatch, const Tensors& inputs,
                              const Tensors& targets) {
   Tensors outputs = run(segment, microbatch, inputs);
+  const DrawScope draws({parts_.seed, settings_.step, microbatch.value, segment.end});
   const Loss loss = parts_.loss(outputs, targets);
   take_loss(pass(microbatch), loss);
   outputs.push_back(loss.sum);
@@ -237,6 +242,7 @@ void Stage::run_again(const Segment& segment, MicrobatchId microbatch, SegmentPa
 
 template <class Propagate>
 Tensors Stage::through_segments(MicrobatchId microbatch, Tensors gradients, const Propagate& propagate) {
+  const DrawScope no_draws = DrawScope::refusing();
   Pass& kept = pass(microbatch);
   for (std::size_t index = segments_.size(); index-- > 0;) {
     SegmentPass& segment = kept.segments[index];
@@ -266,6 +272,7 @@ Tensors Stage::input_backward(MicrobatchId microbatch, Tensors gradients) {
 }
 
 void Stage::weight_backward(MicrobatchId microbatch) {
+  const DrawScope no_draws = DrawScope::refusing();
   Pass& kept = pass(microbatch);
   for (std::size_t index = segments_.size(); index-- > 0;) {
     auto& deferred = kept.segments[index].deferred;
