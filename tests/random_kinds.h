@@ -17,33 +17,34 @@ inline std::vector<RandomKind> random_modules() {
   using namespace torch::nn;
   torch::manual_seed(1);
   const auto image = [](const at::Tensor& input) { return input.unsqueeze(1); };  // [3, 1, 4, 8]
-  const auto volume = [](const at::Tensor& input) { return input.view({1, 3, 1, 4, 8}); };
+  const auto volume = [](const at::Tensor& input) { return input.view({1, 3, 2, 4, 4}); };
   MultiheadAttention attention(MultiheadAttentionOptions(8, 2).dropout(0.5));
   LSTM lstm(LSTMOptions(8, 8).num_layers(3).dropout(0.5));
   GRU gru(GRUOptions(8, 8).num_layers(3).dropout(0.5));
   RNN rnn(RNNOptions(8, 8).num_layers(3).dropout(0.5));
   TransformerEncoderLayer encoder(TransformerEncoderLayerOptions(8, 2).dim_feedforward(16).dropout(0.5));
-  return {
-      {"Dropout", [](const at::Tensor& x) { return Dropout(0.5)(x); }},
-      {"Dropout2d", [=](const at::Tensor& x) { return Dropout2d(0.5)(x.view({3, 4, 2, 4})); }},
-      {"Dropout3d", [=](const at::Tensor& x) { return Dropout3d(0.5)(x.view({3, 4, 2, 2, 2})); }},
-      {"AlphaDropout", [](const at::Tensor& x) { return AlphaDropout(0.5)(x); }},
-      {"FeatureAlphaDropout", [](const at::Tensor& x) { return FeatureAlphaDropout(0.5)(x.view({3, 4, 2, 4})); }},
-      {"MultiheadAttention", [=](const at::Tensor& x) mutable { return std::get<0>(attention(x, x, x)); }},
-      {"LSTM", [=](const at::Tensor& x) mutable { return std::get<0>(lstm(x)); }},
-      {"GRU", [=](const at::Tensor& x) mutable { return std::get<0>(gru(x)); }},
-      {"RNN", [=](const at::Tensor& x) mutable { return std::get<0>(rnn(x)); }},
-      {"TransformerEncoderLayer", [=](const at::Tensor& x) mutable { return encoder(x); }},
-      {"RReLU", [](const at::Tensor& x) { return RReLU()(-x); }},
-      {"FractionalMaxPool2d",
-       [=](const at::Tensor& x) {
-         return FractionalMaxPool2d(FractionalMaxPool2dOptions(2).output_size(ExpandingArray<2>({2, 3})))(image(x));
-       }},
-      {"FractionalMaxPool3d",
-       [=](const at::Tensor& x) {
-         return FractionalMaxPool3d(FractionalMaxPool3dOptions(1).output_size(ExpandingArray<3>({1, 2, 3})))(volume(x));
-       }},
-      {"gumbel_softmax", [](const at::Tensor& x) { return functional::gumbel_softmax(x); }}};
+  return {{"Dropout", [](const at::Tensor& x) { return torch::nn::Dropout(0.5)(x); }},
+          {"Dropout2d", [=](const at::Tensor& x) { return Dropout2d(0.5)(x.view({3, 4, 2, 4})); }},
+          {"Dropout3d", [=](const at::Tensor& x) { return Dropout3d(0.5)(x.view({3, 4, 2, 2, 2})); }},
+          {"AlphaDropout", [](const at::Tensor& x) { return AlphaDropout(0.5)(x); }},
+          {"FeatureAlphaDropout", [](const at::Tensor& x) { return FeatureAlphaDropout(0.5)(x.view({3, 4, 2, 4})); }},
+          {"MultiheadAttention", [=](const at::Tensor& x) mutable { return std::get<0>(attention(x, x, x)); }},
+          {"LSTM", [=](const at::Tensor& x) mutable { return std::get<0>(lstm(x)); }},
+          {"GRU", [=](const at::Tensor& x) mutable { return std::get<0>(gru(x)); }},
+          {"RNN", [=](const at::Tensor& x) mutable { return std::get<0>(rnn(x)); }},
+          {"TransformerEncoderLayer", [=](const at::Tensor& x) mutable { return encoder(x); }},
+          {"RReLU", [](const at::Tensor& x) { return RReLU()(-x); }},
+          {"FractionalMaxPool2d",
+           [=](const at::Tensor& x) {
+             return FractionalMaxPool2d(FractionalMaxPool2dOptions(2).output_size(torch::ExpandingArray<2>({2, 3})))(
+                 image(x));
+           }},
+          {"FractionalMaxPool3d",
+           [=](const at::Tensor& x) {
+             return FractionalMaxPool3d(FractionalMaxPool3dOptions(1).output_size(torch::ExpandingArray<3>({1, 2, 2})))(
+                 volume(x));
+           }},
+          {"gumbel_softmax", [](const at::Tensor& x) { return functional::gumbel_softmax(x); }}};
 }
 
 inline std::vector<RandomKind> random_functions() {
@@ -51,7 +52,11 @@ inline std::vector<RandomKind> random_functions() {
   const auto filled = [](const at::Tensor& input) { return at::empty_like(input.detach()); };
   return {
       {"dropout", [](const at::Tensor& x) { return torch::dropout(x, 0.5, true); }},
-      {"dropout_", [](const at::Tensor& x) { return torch::dropout_(x.detach().clone(), 0.5, true); }},
+      {"dropout_",
+       [](const at::Tensor& x) {
+         at::Tensor copy = x.detach().clone();
+         return torch::dropout_(copy, 0.5, true);
+       }},
       {"native_dropout", [](const at::Tensor& x) { return std::get<0>(at::native_dropout(x, 0.5, true)); }},
       {"feature_dropout", [](const at::Tensor& x) { return torch::feature_dropout(x, 0.5, true); }},
       {"alpha_dropout", [](const at::Tensor& x) { return torch::alpha_dropout(x, 0.5, true); }},

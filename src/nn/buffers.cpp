@@ -104,6 +104,7 @@ void LayerBuffers::end_pass() {
   const at::NoGradGuard no_graph;
   const Kept before = std::exchange(before_, {});
   check_same_tensors(*before);
+  if (first_runs_.empty()) latest_.reset();  // nobody waits for it
   if (pass_ == Pass::Watched) refuse_changes(*before);
   if (pass_ != Pass::Second) return;
   for (std::size_t index = 0; index < before->buffers.size(); ++index) {

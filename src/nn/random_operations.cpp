@@ -128,6 +128,7 @@ constexpr std::array made_of_others{"aten::rand",
                                     "aten::randn",
                                     "aten::randn_like",
                                     "aten::randperm",
+                                    "aten::native_dropout",
                                     "aten::_fused_sdp_choice",
                                     "aten::_nested_tensor_softmax_with_shape"};
 

@@ -35,7 +35,7 @@ struct Nested : torch::nn::Module {
     told->eval();
     told->times = 0;
   }
-  at::Tensor forward(const at::Tensor& input) { return inner(norm(input)); }
+  at::Tensor forward(const at::Tensor& input) { return inner->forward(norm(input)); }
   torch::nn::BatchNorm1d norm{4};
   torch::nn::Sequential inner{torch::nn::Dropout(0.5), torch::nn::Dropout(0.5)};
   std::shared_ptr<Told> told = std::make_shared<Told>();
@@ -81,8 +81,8 @@ struct Centred : torch::nn::Module {
       else
         mean.mul_(0.5).add_(input.mean(), 0.5);
     }
-    if (replaces) buffers_["mean"] = mean.clone();
-    return input - mean;
+    if (replaces) mean.set_data(mean.repeat({2}).slice(0, 0, 2).clone());
+    return input - mean[0];
   }
   bool by_data = false;
   bool replaces = false;
