@@ -124,7 +124,7 @@ Measured measure(const Network& network, std::int64_t index, const Tensors& inpu
     const Tensors outputs = layer.forward(inputs);
     // An output that shares its input's memory is none of its own: at worst a layer is thought to keep less.
     const std::int64_t kept = std::max<std::int64_t>(0, counter->held - bytes_together(outputs));
-    measured.footprint.kept = {is_recomputable(layer) ? kept : 0};
+    measured.footprint.kept = {kept};
     measured.outputs = as_leaves(outputs);
   }
   measured.footprint.work =

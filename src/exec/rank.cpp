@@ -81,7 +81,9 @@ void RankExecutor::hold_nothing(const StepSettings& next) {
 StepOutput RankExecutor::run(const Program& program, const StepInput& input, const GradientReduction& reduction) {
   begin(program, input);
   try {
-    return interpret_all(program, input, reduction);
+    StepOutput output = interpret_all(program, input, reduction);
+    for (Stage& stage : stages_) stage.end_evaluation();
+    return output;
   } catch (...) {
     // While the caller still holds the inputs: this thread's meter knows nothing of their memory.
     StepSettings nothing = input.settings;

@@ -121,6 +121,7 @@ Stage::Stage(StageParts parts) : parts_(std::move(parts)) {
     if (segments_.empty() || segments_.back().recompute || recomputes(layer))
       segments_.push_back({index, index, recomputes(layer)});
     ++segments_.back().end;
+    buffers_.emplace_back(parts_.layers[layer], index, BufferUse{recomputes(layer), parts_.copied});
   }
   inputs_.resize(parts_.layers.size());
 }
@@ -131,7 +132,7 @@ Stage::~Stage() = default;
 Stage::Pass& Stage::pass(MicrobatchId microbatch) { return passes_.at(microbatch.index()); }
 
 void Stage::begin(const StepSettings& settings) {
-  const bool was_training = std::exchange(settings_, settings).training;
+  settings_ = settings;
   passes_.clear();
   passes_.resize(static_cast<std::size_t>(settings.microbatches));
   current_layer_.reset();
@@ -140,8 +141,9 @@ void Stage::begin(const StepSettings& settings) {
   if (settings.sequences == Begin) caches_.assign(passes_.size(), std::vector<KeyValueCache>(parts_.layers.size()));
   if (settings.sequences == Continue)
     check_invariant(caches_.size() == passes_.size(), "sequences that go on without having begun");
-  if (was_training == settings.training) return;
-  for (const Layer& layer : parts_.layers) layer.module().train(settings.training);
+  for (LayerBuffers& buffers : buffers_) buffers.begin_step();
+  if (settings.training) evaluation_.reset();
+  if (!settings.training && !evaluation_) evaluation_ = std::make_unique<EvaluationScope>(parts_.layers);
 }
 
 Tensors Stage::run(const Segment& segment, MicrobatchId microbatch, const Tensors& inputs) {
@@ -152,6 +154,7 @@ Tensors Stage::run(const Segment& segment, MicrobatchId microbatch, const Tensor
     const auto local = static_cast<std::size_t>(layer - parts_.first_layer);
     KeyValueCache* cache = caches_.empty() ? nullptr : &caches_[microbatch.index()][local];
     const KeyValueCache remembered = cache == nullptr ? KeyValueCache{} : *cache;
+    if (settings_.training) buffers_[local].begin_pass(microbatch.value);
     Tensors outputs = inputs_[local].run(parts_.layers[local], flow.inputs_of(layer), [&](const Tensors& given) {
       const DrawScope draws({parts_.seed, settings_.step, microbatch.value, layer});
       if (cache == nullptr) return parts_.layers[local].forward(given);
@@ -159,6 +162,7 @@ Tensors Stage::run(const Segment& segment, MicrobatchId microbatch, const Tensor
       const CacheScope remembers(*cache);
       return parts_.layers[local].forward(given);
     });
+    if (settings_.training) buffers_[local].end_pass();
     if (parts_.check_finite) check_finite(outputs);
     flow.put_outputs_of(layer, std::move(outputs));
   }
@@ -172,6 +176,7 @@ Tensors Stage::run_with_loss(const Segment& segment, MicrobatchId microbatch, co
                              const Tensors& targets) {
   Tensors outputs = run(segment, microbatch, inputs);
   const Versions before = versions_of(targets);
+  const DrawScope draws({parts_.seed, settings_.step, microbatch.value, segment.end});
   const Loss loss = parts_.loss(outputs, targets);
   if (versions_of(targets) != before)
     throw bad_input("the loss changes its targets in place", "targets that stay as they are",
@@ -265,6 +270,7 @@ void Stage::run_again(const Segment& segment, MicrobatchId microbatch, SegmentPa
 
 template <class Propagate>
 Tensors Stage::through_segments(MicrobatchId microbatch, Tensors gradients, const Propagate& propagate) {
+  const DrawScope no_draws = DrawScope::refusing();
   Pass& kept = pass(microbatch);
   for (std::size_t index = segments_.size(); index-- > 0;) {
     SegmentPass& segment = kept.segments[index];
@@ -293,6 +299,7 @@ Tensors Stage::input_backward(MicrobatchId microbatch, Tensors gradients) {
 }
 
 void Stage::weight_backward(MicrobatchId microbatch) {
+  const DrawScope no_draws = DrawScope::refusing();
   Pass& kept = pass(microbatch);
   for (std::size_t index = segments_.size(); index-- > 0;) {
     auto& deferred = kept.segments[index].deferred;

@@ -11,6 +11,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/exec/device.h"
+#include "penstock/nn/buffers.h"
 
 namespace penstock {
 namespace {
@@ -86,12 +87,13 @@ std::vector<Stage> Worker::build_stages(const PipelinePlan& plan, const Program&
     parts.offload = plan.settings.offload;
     parts.precision = plan.settings.precision;
     parts.check_finite = plan.settings.check_finite;
+    parts.copied = plan.training->placement.holders[stage.index()].size() > 1;
     const std::vector<bool>& recompute = plan.settings.recompute;
     for (std::int64_t layer = parts.first_layer; layer < end_of_stage(plan, stage); ++layer) {
       parts.layers.push_back(build_layer(plan.network, layer, plan.settings.seed, device));
       const auto index = static_cast<std::size_t>(layer);
       parts.recompute.push_back(index < recompute.size() && recompute[index]);
-      if (parts.recompute.back()) check_recomputable(parts.layers.back(), layer);
+      if (parts.copied) check_copied(parts.layers.back(), layer);
     }
     if (stage.value + 1 == plan.training->stages) parts.loss = plan.network.loss;
     stages.emplace_back(std::move(parts));

@@ -2,7 +2,6 @@
 // schedule and choice of recomputation has the bits of one device. PENSTOCK_PROPERTY_CASES says how many (60),
 // PENSTOCK_PROPERTY_SEED where to begin (1).
 #include <algorithm>
-#include <cstdlib>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
@@ -15,33 +14,16 @@
 #include "penstock/schedule/generators.h"
 
 #include "drawn_cases.h"
+#include "parity/default_dtype.h"
 #include "parity/drawn_network.h"
 
 namespace penstock {
 namespace {
 
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
-
-class DefaultDouble {
- public:
-  DefaultDouble() { torch::set_default_dtype(c10::scalarTypeToTypeMeta(at::kDouble)); }
-  ~DefaultDouble() { torch::set_default_dtype(before_); }
-  DefaultDouble(const DefaultDouble&) = delete;
-  DefaultDouble& operator=(const DefaultDouble&) = delete;
-  DefaultDouble(DefaultDouble&&) = delete;
-  DefaultDouble& operator=(DefaultDouble&&) = delete;
-
- private:
-  caffe2::TypeMeta before_ = torch::get_default_dtype();
-};
-
 constexpr int steps = 2;
 constexpr double learning_rate = 0.02;
 
-struct Drawn {
+struct DrawnCase {
   std::uint64_t seed = 0;
   int microbatches = 1;
   std::int64_t samples = 1;
@@ -52,10 +34,10 @@ struct Drawn {
   Cut cut;
 };
 
-Drawn draw(std::uint64_t seed) {
+DrawnCase draw_case(std::uint64_t seed) {
   std::mt19937_64 generator(mix_key({seed, 31}));
   const auto below = [&](int end) { return std::uniform_int_distribution<int>(0, end - 1)(generator); };
-  Drawn drawn;
+  DrawnCase drawn;
   drawn.seed = seed;
   drawn.microbatches = 1 + below(5);
   drawn.samples = 2 * drawn.microbatches + below(4);
@@ -80,7 +62,7 @@ struct Outcome {
   std::int64_t hooks = 0;
 };
 
-Outcome train(const Drawn& drawn, const Schedule& schedule, const Cut& cut, const std::vector<bool>& recompute) {
+Outcome train(const DrawnCase& drawn, const Schedule& schedule, const Cut& cut, const std::vector<bool>& recompute) {
   const DrawnNetwork network = draw_network(drawn.seed);
   PipelineSettings settings;
   settings.seed = 3;
@@ -121,11 +103,11 @@ void expect_within(const Trace& expected, const Trace& got, double tolerance) {
 }
 
 TEST(AnyNetwork, OneDeviceHasTheNumbersOfLibtorchAndEveryCutTheBitsOfOneDevice) {
-  const DefaultDouble dtype;
+  const DefaultDtype dtype(at::kDouble);
   const std::uint64_t first = from_environment("PENSTOCK_PROPERTY_SEED", 1);
   const std::uint64_t cases = from_environment("PENSTOCK_PROPERTY_CASES", instrumented ? 8 : 60);
   for (std::uint64_t seed = first; seed < first + cases && !HasFailure(); ++seed) {
-    const Drawn drawn = draw(seed);
+    const DrawnCase drawn = draw_case(seed);
     const DrawnNetwork network = draw_network(seed);
     SCOPED_TRACE(fmt::format(
         "PENSTOCK_PROPERTY_SEED={} PENSTOCK_PROPERTY_CASES=1: {} on {} ranks of {}, cut at {}, {} microbatches of {} "

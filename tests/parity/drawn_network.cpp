@@ -17,8 +17,8 @@
 namespace penstock {
 namespace {
 
-constexpr std::int64_t length = 3;
-constexpr std::int64_t width = 6;
+constexpr std::int64_t sample_length = 3;
+constexpr std::int64_t sample_width = 6;
 
 // Product and sum, in a function of one's own of two outputs.
 struct ProductAndSum : torch::autograd::Function<ProductAndSum> {
@@ -39,19 +39,19 @@ class DrawnPart : public torch::nn::Module {
  public:
   DrawnPart(std::string kind, std::shared_ptr<std::atomic<std::int64_t>> hooks)
       : kind_(std::move(kind)), hooks_(std::move(hooks)) {
-    weight_ = register_parameter("weight", torch::randn({width, width}) * 0.4);
-    bias_ = register_parameter("bias", torch::randn({width}) * 0.1);
+    weight_ = register_parameter("weight", torch::randn({sample_width, sample_width}) * 0.4);
+    bias_ = register_parameter("bias", torch::randn({sample_width}) * 0.1);
     if (kind_ == "frozen") weight_.set_requires_grad(false);
-    if (kind_ == "unused") register_parameter("unused", torch::randn({width}));
+    if (kind_ == "unused") register_parameter("unused", torch::randn({sample_width}));
     if (kind_ == "random") {
       dropout_ = register_module("dropout", torch::nn::Dropout(0.3));
       rrelu_ = register_module("rrelu", torch::nn::RReLU());
     }
     if (kind_ == "attention")
       attention_ = register_module(
-          "attention", torch::nn::MultiheadAttention(torch::nn::MultiheadAttentionOptions(width, 2).dropout(0.2)));
+          "attention", torch::nn::MultiheadAttention(torch::nn::MultiheadAttentionOptions(sample_width, 2).dropout(0.2)));
     if (kind_ == "frozen norm") {
-      norm_ = register_module("norm", torch::nn::BatchNorm1d(length));
+      norm_ = register_module("norm", torch::nn::BatchNorm1d(sample_length));
       norm_->eval();
     }
     if (kind_ == "hooks") {
@@ -120,8 +120,8 @@ class DrawnPart : public torch::nn::Module {
     if (kind_ == "turned") return torch::tanh(linear(x.transpose(0, 1))).transpose(0, 1);
     if (kind_ == "one row") return torch::tanh(linear(x)).mean(1, true).expand_as(x);
     if (kind_ == "gaps")
-      return torch::linear(x, torch::cat({weight_, weight_ * 2})).unflatten(-1, {width, 2}).select(-1, 0) + 0 * x[0];
-    if (kind_ == "view") return torch::linear(x, torch::cat({weight_, weight_ * 2})).narrow(-1, 3, width);
+      return torch::linear(x, torch::cat({weight_, weight_ * 2})).unflatten(-1, {sample_width, 2}).select(-1, 0) + 0 * x[0];
+    if (kind_ == "view") return torch::linear(x, torch::cat({weight_, weight_ * 2})).narrow(-1, 3, sample_width);
     return torch::tanh(linear(x)) + x;  // linear, frozen, unused, query, parameter, penalty, collect, halves
   }
 
@@ -180,8 +180,8 @@ DrawnNetwork draw_network(std::uint64_t seed) {
 
 std::vector<Microbatch> drawn_minibatch(int microbatches, std::int64_t samples, std::int64_t step) {
   at::Generator generator = at::detail::createCPUGenerator(mix_key({29, static_cast<std::uint64_t>(step)}));
-  const at::Tensor input = at::randn({samples, length, width}, generator);
-  const at::Tensor target = at::randn({samples, length, width}, generator);
+  const at::Tensor input = at::randn({samples, sample_length, sample_width}, generator);
+  const at::Tensor target = at::randn({samples, sample_length, sample_width}, generator);
   return split_minibatch({{{input}}, {{target}}}, microbatches);
 }
 

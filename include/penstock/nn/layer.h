@@ -122,18 +122,10 @@ template <LayerModule Module, class... Arguments>
 }
 
 /// Builds one layer with initial weights that depend on `seed` and `layer` alone: the same under any cut, on any
-/// thread. Refuses modules that hold a `torch::nn::Dropout`, whose numbers would depend on the cut; use
-/// `penstock::Dropout`. Builds one layer at a time in the process, because libtorch's default generator is one for all
-/// threads.
-/// \throws Error (BadInput) for such a module; (RunFailed) for whatever its constructor throws.
+/// thread. Builds one layer at a time in the process, because libtorch's default generator is one for all threads. What
+/// the layer draws later, in its forward pass, comes from a `DrawScope`.
+/// \throws Error (RunFailed) for whatever its constructor throws.
 [[nodiscard]] Layer build_layer(const Network& network, std::int64_t layer, std::uint64_t seed, at::Device device);
-
-/// Whether a layer's forward pass can be run twice: not with a batch norm of libtorch's.
-[[nodiscard]] bool is_recomputable(const Layer& built);
-
-/// Refuses a layer whose forward pass cannot be run twice: one with a batch norm of libtorch's, whose running
-/// statistics would see each microbatch twice. \throws Error (BadInput)
-void check_recomputable(const Layer& built, std::int64_t layer);
 
 /// The number of parameters of each layer. Builds one layer of each kind, one at a time, and lets it go again.
 [[nodiscard]] std::vector<std::int64_t> parameter_counts(const Network& network);
