@@ -85,6 +85,12 @@ Tensors LayerInputs::run(const Layer& layer, const Tensors& inputs, const Forwar
   return outputs;
 }
 
+bool LayerInputs::changes_any() const {
+  return std::any_of(changes_.begin(), changes_.end(), [](const std::optional<Changes>& changes) {
+    return changes && std::find(changes->begin(), changes->end(), true) != changes->end();
+  });
+}
+
 Tensors LayerInputs::first_pass(const Layer& layer, const Tensors& inputs, const Forward& forward,
                                 Changes& changes) const {
   const torch::nn::Module& module = layer.module();

@@ -27,6 +27,9 @@ class LayerInputs {
   // in its first pass; whatever `forward` throws.
   [[nodiscard]] Tensors run(const Layer& layer, const Tensors& inputs, const Forward& forward);
 
+  // Whether the layer changes any input, in training or evaluation, as far as is known.
+  [[nodiscard]] bool changes_any() const;
+
  private:
   using Changes = std::vector<bool>;  // by input
   [[nodiscard]] Tensors first_pass(const Layer& layer, const Tensors& inputs, const Forward& forward,

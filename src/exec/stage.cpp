@@ -322,6 +322,10 @@ Tensors Stage::deferred_gradients(MicrobatchId microbatch) const {
 
 const Loss& Stage::loss(MicrobatchId microbatch) const { return passes_.at(microbatch.index()).loss; }
 
+bool Stage::changes_inputs(std::int64_t layer) const {
+  return inputs_.at(static_cast<std::size_t>(layer - parts_.first_layer)).changes_any();
+}
+
 void Stage::check_dtypes(MicrobatchId microbatch, const Tensors& boundary) {
   std::vector<std::optional<at::ScalarType>> dtypes;
   dtypes.reserve(boundary.size());
