@@ -93,7 +93,8 @@ DirectChannel::Expected DirectChannel::receive(const Layouts& layouts) {
       if (!layout.on_device) continue;
       const at::Tensor& landing = landings.emplace_back(landing_for(layout, device_));
       const at::Tensor room = room_with_gaps(layout, device_);
-      if (room.defined()) with_gaps.emplace_back(room, landing);
+      // Detached: what is received may be to require its gradient before it is here.
+      if (room.defined()) with_gaps.emplace_back(room.detach(), landing);
       const at::Tensor& memory = room.defined() ? room : landing;
       expected.tensors.push_back(layout.strides.empty() ? memory : as_layout(memory, layout.sizes, layout.strides));
       std::vector<at::Tensor> bytes = as_bytes(landing);
