@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 
 namespace penstock {
@@ -40,6 +41,19 @@ bool are_default_strides(std::span<const std::int64_t> sizes, std::span<const st
     expected *= std::max<std::int64_t>(sizes[dimension], 1);
   }
   return true;
+}
+
+const std::byte* scatter(const std::byte* elements, std::size_t element_bytes, std::span<const std::int64_t> sizes,
+                         std::span<const std::int64_t> strides, std::byte* into) {
+  if (sizes.empty() || (sizes.size() == 1 && strides[0] == 1)) {
+    const std::size_t bytes = element_bytes * (sizes.empty() ? 1 : static_cast<std::size_t>(sizes[0]));
+    std::memcpy(into, elements, bytes);
+    return elements + bytes;
+  }
+  const std::int64_t step = strides[0] * static_cast<std::int64_t>(element_bytes);
+  for (std::int64_t index = 0; index < sizes[0]; ++index)
+    elements = scatter(elements, element_bytes, sizes.subspan(1), strides.subspan(1), into + index * step);
+  return elements;
 }
 
 }  // namespace penstock

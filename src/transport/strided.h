@@ -33,4 +33,9 @@ struct Extent {
 // Whether `strides` are exactly those that libtorch gives a new tensor of `sizes`.
 [[nodiscard]] bool are_default_strides(std::span<const std::int64_t> sizes, std::span<const std::int64_t> strides);
 
+// Puts elements of `element_bytes` each, that lie one behind the other in the order of the dimensions, to where
+// `strides` say. Returns the end of what was taken. \pre `into` has room for the span
+const std::byte* scatter(const std::byte* elements, std::size_t element_bytes, std::span<const std::int64_t> sizes,
+                         std::span<const std::int64_t> strides, std::byte* into);
+
 }  // namespace penstock

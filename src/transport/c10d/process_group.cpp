@@ -303,6 +303,12 @@ void ProcessGroup::State::link_to(int process, std::unique_ptr<SharedMemory> sha
   observer.on_lost = [this, name](const std::string& reason) {
     abort(fmt::format("{} is lost: {}", name, reason), /*peer_is_lost=*/true);
   };
+  observer.on_failed = [this, name](const std::string& reason) {
+    abort(run_failed(fmt::format("a link to {} that failed with \"{}\"", name, reason), "room for its messages",
+                     "where memory ran out, lower --width, --context or --batch")
+              .what(),
+          /*peer_is_lost=*/false);
+  };
   links_[static_cast<std::size_t>(process)] =
       std::make_unique<Link>(*backend_, link, std::move(observer), std::move(shared));
 }
@@ -355,8 +361,9 @@ void ProcessGroup::State::send(RankId from, RankId to, const Tag& tag, MessageTe
   try {
     links_[static_cast<std::size_t>(process_of(to))]->send(
         {from.value, to.value, tag.channel, tag.microbatch, static_cast<std::uint8_t>(tag.kind)}, message);
-  } catch (const Error&) {
-    check_soon_not_aborted();
+  } catch (const Error& error) {
+    // What no message holds is nobody's end, and all are to hear of it at once.
+    if (error.kind() == ErrorKind::RunFailed) check_soon_not_aborted();
     throw;
   }
 }
