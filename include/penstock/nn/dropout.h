@@ -43,6 +43,9 @@ class DrawScope {
   DrawScope& operator=(DrawScope&&) = delete;
   ~DrawScope();
 
+  /// Whether anything was drawn within the scope, those within it aside.
+  [[nodiscard]] bool has_drawn() const { return draws_ > 0 || !generators_.empty(); }
+
   /// A key for the next draw of the innermost scope of this thread. \throws Error (RunFailed) where there is none, or
   /// one that refuses.
   [[nodiscard]] static std::uint64_t next_key();
