@@ -17,7 +17,7 @@ inline std::vector<RandomKind> random_modules() {
   using namespace torch::nn;
   torch::manual_seed(1);
   const auto image = [](const at::Tensor& input) { return input.unsqueeze(1); };  // [3, 1, 4, 8]
-  const auto volume = [](const at::Tensor& input) { return input.view({1, 3, 2, 4, 4}); };
+  const auto volume = [](const at::Tensor& input) { return input.view({1, 3, 2, 2, 8}); };
   MultiheadAttention attention(MultiheadAttentionOptions(8, 2).dropout(0.5));
   LSTM lstm(LSTMOptions(8, 8).num_layers(3).dropout(0.5));
   GRU gru(GRUOptions(8, 8).num_layers(3).dropout(0.5));
@@ -36,12 +36,12 @@ inline std::vector<RandomKind> random_modules() {
           {"RReLU", [](const at::Tensor& x) { return RReLU()(-x); }},
           {"FractionalMaxPool2d",
            [=](const at::Tensor& x) {
-             return FractionalMaxPool2d(FractionalMaxPool2dOptions(2).output_size(torch::ExpandingArray<2>({2, 3})))(
+             return FractionalMaxPool2d(FractionalMaxPool2dOptions(2).output_size(torch::ExpandingArray<2>({2, 5})))(
                  image(x));
            }},
           {"FractionalMaxPool3d",
            [=](const at::Tensor& x) {
-             return FractionalMaxPool3d(FractionalMaxPool3dOptions(1).output_size(torch::ExpandingArray<3>({1, 2, 2})))(
+             return FractionalMaxPool3d(FractionalMaxPool3dOptions(1).output_size(torch::ExpandingArray<3>({1, 1, 5})))(
                  volume(x));
            }},
           {"gumbel_softmax", [](const at::Tensor& x) { return functional::gumbel_softmax(x); }}};

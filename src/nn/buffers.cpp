@@ -23,6 +23,13 @@ bool same_values(const at::Tensor& one, const at::Tensor& other) {
 
 std::uint32_t version_of(const at::Tensor& tensor) { return tensor.is_inference() ? 0 : tensor._version(); }
 
+std::vector<std::uint32_t> versions_of(const std::vector<at::Tensor>& tensors) {
+  std::vector<std::uint32_t> versions;
+  versions.reserve(tensors.size());
+  for (const at::Tensor& tensor : tensors) versions.push_back(version_of(tensor));
+  return versions;
+}
+
 // In the way in which the module changed it: libtorch's batch norm tells autograd nothing of its running statistics,
 // though it keeps them in the graph; what autograd was told of, it hears of again.
 void write(const at::Tensor& buffer, const at::Tensor& value, bool seen_by_autograd) {
@@ -82,8 +89,9 @@ void LayerBuffers::begin_step() {
 }
 
 void LayerBuffers::begin_pass(std::int64_t microbatch) {
-  const at::NoGradGuard no_graph;
   pass_ = Pass::Free;
+  if (use_.recomputed || use_.copied) parameter_versions_ = versions_of(layer_.module().parameters());
+  const at::NoGradGuard no_graph;
   if (RecomputeScope::active()) {
     const auto first = first_runs_.extract(microbatch);
     if (first.empty()) return;
@@ -100,6 +108,7 @@ void LayerBuffers::begin_pass(std::int64_t microbatch) {
 }
 
 void LayerBuffers::end_pass() {
+  if (use_.recomputed || use_.copied) refuse_changed_parameters();
   if (pass_ == Pass::Free) return;
   const at::NoGradGuard no_graph;
   const Kept before = std::exchange(before_, {});
@@ -160,6 +169,19 @@ void LayerBuffers::refuse_changes(const Values& before) const {
                                  "microbatches in another order than theirs",
                                  index_, name),
                      "forward passes of a stage in the order of the microbatches", "correct the schedule");
+  }
+}
+
+// They may be large, so that only what autograd was told of is seen.
+void LayerBuffers::refuse_changed_parameters() const {
+  const auto parameters = layer_.module().named_parameters();
+  for (std::size_t index = 0; index < parameters.size() && index < parameter_versions_.size(); ++index) {
+    if (version_of(parameters[index].value()) == parameter_versions_[index]) continue;
+    throw run_failed(
+        fmt::format("the forward pass of layer {} changes its parameter {}, and {}", index_, parameters[index].key(),
+                    use_.copied ? "other ranks hold copies of the layer" : "is to be run again"),
+        "parameters that only the optimizer changes",
+        use_.copied ? "use neither replicas nor a bidirectional schedule" : "do not recompute the layer");
   }
 }
 

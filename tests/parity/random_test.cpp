@@ -83,6 +83,7 @@ Trained train(const Network& network, const Case& how) {
   settings.seed = how.seed;
   settings.threads_per_rank = 1;
   settings.optimizer.kind = "sgd";
+  settings.optimizer.momentum = settings.optimizer.weight_decay = 0;
   settings.recompute.assign(network.layers.size(), how.recompute);
   Pipeline pipeline(network, verify(make_schedule(how.schedule, how.ranks, microbatches)), settings);
   Trained trained;

@@ -38,7 +38,8 @@ class LayerBuffers {
   void begin_pass(std::int64_t microbatch);
 
   /// After it. \throws Error (RunFailed) that names a buffer which the pass changed though other ranks hold copies of
-  /// the layer or the microbatches do not come in their order, or one that it replaced though it is to run again.
+  /// the layer or the microbatches do not come in their order, one that it replaced though it is to run again, or, in
+  /// a layer that is recomputed or copied, a parameter that it changed.
   void end_pass();
 
  private:
@@ -55,6 +56,7 @@ class LayerBuffers {
   void check_same_tensors(const Values& before) const;
   void put(const Values& first);
   void refuse_changes(const Values& before) const;
+  void refuse_changed_parameters() const;
 
   Layer layer_;
   std::int64_t index_;
@@ -65,6 +67,7 @@ class LayerBuffers {
   // Of the pass under way.
   enum class Pass : std::uint8_t { Free, Kept, Watched, Second } pass_ = Pass::Free;
   Kept before_;
+  std::vector<std::uint32_t> parameter_versions_;
 };
 
 /// Refuses a layer of which several ranks hold copies, if it has a norm of libtorch's that keeps running statistics in

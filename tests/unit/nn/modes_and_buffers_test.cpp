@@ -176,5 +176,21 @@ TEST(LayerBuffers, RefuseAnotherTensorInPlaceOfABufferWhereAPassIsToRunAgain) {
               testing::ThrowsMessage<Error>(testing::HasSubstr("in place of its buffer mean")));
 }
 
+TEST(LayerBuffers, RefuseAParameterThatAPassChangesWhereItIsToRunAgainOrCopied) {
+  // It scales the rows that it looks up, in place.
+  const Layer layer(std::make_shared<torch::nn::EmbeddingImpl>(torch::nn::EmbeddingOptions(8, 4).max_norm(0.1)));
+  const at::Tensor tokens = at::arange(4);
+  for (const BufferUse& use : {BufferUse{true, false}, BufferUse{false, true}}) {
+    const at::NoGradGuard no_graph;
+    layer.module().parameters().front().fill_(1);
+    LayerBuffers buffers(layer, 3, use);
+    buffers.begin_step();
+    EXPECT_THAT([&] { static_cast<void>(pass(buffers, layer, 0, tokens)); },
+                testing::ThrowsMessage<Error>(testing::HasSubstr("layer 3 changes its parameter weight")));
+  }
+  LayerBuffers buffers(layer, 3, {});
+  EXPECT_NO_THROW(static_cast<void>(pass(buffers, layer, 0, tokens)));
+}
+
 }  // namespace
 }  // namespace penstock
