@@ -71,7 +71,8 @@ struct ParameterAddress {
 };
 
 /// Two parameters that are one: `copy` starts as `owner` does and both see the sum of their gradients, in the order of
-/// the layers, wherever the cut falls. The norm for clipping counts it once.
+/// the layers, wherever the cut falls. The norm for clipping counts it once. Ties that share a parameter belong together
+/// (`tie_groups`): a copy may be the owner of another, and an owner have any number of copies.
 struct Tie {
   ParameterAddress owner;
   ParameterAddress copy;
@@ -110,8 +111,8 @@ struct Network {
   std::vector<Skip> skips;
 };
 
-/// \throws Error (BadInput) for a network without layers or loss, and for a skip that names a layer that there is not
-/// or is read before it is written.
+/// \throws Error (BadInput) for a network without layers or loss, for a skip that names a layer that there is not
+/// or is read before it is written, and for ties that name such a layer or are no groups (`tie_groups`).
 void check_network(const Network& network);
 
 /// A layer from a module type and the arguments of its constructor. Example:
