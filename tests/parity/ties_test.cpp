@@ -19,7 +19,7 @@
 #include "drawn_cases.h"
 #include "parity/small_networks.h"
 
-namespace penstock {
+namespace penstock::ties_test {
 namespace {
 
 constexpr std::int64_t width = 6;
@@ -244,4 +244,4 @@ TEST(Ties, HoldWithReplicasAndShards) {
 }
 
 }  // namespace
-}  // namespace penstock
+}  // namespace penstock::ties_test

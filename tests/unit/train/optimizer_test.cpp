@@ -13,7 +13,7 @@
 
 #include "penstock/base/error.h"
 
-namespace penstock {
+namespace penstock::optimizer_test {
 namespace {
 
 using testing::HasSubstr;
@@ -276,4 +276,4 @@ TEST(Optimizer, RulesOutOfRangeAreRefused) {
 }
 
 }  // namespace
-}  // namespace penstock
+}  // namespace penstock::optimizer_test

@@ -12,7 +12,7 @@
 #include "penstock/schedule/generators.h"
 #include "penstock/train/pipeline.h"
 
-namespace penstock {
+namespace penstock::resume_test {
 namespace {
 
 constexpr std::int64_t width = 4;
@@ -142,4 +142,4 @@ TEST_F(Resume, CheckpointsFromBeforeTheCountsAreRead) {
 }
 
 }  // namespace
-}  // namespace penstock
+}  // namespace penstock::resume_test

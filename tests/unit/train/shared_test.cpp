@@ -14,7 +14,7 @@
 #include "penstock/schedule/replicas.h"
 #include "penstock/train/pipeline.h"
 
-namespace penstock {
+namespace penstock::shared_test {
 namespace {
 
 using testing::HasSubstr;
@@ -206,4 +206,4 @@ TEST(UpdateRules, ThatMatchNoParameterAreRefusedAndTiedOnesGoByTheirOwner) {
 }
 
 }  // namespace
-}  // namespace penstock
+}  // namespace penstock::shared_test
