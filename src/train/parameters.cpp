@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <iterator>
 #include <map>
 #include <set>
 #include <tuple>
@@ -113,6 +114,21 @@ void check_buffers(const std::vector<PlacedLayer>& layers) {
 }
 
 }  // namespace
+
+void refuse_shared_with_others(const Network& network, const std::vector<PlacedLayer>& own) {
+  std::vector<PlacedLayer> held;
+  std::copy_if(own.begin(), own.end(), std::back_inserter(held),
+               [](const PlacedLayer& placed) { return placed.is_held_elsewhere; });
+  if (held.empty()) return;
+  const auto layers = static_cast<std::int64_t>(network.layers.size());
+  for (std::int64_t layer = 0; layer < layers; ++layer) {
+    if (std::any_of(own.begin(), own.end(), [&](const PlacedLayer& placed) { return placed.layer == layer; })) continue;
+    const Layer other = build_layer(network, layer, /*seed=*/0, at::kCPU);
+    std::vector<PlacedLayer> together = held;
+    together.push_back({held.front().rank, layer, &other});
+    refuse_shared_memory(std::move(together));
+  }
+}
 
 void refuse_shared_memory(std::vector<PlacedLayer> layers) {
   std::sort(layers.begin(), layers.end(), [](const PlacedLayer& a, const PlacedLayer& b) {

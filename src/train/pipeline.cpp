@@ -148,9 +148,7 @@ class Pipeline::State {
         workers_[local(rank)] = std::make_unique<Worker>(plan_, *transport_[local(rank)], clock_);
         compare_clocks(rank);
       });
-      run([this](RankId rank) {
-        if (rank == first_) refuse_shared_memory(layers());
-      });
+      refuse_shared();
       run([this](RankId rank) { worker(rank).meet(); });
     } catch (...) {
       take_down();
@@ -166,6 +164,17 @@ class Pipeline::State {
   // A worker counts its thread's memory: it is taken down where it was built.
   void take_down() {
     crew_.run([this](RankId rank) { workers_[local(rank)].reset(); }, [](const std::string&) {});
+  }
+
+  // While no rank is at work, and on a thread whose memory nobody counts.
+  void refuse_shared() {
+    try {
+      refuse_shared_memory(layers());
+      if (processes_ > 1) refuse_shared_with_others(plan_.network, layers());
+    } catch (const std::exception& error) {
+      transport_.front()->abort(error.what());
+      throw;
+    }
   }
 
   // Of all ranks of this process.

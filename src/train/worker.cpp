@@ -48,7 +48,7 @@ Worker::Worker(const PipelinePlan& plan, Transport& transport, const Clock& cloc
       transport_(transport),
       training_(compile(plan.training, transport.rank())),
       memory_(plan.settings.memory_limit),
-      executor_(build_stages(plan, training_, transport.rank()), transport, clock, memory_,
+      executor_(build_stages(plan, training_, transport.rank(), held_elsewhere_), transport, clock, memory_,
                 plan.settings.boundary_dtype),
       copies_(plan.training->placement, plan.ties, executor_.stages(),
               {plan.settings.gradient_bucket, plan.settings.shard_optimizer}, transport, memory_),
@@ -70,14 +70,17 @@ void Worker::meet() {
 
 std::vector<PlacedLayer> Worker::layers() const {
   std::vector<PlacedLayer> layers;
-  for (const Stage& stage : executor_.stages())
-    for (std::size_t index = 0; index < stage.layers().size(); ++index)
-      layers.push_back(
-          {transport_.rank(), stage.first_layer() + static_cast<std::int64_t>(index), &stage.layers()[index]});
+  for (const Stage& stage : executor_.stages()) {
+    for (std::size_t index = 0; index < stage.layers().size(); ++index) {
+      const std::int64_t layer = stage.first_layer() + static_cast<std::int64_t>(index);
+      layers.push_back({transport_.rank(), layer, &stage.layers()[index], held_elsewhere_.contains(layer)});
+    }
+  }
   return layers;
 }
 
-std::vector<Stage> Worker::build_stages(const PipelinePlan& plan, const Program& program, RankId rank) {
+std::vector<Stage> Worker::build_stages(const PipelinePlan& plan, const Program& program, RankId rank,
+                                        std::set<std::int64_t>& held_elsewhere) {
   std::vector<Stage> stages;
   for (const StageId stage : program.stages) {
     const at::Device device = device_of(plan, rank);
@@ -92,7 +95,9 @@ std::vector<Stage> Worker::build_stages(const PipelinePlan& plan, const Program&
     parts.check_finite = plan.settings.check_finite;
     const std::vector<bool>& recompute = plan.settings.recompute;
     for (std::int64_t layer = parts.first_layer; layer < end_of_stage(plan, stage); ++layer) {
-      parts.layers.push_back(build_layer(plan.network, layer, plan.settings.seed, device));
+      Layer built = build_layer(plan.network, layer, plan.settings.seed, device);
+      if (built.is_held_elsewhere()) held_elsewhere.insert(layer);
+      parts.layers.push_back(std::move(built));
       const auto index = static_cast<std::size_t>(layer);
       parts.recompute.push_back(index < recompute.size() && recompute[index]);
       if (parts.recompute.back()) check_recomputable(parts.layers.back(), layer);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -100,7 +101,8 @@ class Worker {
     double scaled_norm = 0;  // of the summed gradient: neither divided by the weight nor by the loss scale
   };
 
-  static std::vector<Stage> build_stages(const PipelinePlan& plan, const Program& program, RankId rank);
+  static std::vector<Stage> build_stages(const PipelinePlan& plan, const Program& program, RankId rank,
+                                         std::set<std::int64_t>& held_elsewhere);
   std::vector<Parameter> find_parameters() const;
   // Those of ties.cpp: parameters that are one are kept equal.
   void share_initial_ties();
@@ -129,7 +131,8 @@ class Worker {
   const PipelinePlan& plan_;
   Transport& transport_;
   Program training_;
-  MemoryMeter memory_;  // before all that allocates
+  MemoryMeter memory_;                     // before all that allocates
+  std::set<std::int64_t> held_elsewhere_;  // layers whose modules were, when they were built
   RankExecutor executor_;
   Copies copies_;
   std::vector<Parameter> parameters_;  // in the order of the layers

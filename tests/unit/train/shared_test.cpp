@@ -14,6 +14,8 @@
 #include "penstock/schedule/replicas.h"
 #include "penstock/train/pipeline.h"
 
+#include "train/parameters.h"
+
 namespace penstock::shared_test {
 namespace {
 
@@ -128,6 +130,13 @@ TEST(Shared, OneModuleInTwoLayersIsRefusedOnAnyNumberOfRanks) {
   expect_refused(network,
                  "layer 1 weight and layer 4 weight share their memory; expected parameters of their own in every "
                  "place; let LayerSpec::build make a new module every time, and keep the two equal with Network::ties");
+  // Of another process a layer is known by its description only.
+  const std::vector<Layer> own{build_layer(network, 0, 0, at::kCPU), build_layer(network, 1, 0, at::kCPU)};
+  EXPECT_TRUE(build_layer(network, 1, 0, at::kCPU).is_held_elsewhere());
+  EXPECT_FALSE(build_layer(network, 0, 0, at::kCPU).is_held_elsewhere());
+  refuse_shared_with_others(network, {{RankId{0}, 0, &own[0]}, {RankId{0}, 1, &own[1]}});
+  EXPECT_THAT([&] { refuse_shared_with_others(network, {{RankId{0}, 0, &own[0]}, {RankId{0}, 1, &own[1], true}}); },
+              ThrowsMessage<Error>(StartsWith("layer 1 weight and layer 4 weight share their memory")));
   // In one layer it is nobody else's.
   network = linear_network(6);
   network.layers[1].build = [shared] { return Layer(shared); };
