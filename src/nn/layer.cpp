@@ -3,12 +3,14 @@
 #include <fmt/format.h>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include <ATen/CPUGeneratorImpl.h>
 
 #include "penstock/base/error.h"
 #include "penstock/base/random.h"
 #include "penstock/nn/dropout.h"
+#include "penstock/nn/ties.h"
 
 namespace penstock {
 namespace {
@@ -65,6 +67,12 @@ void check_network(const Network& network) {
       throw bad_input(fmt::format("layer {} reads a skip that layer {} writes later", skip.to, skip.from),
                       "a skip from an earlier layer to a later one", "exchange its ends");
   }
+  const auto exists = [&](const ParameterAddress& address) { return address.layer >= 0 && address.layer < layers; };
+  for (const Tie& tie : network.ties)
+    if (!exists(tie.owner) || !exists(tie.copy))
+      throw bad_input(fmt::format("a tie of {} with {}", to_text(tie.owner), to_text(tie.copy)),
+                      fmt::format("layers 0 to {}", layers - 1), "correct Network::ties");
+  static_cast<void>(tie_groups(network.ties));
 }
 
 Layer build_layer(const Network& network, std::int64_t layer, std::uint64_t seed, at::Device device) {
@@ -89,7 +97,10 @@ std::vector<std::int64_t> parameter_counts(const Network& network) {
     }
     const Layer layer = build_layer(network, static_cast<std::int64_t>(index), 0, at::kCPU);
     std::int64_t count = 0;
-    for (const auto& parameter : layer.module().parameters()) count += parameter.numel();
+    // One that has several names within the layer is one.
+    std::set<const void*> counted;
+    for (const auto& parameter : layer.module().parameters())
+      if (counted.insert(parameter.unsafeGetTensorImpl()).second) count += parameter.numel();
     counts.push_back(count);
     if (!kind.empty()) known.emplace(kind, count);
   }

@@ -20,6 +20,12 @@ namespace {
 constexpr unsigned says_stop = 1;
 constexpr unsigned says_saving = 2;
 
+// A norm of half precision would overflow, or round to a few digits.
+double norm_of(const at::Tensor& gradient) {
+  return (at::isReducedFloatingType(gradient.scalar_type()) ? gradient.norm(2, at::kFloat) : gradient.norm())
+      .item<double>();
+}
+
 }  // namespace
 
 // First what the process says besides, then this rank's losses and weights, then one entry for each parameter: its
@@ -31,7 +37,7 @@ std::vector<double> Worker::own_totals(const StepOutput& output, const UpdateSet
   values.insert(values.end(), output.loss_weights.begin(), output.loss_weights.end());
   for (const Parameter& parameter : parameters_) {
     if (parameter.counted_elsewhere || !parameter.tensor.grad().defined()) continue;
-    const auto norm = parameter.tensor.grad().norm().item<double>();
+    const double norm = norm_of(parameter.tensor.grad());
     values.insert(values.end(),
                   {static_cast<double>(parameter.layer), static_cast<double>(parameter.place), norm * norm});
   }
@@ -100,12 +106,22 @@ std::vector<at::Tensor> Worker::gradients() const {
   return gradients;
 }
 
+// In one layout whatever autograd and messages left: norms add up in the order of memory.
+void Worker::settle_gradients() {
+  const at::NoGradGuard no_graph;
+  for (const Parameter& parameter : parameters_) {
+    at::Tensor& gradient = parameter.tensor.mutable_grad();
+    if (gradient.defined()) gradient = in_layout_of(parameter.tensor, gradient);
+  }
+}
+
 // Out of place: whoever kept the sums can still clip them.
 void Worker::apply(double factor, double learning_rate) {
   const at::NoGradGuard no_graph;
   const std::vector<at::Tensor> sums = gradients();
-  if (sums.empty()) return;
-  if (plan_.settings.post_validation) {
+  if (sums.empty()) {
+    // Counts the update all the same.
+  } else if (plan_.settings.post_validation) {
     auto next = at::_foreach_mul(sums, factor);
     auto divided = next.begin();
     for (const Parameter& parameter : parameters_)

@@ -46,6 +46,10 @@ class Layer {
 
   [[nodiscard]] torch::nn::Module& module() const { return *module_; }
 
+  /// Of a layer that has just been built and was not copied: whether somebody else holds its module too, who could
+  /// make it another layer as well.
+  [[nodiscard]] bool is_held_elsewhere() const { return module_.use_count() > 2; }
+
  private:
   static const at::Tensor& single_input(const Tensors& inputs);
 
@@ -71,7 +75,9 @@ struct ParameterAddress {
 };
 
 /// Two parameters that are one: `copy` starts as `owner` does and both see the sum of their gradients, in the order of
-/// the layers, wherever the cut falls. The norm for clipping counts it once.
+/// the layers, wherever the cut falls. The norm for clipping counts it once. Ties that share a parameter belong
+/// together
+/// (`tie_groups`): a copy may be the owner of another, and an owner have any number of copies.
 struct Tie {
   ParameterAddress owner;
   ParameterAddress copy;
@@ -110,8 +116,8 @@ struct Network {
   std::vector<Skip> skips;
 };
 
-/// \throws Error (BadInput) for a network without layers or loss, and for a skip that names a layer that there is not
-/// or is read before it is written.
+/// \throws Error (BadInput) for a network without layers or loss, for a skip that names a layer that there is not
+/// or is read before it is written, and for ties that name such a layer or are no groups (`tie_groups`).
 void check_network(const Network& network);
 
 /// A layer from a module type and the arguments of its constructor. Example:

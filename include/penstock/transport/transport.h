@@ -22,8 +22,8 @@ namespace penstock {
 enum class MessageKind : std::uint8_t {
   Activation,    ///< output of a stage, to the next; channel: the stage that receives
   Gradient,      ///< gradient of a stage's output; channel: the stage that receives
-  TiedGradient,  ///< gradient of a tied copy, to the rank of its owner; channel: the tie
-  TiedSum,       ///< sum of a tie's gradients, or its initial weights, to the rank of the copy; channel: the tie
+  TiedGradient,  ///< gradient of a tied parameter, to the rank that adds; channel: the group, microbatch: the member
+  TiedSum,       ///< sum of a group's gradients, or its initial value, to the ranks of its members; channel: the group
   CopyGradient,  ///< some of the gradients of a stage with several holders, to the one that adds them up; channel: the
                  ///< stage, microbatch: the bucket
   CopySum,       ///< their sum, back to the other holders; addressed as CopyGradient

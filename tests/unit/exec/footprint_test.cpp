@@ -76,12 +76,11 @@ TEST(Footprint, EqualLayersAreEqualAndSamplesGrowAlike) {
   EXPECT_EQ(select_recomputed(one), select_recomputed(four));
 }
 
-TEST(Footprint, ALayerThatCannotRunTwiceIsNotSelected) {
+// Its running statistics are moved once, however often the layer runs.
+TEST(Footprint, ABatchNormOfLibtorchsCanBeSelected) {
   const Network network = network_of({layer_of<torch::nn::BatchNorm1dImpl>("norm", torch::nn::BatchNorm1dOptions(8)),
-                                      layer_of<Hoarder>("three", 3), layer_of<Hoarder>("last", 3)});
-  const auto footprints = layer_footprints(network, {at::zeros({4, 8})});
-  EXPECT_EQ(footprints[0].kept, Bytes{0});
-  EXPECT_EQ(select_recomputed(footprints), (std::vector<bool>{false, true, false}));
+                                      layer_of<Hoarder>("last", 3)});
+  EXPECT_GT(layer_footprints(network, {at::zeros({4, 8})})[0].kept, Bytes{0});
 }
 
 TEST(SelectRecomputed, TakesHalfOfTheBytesForTheLeastWork) {

@@ -358,7 +358,7 @@ TEST(Pipeline, CopiesOfTheStateStayAsTheyWereTaken) {
   std::map<std::string, at::Tensor> by_name;
   for (const SavedStage& stage : copies)
     for (const NamedTensor& named : stage.tensors) by_name[named.name] = named.tensor;
-  EXPECT_EQ(by_name.size(), 3 * before.size()) << "weights and two moments of each";
+  EXPECT_EQ(by_name.size(), 4 * before.size()) << "weights, two moments and a count of updates of each";
   for (const auto& [name, weight] : before) EXPECT_TRUE(at::equal(by_name.at(name), weight)) << name;
 
   pipeline.copy_state(copies);
