@@ -76,7 +76,7 @@ Versions versions_of(const Tensors& tensors) {
   return versions;
 }
 
-Tensors LayerInputs::run(const Layer& layer, const Tensors& inputs, const Forward& forward) {
+Tensors LayerInputs::run(const Layer& layer, const Tensors& inputs, Forward forward) {
   std::optional<Changes>& known = changes_[at::GradMode::is_enabled() ? 1 : 0];
   if (known && known->size() == inputs.size()) return pass(inputs, forward, *known);
   Changes changes;
@@ -91,7 +91,7 @@ bool LayerInputs::changes_any() const {
   });
 }
 
-Tensors LayerInputs::first_pass(const Layer& layer, const Tensors& inputs, const Forward& forward,
+Tensors LayerInputs::first_pass(const Layer& layer, const Tensors& inputs, Forward forward,
                                 Changes& changes) const {
   const torch::nn::Module& module = layer.module();
   const Versions versions = versions_of(module.parameters());
@@ -117,7 +117,7 @@ Tensors LayerInputs::first_pass(const Layer& layer, const Tensors& inputs, const
   return pass(inputs, forward, changes);
 }
 
-Tensors LayerInputs::pass(const Tensors& inputs, const Forward& forward, const Changes& changes) {
+Tensors LayerInputs::pass(const Tensors& inputs, Forward forward, const Changes& changes) {
   const bool changes_any = std::find(changes.begin(), changes.end(), true) != changes.end();
   const Versions versions = versions_of(inputs);
   Tensors outputs;

@@ -5,10 +5,10 @@
 
 #include <array>
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <vector>
 
+#include <c10/util/FunctionRef.h>
 #include <c10/util/SmallVector.h>
 
 #include "penstock/nn/layer.h"
@@ -19,22 +19,22 @@ namespace penstock {
 // changes: in later passes the layer gets copies of those, and all others as they are. Belongs to the rank's thread.
 class LayerInputs {
  public:
-  using Forward = std::function<Tensors(const Tensors& inputs)>;
+  using Forward = c10::function_ref<Tensors(const Tensors& inputs)>;
 
   // Runs `forward` on `inputs`, which are unchanged afterwards. In a first pass that changes an input it runs `forward`
   // twice, the second time within a `RecomputeScope`, with the buffers of before. `forward` must draw the same numbers
   // both times. Throws Error (BadInput) if the layer changes one of its parameters, or an input that it had left alone
   // in its first pass; whatever `forward` throws.
-  [[nodiscard]] Tensors run(const Layer& layer, const Tensors& inputs, const Forward& forward);
+  [[nodiscard]] Tensors run(const Layer& layer, const Tensors& inputs, Forward forward);
 
   // Whether the layer changes any input, in training or evaluation, as far as is known.
   [[nodiscard]] bool changes_any() const;
 
  private:
   using Changes = std::vector<bool>;  // by input
-  [[nodiscard]] Tensors first_pass(const Layer& layer, const Tensors& inputs, const Forward& forward,
+  [[nodiscard]] Tensors first_pass(const Layer& layer, const Tensors& inputs, Forward forward,
                                    Changes& changes) const;
-  [[nodiscard]] static Tensors pass(const Tensors& inputs, const Forward& forward, const Changes& changes);
+  [[nodiscard]] static Tensors pass(const Tensors& inputs, Forward forward, const Changes& changes);
 
   std::array<std::optional<Changes>, 2> changes_;  // in evaluation, in training
 };

@@ -10,11 +10,13 @@
 #include <torch/csrc/autograd/function.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/functions/accumulate_grad.h>
+#include <torch/csrc/autograd/functions/tensor.h>
 
 namespace penstock {
 namespace {
 
 using torch::autograd::AccumulateGrad;
+using torch::autograd::CopySlices;
 using torch::autograd::Edge;
 using torch::autograd::edge_list;
 using torch::autograd::Engine;
@@ -67,7 +69,7 @@ bool is_parameter(const Node* node) { return dynamic_cast<const AccumulateGrad*>
 // The graph behind some roots, and what I and W do of it.
 class Division {
  public:
-  Division(const edge_list& roots, const Node* inputs) {
+  Division(const edge_list& roots, const std::vector<const Node*>& inputs) {
     walk(roots);
     find_what_leads(inputs);
     choose(roots);
@@ -102,9 +104,10 @@ class Division {
     }
   }
 
-  void find_what_leads(const Node* inputs) {
+  void find_what_leads(const std::vector<const Node*>& inputs) {
     for (Visited& visited : visited_) {
-      visited.leads = visited.node == inputs;
+      // A segment has few inputs, mostly one.
+      visited.leads = std::find(inputs.begin(), inputs.end(), visited.node) != inputs.end();
       for (const Edge& edge : visited.node->next_edges())
         if (edge.is_valid() && at(edge.function.get()).leads) visited.leads = true;
       if (const auto* parameter = dynamic_cast<const AccumulateGrad*>(visited.node))
@@ -143,6 +146,14 @@ class Division {
   std::unordered_map<const Node*, std::size_t> places_;
   std::vector<Visited> visited_;
 };
+
+// Leads an edge elsewhere, and returns where it led. The node of an operation in place on a view has another node in it,
+// whose edges are the same but for the first.
+Edge redirect(Node& node, std::size_t index, Edge to) {
+  if (auto* in_place = dynamic_cast<CopySlices*>(&node); in_place != nullptr && index > 0 && in_place->fn)
+    redirect(*in_place->fn, index, to);
+  return std::exchange(node.next_edges()[index], std::move(to));
+}
 
 // A node of which I runs one half and W the other.
 struct DividedNode {
@@ -207,23 +218,25 @@ class InputPass {
  private:
   void divide(const Visited& visited, const Division& division) {
     DividedNode divided{visited.node->getptr(), edge_list(visited.node->num_outputs()), {}};
-    edge_list& edges = visited.node->next_edges();
-    for (std::size_t index = 0; index < edges.size(); ++index)
-      if (edges[index].is_valid() && !division.of(edges[index].function.get()).leads)
-        divided.aside[index] = std::exchange(edges[index], Edge());
+    for (std::size_t index = 0; index < divided.aside.size(); ++index) {
+      const Edge& edge = visited.node->next_edge(index);
+      if (edge.is_valid() && !division.of(edge.function.get()).leads)
+        divided.aside[index] = redirect(*visited.node, index, Edge());
+    }
     divided_.push_back(std::move(divided));
   }
 
   void hand_on(const Visited& visited, const Division& division, GradientCollector& collector,
                const NodePointer& collector_owner) {
     HandedOn handed{visited.node->sequence_nr(), {}, {}, true};
-    for (Edge& edge : visited.node->next_edges()) {
+    for (std::size_t index = 0; index < visited.node->num_outputs(); ++index) {
+      const Edge& edge = visited.node->next_edge(index);
       if (!edge.is_valid()) continue;
       const Visited& next = division.of(edge.function.get());
       if (next.runs_in_i) continue;
       handed.alone = handed.alone && next.receives == 1;
       handed.collected.push_back(collector.add_input_like(edge));
-      handed.edges.push_back(std::exchange(edge, Edge(collector_owner, handed.collected.back())));
+      handed.edges.push_back(redirect(*visited.node, index, Edge(collector_owner, handed.collected.back())));
     }
     if (!handed.edges.empty()) handed_on_.push_back(std::move(handed));
   }
@@ -266,7 +279,7 @@ variable_list DeferredBackward::gradients() const {
   return kept;
 }
 
-DeferredBackward run_input_backward(BackwardRoots roots, Node* inputs) {
+DeferredBackward run_input_backward(BackwardRoots roots, const std::vector<const Node*>& inputs) {
   const Division division(roots.edges, inputs);
   BackwardRoots leading;
   BackwardRoots aside;

@@ -65,8 +65,9 @@ class DeferredBackward {
   std::vector<OwnedNode<GradientSource>> sources_;
 };
 
-// I: runs what leads to `inputs`, the node in which the gradients of the segment's inputs end, and frees what W does
+// I: runs what leads to `inputs`, the nodes in which the gradients of the segment's inputs end, and frees what W does
 // not need. Accumulates nothing into parameters.
-[[nodiscard]] DeferredBackward run_input_backward(BackwardRoots roots, torch::autograd::Node* inputs);
+[[nodiscard]] DeferredBackward run_input_backward(BackwardRoots roots,
+                                                  const std::vector<const torch::autograd::Node*>& inputs);
 
 }  // namespace penstock

@@ -22,11 +22,9 @@ namespace penstock {
 using torch::autograd::Edge;
 using torch::autograd::edge_list;
 
-// Where the gradients of a segment's inputs end.
-struct InputGradients {
-  OwnedNode<GradientCollector> collector;
-  std::vector<std::optional<std::uint32_t>> places;  // by input of the segment; none where it takes no gradient
-};
+// Where the gradients of a segment's inputs end: a node for each, as each would have in one graph with what comes before,
+// so that a hook on one is not called for another's gradient. By input; null where it takes no gradient.
+using InputGradients = std::vector<OwnedNode<GradientCollector>>;
 
 // What is kept of a segment for one microbatch. Of its outputs only the place in the graph: their storage is free as
 // soon as who takes them has no more use for it.
@@ -71,26 +69,34 @@ edge_list roots_of(const Tensors& outputs) {
 Tensors attached(const Tensors& inputs, InputGradients& gradients) {
   Tensors attached;
   attached.reserve(inputs.size());
-  gradients.places.assign(inputs.size(), std::nullopt);
-  if (at::GradMode::is_enabled()) gradients.collector = make_node<GradientCollector>();
+  gradients.assign(inputs.size(), {});
   for (std::size_t index = 0; index < inputs.size(); ++index) {
     const at::Tensor& input = inputs[index];
     attached.push_back(input.defined() ? at::Tensor(input.variable_data()) : input);
     if (!at::GradMode::is_enabled() || !takes_gradient(input)) continue;
-    gradients.places[index] = gradients.collector.node->add_input_like(attached.back());
-    torch::autograd::impl::set_gradient_edge(attached.back(), {gradients.collector.owner, *gradients.places[index]});
+    gradients[index] = make_node<GradientCollector>();
+    gradients[index].node->add_input_like(attached.back());
+    torch::autograd::impl::set_gradient_edge(attached.back(), {gradients[index].owner, 0});
   }
   return attached;
 }
 
 // By input; undefined where none arrived.
-Tensors arrived_gradients(InputGradients gradients) {
-  Tensors collected = gradients.collector.node->take();
-  Tensors by_input(gradients.places.size());
-  for (std::size_t index = 0; index < by_input.size(); ++index)
-    if (gradients.places[index] && *gradients.places[index] < collected.size())
-      by_input[index] = std::move(collected[*gradients.places[index]]);
+Tensors arrived_gradients(const InputGradients& gradients) {
+  Tensors by_input(gradients.size());
+  for (std::size_t index = 0; index < by_input.size(); ++index) {
+    if (gradients[index].node == nullptr) continue;
+    Tensors collected = gradients[index].node->take();
+    if (!collected.empty()) by_input[index] = std::move(collected.front());
+  }
   return by_input;
+}
+
+std::vector<const torch::autograd::Node*> nodes_of(const InputGradients& gradients) {
+  std::vector<const torch::autograd::Node*> nodes;
+  for (const auto& collector : gradients)
+    if (collector.node != nullptr) nodes.push_back(collector.node);
+  return nodes;
 }
 
 // The roots that a gradient has arrived for. It is missing where the next stage made no use of that output.
@@ -294,7 +300,7 @@ Tensors Stage::backward(MicrobatchId microbatch, Tensors gradients) {
 
 Tensors Stage::input_backward(MicrobatchId microbatch, Tensors gradients) {
   return through_segments(microbatch, std::move(gradients), [](SegmentPass& segment, BackwardRoots roots) {
-    segment.deferred = run_input_backward(std::move(roots), segment.input_gradients.collector.node);
+    segment.deferred = run_input_backward(std::move(roots), nodes_of(segment.input_gradients));
   });
 }
 

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <set>
 
+#include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 
 #include "penstock/base/error.h"
@@ -45,6 +46,20 @@ std::mutex& construction() {
 }
 
 }  // namespace
+
+Tensors Layer::forward(const Tensors& inputs) const {
+  Tensors outputs = forward_(inputs);
+  if (outputs.size() < 2) return outputs;
+  std::map<const void*, int> places;
+  for (const at::Tensor& output : outputs)
+    if (output.defined() && output.requires_grad()) ++places[output.unsafeGetTensorImpl()];
+  if (places.size() == outputs.size()) return outputs;
+  for (at::Tensor& output : outputs) {
+    const auto found = output.defined() ? places.find(output.unsafeGetTensorImpl()) : places.end();
+    if (found != places.end() && found->second > 1) output = at::alias(output);
+  }
+  return outputs;
+}
 
 const at::Tensor& Layer::single_input(const Tensors& inputs) {
   if (inputs.size() != 1)

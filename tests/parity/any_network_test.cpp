@@ -1,5 +1,5 @@
 // Networks of other people's kinds, drawn from a seed: one device has the numbers of plain libtorch, and every cut,
-// schedule and choice of recomputation has the bits of one device. PENSTOCK_PROPERTY_CASES says how many (60),
+// schedule and choice of recomputation has the bits of one device. PENSTOCK_PROPERTY_CASES says how many (100),
 // PENSTOCK_PROPERTY_SEED where to begin (1).
 #include <algorithm>
 #include <fmt/format.h>
@@ -105,7 +105,7 @@ void expect_within(const Trace& expected, const Trace& got, double tolerance) {
 TEST(AnyNetwork, OneDeviceHasTheNumbersOfLibtorchAndEveryCutTheBitsOfOneDevice) {
   const DefaultDtype dtype(at::kDouble);
   const std::uint64_t first = from_environment("PENSTOCK_PROPERTY_SEED", 1);
-  const std::uint64_t cases = from_environment("PENSTOCK_PROPERTY_CASES", instrumented ? 8 : 60);
+  const std::uint64_t cases = from_environment("PENSTOCK_PROPERTY_CASES", instrumented ? 8 : 100);
   for (std::uint64_t seed = first; seed < first + cases && !HasFailure(); ++seed) {
     const DrawnCase drawn = draw_case(seed);
     const DrawnNetwork network = draw_network(seed);

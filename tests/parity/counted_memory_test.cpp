@@ -1,5 +1,5 @@
 // What every rank holds is the same after many steps as after a few, whatever crosses the boundaries. PENSTOCK_MEMORY_STEPS
-// says how many (300).
+// says how many (60).
 #include <cstdint>
 #include <gtest/gtest.h>
 #include <string>
@@ -96,7 +96,7 @@ std::vector<std::int64_t> peaks_of(Pipeline& pipeline, const std::vector<Microba
 class CountedMemory : public testing::TestWithParam<std::string> {};
 
 TEST_P(CountedMemory, IsTheSameAfterManySteps) {
-  const auto steps = static_cast<int>(from_environment("PENSTOCK_MEMORY_STEPS", drawn_cases(300)));
+  const auto steps = static_cast<int>(from_environment("PENSTOCK_MEMORY_STEPS", drawn_cases(60)));
   for (const Case& of : cases()) {
     for (const int replicas : {1, 2}) {
       SCOPED_TRACE(of.name + (replicas == 1 ? "" : ", two replicas, sharded"));
@@ -130,7 +130,7 @@ TEST_P(CountedMemory, ALimitALittleAboveTheNeedHoldsForGood) {
          }())
       settings.memory_limit = Bytes{std::max(settings.memory_limit.count, peak + peak / 4)};
     Pipeline pipeline(network_of(of, false), schedule, settings);
-    EXPECT_NO_THROW(static_cast<void>(peaks_of(pipeline, minibatch, drawn_cases(300))));
+    EXPECT_NO_THROW(static_cast<void>(peaks_of(pipeline, minibatch, drawn_cases(60))));
   }
 }
 

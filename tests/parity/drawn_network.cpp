@@ -75,6 +75,7 @@ class DrawnPart : public torch::nn::Module {
       for (std::size_t index = 1; index < inputs.size(); ++index) outputs[0] = outputs[0] + inputs[index].mean() * 0.1;
       outputs.resize(1);
     }
+    if (kind_ == "thrice") outputs.insert(outputs.end(), 2, outputs[0]);
     if (kind_ == "halves") outputs.push_back(torch::linear(inputs[0], torch::cat({weight_, weight_})).chunk(2, -1)[1]);
     return outputs;
   }
@@ -102,7 +103,8 @@ class DrawnPart : public torch::nn::Module {
     }
     if (kind_ == "detached") return torch::tanh(linear(x.detach())) + bias_;
     if (kind_ == "codes") return x + (codes(x) - x).detach();
-    if (kind_ == "in place") return linear(torch::relu_(x));
+    // libtorch refuses to write to rows that are one.
+    if (kind_ == "in place") return linear(x.is_non_overlapping_and_dense() ? torch::relu_(x) : torch::relu(x));
     if (kind_ == "in place later") return linear(x).mul_(0.5).add_(bias_).relu_() + x;
     if (kind_ == "random") return dropout_(rrelu_(linear(x))) + torch::bernoulli(torch::full_like(x, 0.5)) * x;
     if (kind_ == "attention") return x + std::get<0>(attention_(x, x, x));
@@ -122,7 +124,7 @@ class DrawnPart : public torch::nn::Module {
     if (kind_ == "gaps")
       return torch::linear(x, torch::cat({weight_, weight_ * 2})).unflatten(-1, {sample_width, 2}).select(-1, 0) + 0 * x[0];
     if (kind_ == "view") return torch::linear(x, torch::cat({weight_, weight_ * 2})).narrow(-1, 3, sample_width);
-    return torch::tanh(linear(x)) + x;  // linear, frozen, unused, query, parameter, penalty, collect, halves
+    return torch::tanh(linear(x)) + x;  // linear, frozen, unused, query, parameter, penalty, collect, halves, thrice
   }
 
   std::string kind_;
@@ -140,7 +142,7 @@ const std::vector<std::string>& kinds() {
                                             "function", "detached",  "codes",       "in place", "in place later",
                                             "random",   "attention", "frozen norm", "hooks",    "turned",
                                             "one row",  "gaps",      "view",        "frozen",   "unused",
-                                            "query",    "parameter", "penalty",     "collect",  "halves"};
+                                            "query",    "parameter", "penalty",     "collect",  "halves", "thrice"};
   return all;
 }
 

@@ -41,8 +41,10 @@ class Layer {
     }
   }
 
+  /// Of a tensor that the module returns several times, each place has a name of its own in the graph: what comes back
+  /// for one is added up before it is added to the others, as it is if a cut carries them apart.
   /// \throws Error (RunFailed) where a layer of one tensor is given another number of them; whatever the module throws.
-  [[nodiscard]] Tensors forward(const Tensors& inputs) const { return forward_(inputs); }
+  [[nodiscard]] Tensors forward(const Tensors& inputs) const;
 
   [[nodiscard]] torch::nn::Module& module() const { return *module_; }
 

@@ -87,7 +87,7 @@ class DrawnLayer : public torch::nn::Module {
   }
 
   at::Tensor drawn_operation(int number) {
-    switch (below(14)) {
+    switch (below(15)) {
       case 0:
       case 1:
         return torch::matmul(value(), matrix());
@@ -124,7 +124,14 @@ class DrawnLayer : public torch::nn::Module {
           });
         return hooked;
       }
-      case 12:
+      case 12: {
+        // In place on a view of what is new.
+        at::Tensor changed = value() * 2;
+        changed.narrow(1, 0, 2).mul_(matrix().narrow(1, 1, 2));
+        changed.select(0, 1).add_(vector());
+        return changed;
+      }
+      case 13:
         return (value() * vector().expand({width, width})).relu_();
       default: {
         const at::Tensor weight = vector().unsqueeze(1) * matrix() / matrix().square().sum(-1, true).add(1).sqrt();
