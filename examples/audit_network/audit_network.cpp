@@ -74,7 +74,7 @@ penstock::Network network_of(std::vector<penstock::LayerSpec> layers) {
 
 bool audited(const char* title, const penstock::Network& network) {
   const torch::Tensor inputs = torch::randn({12, 8});
-  const penstock::AuditReport report = penstock::audit(network, {{{inputs}}, {{torch::randn({12, 1})}}});
+  const penstock::AuditReport report = penstock::audit(network, penstock::Minibatch{{{inputs}}, {{torch::randn({12, 1})}}});
   std::cout << "== " << title << "\n\n" << to_string(report) << '\n';
   return report.holds();
 }

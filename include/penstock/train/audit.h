@@ -75,7 +75,7 @@ struct AuditReport {
                                 const AuditSettings& settings = {});
 
 /// The same for a minibatch, cut into `microbatches` parts. Example:
-/// `audit(network, {{{inputs}}, {{targets}}})`.
+/// `audit(network, Minibatch{{{inputs}}, {{targets}}})`.
 [[nodiscard]] AuditReport audit(const Network& network, const Minibatch& minibatch, int microbatches = 3,
                                 const AuditSettings& settings = {});
 

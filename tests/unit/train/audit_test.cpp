@@ -67,14 +67,14 @@ AuditReport audited(std::vector<LayerSpec> layers, LossFunction loss = squared_e
   network.layers.push_back(layer_of<Plain>("last"));
   network.loss = std::move(loss);
   torch::manual_seed(1);
-  return audit(network, {{{torch::randn({6, width})}}, {{torch::randn({6, width})}}});
+  return audit(network, Minibatch{{{torch::randn({6, width})}}, {{torch::randn({6, width})}}});
 }
 
 TEST(Audit, OfTheNetworksThatComeAlongHolds) {
   torch::manual_seed(1);
   GptSettings gpt{32, 2, 16, 2, 8, 0.1, true};
   const at::Tensor tokens = torch::randint(32, {6, 8});
-  const AuditReport report = audit(make_gpt(gpt), {{{tokens}}, {{tokens}}});
+  const AuditReport report = audit(make_gpt(gpt), Minibatch{{{tokens}}, {{tokens}}});
   EXPECT_TRUE(report.holds()) << to_string(report);
   EXPECT_THAT(report.layers.back().shared, ElementsAre(HasSubstr("is tied to layer 0's")));
   EXPECT_TRUE(report.layers[1].is_random);
@@ -134,7 +134,7 @@ TEST(Audit, OfOneMicrobatchIsRefused) {
   Network network;
   network.layers = {layer_of<Plain>("plain")};
   network.loss = squared_error;
-  EXPECT_THROW(static_cast<void>(audit(network, {{{{torch::zeros({1, width})}, {torch::zeros({1, width})}}}})), Error);
+  EXPECT_THROW(static_cast<void>(audit(network, std::vector<Microbatch>{{{torch::zeros({1, width})}, {torch::zeros({1, width})}}})), Error);
 }
 
 }  // namespace
