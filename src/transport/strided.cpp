@@ -10,7 +10,7 @@ namespace penstock {
 std::optional<Extent> extent_of(std::span<const std::int64_t> sizes, std::span<const std::int64_t> strides,
                                 std::uint64_t most) {
   if (std::ranges::find(sizes, 0) != sizes.end()) return Extent{};
-  if (most == 0) return std::nullopt;
+  if (most == 0 || sizes.size() > most_dimensions) return std::nullopt;
   std::array<std::pair<std::uint64_t, std::uint64_t>, most_dimensions> by_stride;  // strides and sizes
   std::size_t count = 0;
   for (std::size_t dimension = 0; dimension < sizes.size(); ++dimension)

@@ -25,7 +25,8 @@ struct Extent {
   std::uint64_t span = 0;      // from the first element to the last, counted in elements
 };
 
-// \param sizes as many as `strides`, at most `most_dimensions`, none below 0. None where the span is above `most`.
+// \param sizes as many as `strides`, none below 0. None where they are more than `most_dimensions`, or the span is
+// above `most`.
 [[nodiscard]] std::optional<Extent> extent_of(std::span<const std::int64_t> sizes,
                                               std::span<const std::int64_t> strides,
                                               std::uint64_t most = std::numeric_limits<std::int64_t>::max());

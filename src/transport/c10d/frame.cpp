@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::array<char, 4> magic{'P', 'S', 'T', 'K'};
 constexpr std::uint16_t format_version = 2;
+constexpr std::uint8_t most_kinds = 64;
 // What a foreign process can make this one remember.
 constexpr std::size_t most_remembered_channels = std::size_t{1} << 16U;
 constexpr std::size_t most_remembered_bytes = std::size_t{1} << 28U;
@@ -272,7 +273,7 @@ void FrameReader::open_message(const FrameAddress& address, std::span<const std:
   if (open_) throw refused("a beginning within another", "the rest of the one that is under way");
   check_rank(address.from, terms_.first_sender, terms_.end_sender, "sending");
   check_rank(address.to, terms_.first_receiver, terms_.end_receiver, "receiving");
-  if (address.tag_kind >= terms_.tag_kinds)
+  if (address.tag_kind >= terms_.tag_kinds || address.tag_kind >= most_kinds)
     throw refused(fmt::format("the tag's kind {}", address.tag_kind), fmt::format("below {}", terms_.tag_kinds));
   const std::size_t tensors = read_at<std::uint32_t>(frame, 44);
   if (tensors > most_tensors)
@@ -282,11 +283,14 @@ void FrameReader::open_message(const FrameAddress& address, std::span<const std:
 
 // Those of one frame. Room is made for what is there, and not for what is said to follow.
 void FrameReader::read_layouts(std::span<const std::byte> layouts) {
+  const bool without_strides = (terms_.kinds_without_strides >> open_->address.tag_kind & 1U) != 0;
   if (layouts.empty() && open_->tensors > 0) throw refused("a frame without layouts", "the rest of them");
   while (!layouts.empty()) {
     if (open_->layouts.size() == open_->tensors)
       throw refused(fmt::format("{} bytes behind its layouts", layouts.size()), "none");
     open_->layouts.push_back(read_layout(layouts));
+    if (!open_->layouts.back().strides.empty() && without_strides)
+      throw refused("strides", "contiguous tensors in messages of its kind");
   }
 }
 

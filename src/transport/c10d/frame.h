@@ -139,6 +139,7 @@ struct LinkTerms {
   std::uint8_t tag_kinds = 0;                                      // tags' kinds are below
   bool on_device = false;                                          // tensors may come from device to device
   std::uint64_t largest_message_bytes = std::uint64_t{16} << 30U;  // nothing larger is made room for
+  std::uint64_t kinds_without_strides = 0;  // a bit for each tag's kind whose tensors are read as they lie
 };
 
 // Layouts are sent with the first message of a kind on a channel and where they have changed since.

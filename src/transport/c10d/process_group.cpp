@@ -286,6 +286,8 @@ void ProcessGroup::State::link_to(int process, std::unique_ptr<SharedMemory> sha
                 end_.value,
                 message_kinds,
                 direct_ && direct_->reaches_any(first, end)};
+  for (const MessageKind kind : {MessageKind::Values, MessageKind::LossWeights, MessageKind::Report})
+    link.terms.kinds_without_strides |= std::uint64_t{1} << static_cast<unsigned>(kind);
   // Processes elsewhere have cores of their own, but where they are is not known here: no more than costs a delay.
   link.spin = std::chrono::microseconds(static_cast<std::int64_t>(spin_us_for(settings_.ranks)));
   link.direct = direct_.get();

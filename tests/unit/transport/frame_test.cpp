@@ -216,6 +216,18 @@ TEST(Frame, OfWhatStridesLeaveOutOrRepeatNothingComes) {
   EXPECT_EQ(bytes({3, 0}, {2, 9}), 0U);
 }
 
+// Numbers of penstock's own are read as they lie.
+TEST(Frame, StridesAreRefusedInMessagesOfKindsThatHaveNone) {
+  FrameWriter writer(identity);
+  const auto frames = frames_of(writer, {{WireDtype::Int64, {1000}, false, false, {0}}});
+  LinkTerms without = terms;
+  without.kinds_without_strides = 1;
+  FrameReader reader(without);
+  EXPECT_THAT(refusal_by(reader, frames.front()), HasSubstr("a message with strides; expected contiguous tensors"));
+  without.kinds_without_strides = 2;
+  EXPECT_TRUE(FrameReader(without).read(frames.front()).last);
+}
+
 // Room is made for the span, which only the strides tell.
 TEST(Frame, StridesThatReachBeyondTheLargestMessageAreRefused) {
   const auto refusal_of = [](std::vector<std::int64_t> sizes, std::vector<std::int64_t> strides, std::uint64_t bytes) {

@@ -18,7 +18,7 @@ namespace {
 
 using testing::HasSubstr;
 
-constexpr FrameAddress address{0, 1, 0, 0, 0};
+constexpr FrameAddress from_0_to_1{0, 1, 0, 0, 0};
 using OnMessage = std::function<void(std::vector<at::Tensor>)>;
 
 // What a link that receives says of its end.
@@ -80,19 +80,19 @@ class Links : public testing::TestWithParam<bool> {
 // Whoever waits for a message that could not be taken must not wait for ever.
 TEST_P(Links, WhatFailsInItsThreadsIsSaidWhateverItIs) {
   connect([](const auto&) { throw std::runtime_error("no place for it"); });
-  sender->send(address, {at::ones({3})});
+  sender->send(from_0_to_1, {at::ones({3})});
   EXPECT_EQ(of_receiver.failed.get_future().get(), "no place for it");
 }
 
 TEST_P(Links, WhatIsNoExceptionOfTheLibraryFailsToo) {
   connect([](const auto&) { throw 7; });
-  sender->send(address, {at::ones({3})});
+  sender->send(from_0_to_1, {at::ones({3})});
   EXPECT_EQ(of_receiver.failed.get_future().get(), "an unknown exception");
 }
 
 TEST_P(Links, OfLibtorchsErrorsTheFirstLineIsSaid) {
   connect([](const auto& tensors) { static_cast<void>(tensors.front().view({5})); });
-  sender->send(address, {at::ones({3})});
+  sender->send(from_0_to_1, {at::ones({3})});
   const std::string reason = of_receiver.failed.get_future().get();
   EXPECT_THAT(reason, HasSubstr("shape '[5]' is invalid"));
   EXPECT_THAT(reason, testing::Not(HasSubstr("\n")));
@@ -100,7 +100,7 @@ TEST_P(Links, OfLibtorchsErrorsTheFirstLineIsSaid) {
 
 TEST_P(Links, AFrameThatIsRefusedIsTheOthersFault) {
   connect([](const auto&) {});
-  FrameAddress foreign = address;
+  FrameAddress foreign = from_0_to_1;
   foreign.to = 0;
   sender->send(foreign, {at::ones({3})});
   EXPECT_THAT(of_receiver.lost.get_future().get(), HasSubstr("the receiving rank 0; expected 1 to 1"));
