@@ -14,6 +14,7 @@
 #include <torch/torch.h>
 
 #include "penstock/base/error.h"
+#include "penstock/nn/batch_norm.h"
 #include "penstock/nn/dropout.h"
 
 #include "random_kinds.h"
@@ -122,6 +123,9 @@ TEST(Draws, LeaveAGeneratorThatTheCallerBrought) {
   at::Generator same = at::detail::createCPUGenerator(7);
   const DrawScope scope({1, 2, 3, 4});
   EXPECT_TRUE(at::equal(at::rand({8}, own), at::empty({8}).uniform_(0, 1, same)));
+  const RecomputeScope again;
+  EXPECT_THAT([&] { static_cast<void>(at::rand({8}, own)); },
+              testing::ThrowsMessage<Error>(testing::HasSubstr("a generator of the layer's own")));
 }
 
 TEST(Draws, OutsideAScopeAreThoseOfTheSharedGenerator) {
