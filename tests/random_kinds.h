@@ -83,7 +83,7 @@ inline std::vector<RandomKind> random_functions() {
       {"normal of sizes", [](const at::Tensor& x) { return x * at::normal(0, 1, {3, 4, 8}); }},
       {"multinomial", [=](const at::Tensor& x) { return as_float(torch::multinomial(x.detach().abs()[0] + 0.1, 6)); }},
       {"bernoulli", [](const at::Tensor& x) { return x * torch::bernoulli(x.detach().sigmoid()); }},
-      {"bernoulli of p", [](const at::Tensor& x) { return x * torch::bernoulli(x, 0.5); }},
+      {"bernoulli of p", [](const at::Tensor& x) { return x * torch::bernoulli(x.detach(), 0.5); }},
       {"bernoulli_", [=](const at::Tensor& x) { return x * filled(x).bernoulli_(0.5); }},
       {"exponential_", [=](const at::Tensor& x) { return x * filled(x).exponential_(); }},
       {"cauchy_", [=](const at::Tensor& x) { return x * filled(x).cauchy_(); }},

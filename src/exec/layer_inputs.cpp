@@ -62,9 +62,9 @@ void check_parameters(const torch::nn::Module& module, const Versions& versions)
   const auto named = module.named_parameters();
   for (std::size_t index = 0; index < named.size() && index < versions.size(); ++index)
     if (now[index] != versions[index])
-      throw bad_input(fmt::format("it changes its parameter {} in its forward pass", named[index].key()),
-                      "parameters that only the optimizer changes",
-                      "compute with a copy of it, or register it as a buffer");
+      throw bad_input(fmt::format("it changes an input in place, and its parameter {} too", named[index].key()),
+                      "one of the two: a first pass that changes an input runs twice",
+                      "compute with a copy of the input");
 }
 
 }  // namespace
@@ -102,12 +102,12 @@ Tensors LayerInputs::first_pass(const Layer& layer, const Tensors& inputs, Forwa
   given.reserve(inputs.size());
   for (const at::Tensor& input : inputs) given.push_back(shielded(input));
   Tensors outputs = forward(given);
-  check_parameters(module, versions);
   const Versions counts = versions_of(given);
   for (std::size_t index = 0; index < inputs.size(); ++index)
     changes.push_back(inputs[index].defined() &&
                       (counts[index] != 0 || !has_same_values(inputs[index], inputs_before[index])));
   if (std::none_of(changes.begin(), changes.end(), [](bool changed) { return changed; })) return outputs;
+  check_parameters(module, versions);
   outputs.clear();
   given.clear();
   for (std::size_t index = 0; index < inputs.size(); ++index)

@@ -23,8 +23,8 @@ class LayerInputs {
 
   // Runs `forward` on `inputs`, which are unchanged afterwards. In a first pass that changes an input it runs `forward`
   // twice, the second time within a `RecomputeScope`, with the buffers of before. `forward` must draw the same numbers
-  // both times. Throws Error (BadInput) if the layer changes one of its parameters, or an input that it had left alone
-  // in its first pass; whatever `forward` throws.
+  // both times. Throws Error (BadInput) if a first pass changes both an input and a parameter, or a later one an input
+  // that the first had left alone; whatever `forward` throws.
   [[nodiscard]] Tensors run(const Layer& layer, const Tensors& inputs, Forward forward);
 
   // Whether the layer changes any input, in training or evaluation, as far as is known.

@@ -114,7 +114,10 @@ StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& 
       throw Aborted(
           named(instruction, fmt::format("waits for rank {}: {}", instruction.peer.value, aborted.what())).what());
     } catch (const c10::Error& error) {
-      throw named(instruction, first_line(error.what_without_backtrace()));
+      const std::string message = first_line(error.what_without_backtrace());
+      // What one microbatch's backward needs, another's forward has changed meanwhile: no cut can mend that.
+      const bool changed = message.find("modified by an inplace operation") != std::string::npos;
+      throw named(instruction, message, changed ? ErrorKind::BadInput : ErrorKind::RunFailed);
     } catch (const Error& error) {
       throw named(instruction, first_line(error.what()), error.kind());
     } catch (const std::exception& error) {

@@ -14,6 +14,7 @@
 #include <torch/library.h>
 
 #include "penstock/base/error.h"
+#include "penstock/nn/batch_norm.h"
 #include "penstock/nn/dropout.h"
 
 #include "nn/generators.h"
@@ -92,8 +93,15 @@ void hand_generator(const c10::OperatorHandle& operation, c10::DispatchKeySet ke
   const std::size_t first = stack->size() - arguments.size();
   for (std::size_t index = 0; index < arguments.size(); ++index) {
     c10::IValue& generator = (*stack)[first + index];
-    if (takes_generator(arguments[index]) && is_shared(generator))
+    if (!takes_generator(arguments[index])) continue;
+    if (is_shared(generator))
       generator = DrawScope::generator(device, operation.operator_name().name);
+    else if (RecomputeScope::active())
+      throw run_failed(
+          fmt::format("{} draws from a generator of the layer's own, which has gone on since the first run",
+                      operation.operator_name().name),
+          "the same numbers when a layer is run again",
+          "give it no generator, so that it draws from the DrawScope, or do not recompute the layer");
   }
   go_on(operation, keys, stack);
 }
