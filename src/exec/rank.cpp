@@ -47,7 +47,8 @@ std::string first_line(const std::string& text) { return text.substr(0, text.fin
 Bytes gradients_of(const Stage& stage) {
   Bytes total;
   for (const Layer& layer : stage.layers())
-    for (const at::Tensor& parameter : layer.module().parameters()) total += size_of({parameter.grad()});
+    for (const at::Tensor& parameter : layer.module().parameters())
+      if (parameter.grad().defined() && !parameter.grad().is_sparse()) total += size_of({parameter.grad()});
   return total;
 }
 
