@@ -19,7 +19,7 @@ namespace {
 Bytes size_of(const Tensors& tensors) {
   Bytes total;
   for (const at::Tensor& tensor : tensors)
-    if (tensor.defined()) total += Bytes{static_cast<std::int64_t>(tensor.nbytes())};
+    if (tensor.defined() && tensor.has_storage()) total += Bytes{static_cast<std::int64_t>(tensor.nbytes())};
   return total;
 }
 

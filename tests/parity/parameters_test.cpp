@@ -220,5 +220,47 @@ INSTANTIATE_TEST_SUITE_P(Kinds, OddParameters,
                            return instance.param.optimizer + "_" + at::toString(instance.param.other);
                          });
 
+struct Words : torch::nn::Module {
+  explicit Words(bool sparse)
+      : table(register_module("table", torch::nn::Embedding(torch::nn::EmbeddingOptions(10, width).sparse(sparse)))) {
+    table->to(at::kDouble);
+  }
+  at::Tensor forward(const at::Tensor& words) { return table(words).sum(1); }
+  torch::nn::Embedding table;
+};
+
+TEST(SparseGradients, TrainAsDenseOnesDo) {
+  std::vector<Trace> traces;
+  for (const bool sparse : {false, true}) {
+    for (const int replicas : {1, 2}) {
+      Network network = odd_network(at::kDouble);
+      network.layers.resize(4);
+      network.layers[0] = layer_of<Words>("words", sparse);
+      for (std::size_t layer = 1; layer < 4; ++layer)
+        network.layers[layer].build = [] {
+          const auto linear = std::make_shared<torch::nn::LinearImpl>(torch::nn::LinearOptions(width, width));
+          linear->to(at::kDouble);
+          return Layer(linear);
+        };
+      PipelineSettings settings = settings_for("sgd");
+      settings.replicas = replicas;
+      const std::vector<Schedule> schedules(static_cast<std::size_t>(replicas),
+                                            make_schedule("zb-h1", 2, microbatch_count / replicas));
+      Pipeline pipeline(network, verify(side_by_side(schedules)), settings);
+      Trace& trace = traces.emplace_back();
+      for (int step = 0; step < step_count; ++step) {
+        at::Generator generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(step));
+        const at::Tensor words = at::randint(0, 10, {2 * microbatch_count, 3}, generator, at::kLong);
+        const StepResult result =
+            pipeline.step(words, at::ones({2 * microbatch_count, width}, at::kDouble), step, learning_rate);
+        trace.losses.push_back(result.loss);
+        trace.norms.push_back(result.gradient_norm);
+      }
+      trace.weights = pipeline.weights();
+      expect_near(traces.front(), trace, 1e-11);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace penstock::parameters_test
