@@ -27,10 +27,11 @@ struct DrawPlace {
 ///
 /// Within a scope every operation of libtorch's that would draw from the generator which all threads share draws from
 /// one of the scope's own: `torch::dropout`, `rand`, `bernoulli_`, attention with `dropout_p`, and so each module that
-/// is made of them. An operation that is given another generator than the shared one keeps it. An operation that takes
-/// no generator and is not made of others that do is refused by name when it would draw. Other operations cost what
-/// they cost outside. The scope holds for its thread: threads that a layer starts by itself draw from the shared
-/// generator, and are refused where libtorch hands its thread's state on to them.
+/// is made of them. An operation that is given another generator than the shared one keeps it, and is refused within a
+/// `RecomputeScope`, where that would have gone on. An operation that takes no generator and is not made of others that
+/// do is refused by name when it would draw. Other operations cost what they cost outside. The scope holds for its
+/// thread: threads that a layer starts by itself draw from the shared generator, and are refused where libtorch hands
+/// its thread's state on to them.
 class DrawScope {
  public:
   explicit DrawScope(const DrawPlace& place);
