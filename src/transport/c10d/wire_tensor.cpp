@@ -30,8 +30,10 @@ const std::shared_ptr<Uncounted>& uncounted() {
 
 // In memory that no rank's meter sees, on the host.
 at::Tensor flat_memory(std::int64_t elements, at::ScalarType dtype) {
-  const std::shared_ptr<std::byte[]> memory =
-      std::make_unique_for_overwrite<std::byte[]>(static_cast<std::size_t>(elements) * c10::elementSize(dtype));
+  // Not a vector, which would clear it.
+  using Memory = std::byte[];  // NOLINT(modernize-avoid-c-arrays)
+  const std::shared_ptr<Memory> memory =
+      std::make_unique_for_overwrite<Memory>(static_cast<std::size_t>(elements) * c10::elementSize(dtype));
   return at::from_blob(memory.get(), {elements}, [memory](void*) {}, at::TensorOptions().dtype(dtype));
 }
 
