@@ -90,6 +90,22 @@ TEST(Ties, OfOtherShapesDtypesOrNamesAreRefusedBeforeTheFirstStep) {
   expect_refused(network, "layer 5 weight in a tie; expected a parameter of that layer, one that takes a gradient");
 }
 
+// Gradients and sums of ties go from rank to rank: each byte counts where it is.
+TEST(Ties, WhatARankHoldsDoesNotDrift) {
+  Network network = linear_network(6);
+  network.ties = {{{2, "weight"}, {0, "weight"}}, {{2, "weight"}, {5, "weight"}}, {{4, "bias"}, {1, "bias"}}};
+  Pipeline trained = pipeline(network, 3);
+  const at::Tensor input = at::ones({2, width});
+  std::vector<std::vector<Bytes>> peaks;
+  for (int step = 0; step < 40; ++step) {
+    trained.begin_accounting();
+    static_cast<void>(trained.step(input, at::zeros({2, width}), step, 0.01));
+    trained.begin_accounting();
+    peaks.push_back(trained.peak_memory());
+  }
+  for (std::size_t step = 3; step < peaks.size(); ++step) EXPECT_EQ(peaks[step], peaks[2]) << "step " << step;
+}
+
 struct TwoNames : torch::nn::Module {
   TwoNames() : a(register_module("a", torch::nn::Linear(width, width))) { register_module("b", a); }
   at::Tensor forward(const at::Tensor& input) { return torch::tanh(a(torch::tanh(a(input)))); }
