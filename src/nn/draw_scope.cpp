@@ -46,9 +46,9 @@ DrawScope& DrawScope::innermost(std::string_view operation) {
                      "draws within a pipeline, on the thread that computes the layer",
                      "open a DrawScope that names seed, step, microbatch and layer");
   if (!innermost_draws->place_)
-    throw run_failed(fmt::format("{} draws random numbers in a backward pass", operation),
-                     "draws in the forward pass, which are the same under any cut and schedule",
-                     "draw in the forward pass and keep what was drawn for the backward");
+    throw bad_input(fmt::format("{} draws random numbers in a backward pass", operation),
+                    "draws in the forward pass, which are the same under any cut and schedule",
+                    "draw in the forward pass and keep what was drawn for the backward");
   return *innermost_draws;
 }
 
@@ -60,6 +60,11 @@ std::uint64_t DrawScope::key_of(std::uint64_t draw) const {
 std::uint64_t DrawScope::next_key() {
   DrawScope& scope = innermost("a random layer");
   return scope.key_of(scope.draws_++);
+}
+
+bool DrawScope::owns(const at::Generator& generator) {
+  return innermost_draws != nullptr &&
+         std::ranges::find(innermost_draws->generators_, generator) != innermost_draws->generators_.end();
 }
 
 const at::Generator& DrawScope::generator(at::Device device, std::string_view operation) {

@@ -96,19 +96,18 @@ void hand_generator(const c10::OperatorHandle& operation, c10::DispatchKeySet ke
     if (!takes_generator(arguments[index])) continue;
     if (is_shared(generator))
       generator = DrawScope::generator(device, operation.operator_name().name);
-    else if (RecomputeScope::active())
-      throw run_failed(
-          fmt::format("{} draws from a generator of the layer's own, which has gone on since the first run",
-                      operation.operator_name().name),
-          "the same numbers when a layer is run again",
-          "give it no generator, so that it draws from the DrawScope, or do not recompute the layer");
+    else if (RecomputeScope::active() && !DrawScope::owns(generator.toGenerator()))
+      throw bad_input(fmt::format("{} draws from a generator of the layer's own, which has gone on since the first run",
+                                  operation.operator_name().name),
+                      "the same numbers when a layer is run again",
+                      "give it no generator, so that it draws from the DrawScope, or do not recompute the layer");
   }
   go_on(operation, keys, stack);
 }
 
 void refuse_draws(const c10::OperatorHandle& operation, c10::DispatchKeySet keys, Stack* stack) {
   if (draws(operation, arguments_of(operation, *stack)))
-    throw run_failed(
+    throw bad_input(
         fmt::format("{} draws from a generator that all threads share", c10::toString(operation.operator_name())),
         "operations that take a generator, or are made of others that do",
         "use torch::dropout, torch::bernoulli or torch::rand, and attention made of softmax and these, instead");

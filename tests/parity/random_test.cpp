@@ -163,7 +163,7 @@ TEST(RandomLayers, DrawOtherNumbersForEverySeedStepMicrobatchAndLayer) {
   Network dropout;
   for (int layer = 0; layer < 2; ++layer) dropout.layers.push_back(layer_of<torch::nn::DropoutImpl>("dropout", 0.5));
   dropout.loss = [](const Tensors& outputs, const Tensors&) {
-    const at::Tensor ones = at::ones({1}, at::requires_grad());
+    const at::Tensor ones = torch::ones({1}, torch::requires_grad());
     return Loss{(outputs[0] * at::arange(64)).sum() * ones.sum(), 1};
   };
   Pipeline pipeline(dropout, verify(one_f_one_b_schedule(1, 2)), {});

@@ -55,6 +55,9 @@ class DrawScope {
   /// \param operation that draws, for the error's text. \throws Error (RunFailed) as `next_key`.
   [[nodiscard]] static const at::Generator& generator(at::Device device, std::string_view operation);
 
+  /// Whether the generator is the innermost scope's own, which operations hand on to those that they are made of.
+  [[nodiscard]] static bool owns(const at::Generator& generator);
+
  private:
   DrawScope();
   static DrawScope& innermost(std::string_view operation);
