@@ -230,7 +230,7 @@ std::string to_toml(const TrainSettings& settings) {
   std::string text;
   std::optional<SettingGroup> last;
   visit_settings(settings, [&](SettingGroup group, const std::string& name, const auto& value, const char* meaning) {
-    if (name == "out" || name == "resume") return;
+    if (name == "out" || name == "resume" || name == "from-the-beginning") return;
     if (last != group) text += fmt::format("{}# {}\n", text.empty() ? "" : "\n", heading(group));
     last = group;
     text += fmt::format("{} = {}  # {}\n", name, toml_value(value), meaning);

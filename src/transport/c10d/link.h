@@ -81,6 +81,7 @@ class Link {
   [[nodiscard]] LinkReport report() const;
 
  private:
+  void end();
   struct Buffer;
   struct Outgoing {
     Frame frame;

@@ -21,6 +21,7 @@
 #include "penstock/base/error.h"
 #include "penstock/base/hash.h"
 #include "penstock/base/listening.h"
+#include "penstock/base/thread.h"
 #include "penstock/transport/c10d.h"
 
 #include "transport/c10d/backend.h"
@@ -144,6 +145,7 @@ class ProcessGroup::State {
   c10::intrusive_ptr<c10d::Backend> backend_;
   std::unique_ptr<DirectChannels> direct_;    // null where all tensors are on the host
   std::vector<std::unique_ptr<Link>> links_;  // by process; none to oneself
+  bool meeting_ = true;                       // the others may not be there yet
   std::mutex mutex_;
   std::condition_variable ending_changed_;
   bool ending_ = false;
@@ -168,7 +170,7 @@ ProcessGroup::State::State(const ProcessSettings& settings, const DirectBackend&
   std::vector<std::unique_ptr<SharedMemory>> shared = share_memory();
   for (int process = 0; process < settings_.processes; ++process)
     if (process != settings_.process) link_to(process, std::move(shared[static_cast<std::size_t>(process)]));
-  heart_ = std::thread([this] { beat(); });
+  heart_ = start_thread([this] { beat(); });
 }
 
 // Drawn by process 0.
@@ -201,6 +203,7 @@ void ProcessGroup::State::meet() {
     throw bad_input(fmt::format("another process {} of this run", settings_.process), "one process for each number",
                     "give each process its own RANK");
   static_cast<void>(exchange("joined", fmt::format("{} ranks", settings_.ranks)));
+  meeting_ = false;
 }
 
 // With each of the other processes of this machine, by process; null with those of others. The lower one makes it.
@@ -396,6 +399,10 @@ bool ProcessGroup::State::comes(const std::string& key, std::chrono::steady_cloc
   constexpr std::chrono::milliseconds between{10};
   while (!store_->check({key})) {
     check_not_aborted();
+    // Nobody counts on this process yet; later all end together.
+    if (meeting_ && settings_.asked_to_stop && settings_.asked_to_stop())
+      throw run_failed("a request to stop while the processes came together", "all processes of the run",
+                       "start it again");
     if (std::chrono::steady_clock::now() >= deadline) return false;
     std::this_thread::sleep_for(between);
   }
