@@ -57,6 +57,7 @@ void say_joined() {
 
 int launch_processes(const TrainSettings& settings, const std::vector<std::string>& arguments) {
   if (!settings.listen.empty()) check_own_address("--listen", settings.listen);
+  check_limits(settings, settings.processes);
   hold_stop_signals();
   LaunchSettings launch_settings;
   launch_settings.processes = settings.processes;

@@ -10,6 +10,7 @@
 
 #include "penstock/base/clock.h"
 #include "penstock/base/error.h"
+#include "penstock/base/limits.h"
 
 #include "attempt.h"
 #include "signals.h"
@@ -137,6 +138,10 @@ int exit_code(const LaunchResult& result) {
 
 LaunchResult launch(const LaunchSettings& settings, const LaunchHooks& hooks) {
   check(settings);
+  // Of each worker its end and its messages; and while it is started two pipes.
+  constexpr int own_descriptors = 24;
+  need_descriptors(own_descriptors + 2 * settings.processes,
+                   fmt::format("a launcher of {}", counted(settings.processes, "process")));
   const SteadyClock clock;
   const SignalWatch signals;
   LaunchResult result;

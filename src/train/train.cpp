@@ -16,6 +16,7 @@
 #include "penstock/base/clock.h"
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/base/limits.h"
 #include "penstock/base/listening.h"
 #include "penstock/checkpoint/checkpoint.h"
 #include "penstock/data/bigram.h"
@@ -441,6 +442,7 @@ TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
   check_settings(settings);
   if (!settings.listen.empty()) check_own_address("--listen", settings.listen);
   const bool alone = !processes || processes->processes == 1;
+  check_limits(settings, alone ? 1 : processes->processes);
   if (is_automatic(settings)) {
     if (!alone)
       throw bad_input(fmt::format("auto in one of {} processes", processes->processes),
@@ -479,6 +481,16 @@ TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
     group.abort(error.what());
     throw;
   }
+}
+
+void check_limits(const TrainSettings& settings, int processes) {
+  // Data, metrics, the lock, standard streams; and of each stage a file of a checkpoint that is read while another is
+  // written.
+  constexpr int own = 24;
+  need_descriptors(own + 2 * settings.stages * settings.replicas + ProcessGroup::descriptors_for(processes),
+                   processes == 1
+                       ? counted(settings.stages, "stage")
+                       : fmt::format("{} in {}", counted(settings.stages, "stage"), counted(processes, "process")));
 }
 
 int threads_of_ranks(const TrainSettings& settings) { return default_threads(make_run_schedule(settings)->ranks()); }

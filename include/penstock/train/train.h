@@ -98,6 +98,10 @@ struct TrainObserver {
 TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
                   const std::optional<ProcessSettings>& processes = std::nullopt);
 
+/// Makes sure that this process can open the files of such a run and hold the links to the others.
+/// \throws Error (RunFailed) that names the limit and what is needed.
+void check_limits(const TrainSettings& settings, int processes);
+
 /// The threads of each rank that a run on this machine has where `settings.threads_per_rank` is 0.
 [[nodiscard]] int threads_of_ranks(const TrainSettings& settings);
 

@@ -20,6 +20,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/hash.h"
+#include "penstock/base/limits.h"
 #include "penstock/base/listening.h"
 #include "penstock/base/thread.h"
 #include "penstock/transport/c10d.h"
@@ -161,6 +162,9 @@ ProcessGroup::State::State(const ProcessSettings& settings, const DirectBackend&
       inboxes_(end_.index() - first_.index()),
       links_(static_cast<std::size_t>(settings.processes)) {
   if (settings_.processes == 1) return;
+  const std::string links = fmt::format("process {} of {}", settings_.process, settings_.processes);
+  need_descriptors(descriptors_for(settings_.processes), links);
+  need_threads(threads_for(settings_.processes), links);
   quiet_libtorch();
   store_ = open_store(settings_);
   meet();
@@ -478,6 +482,20 @@ class C10dTransport final : public Transport {
 };
 
 }  // namespace
+
+// Of each other process process 0 has the connection to the store besides that of Gloo and the shared memory; Gloo may
+// have two connections for a moment, while both sides call.
+int ProcessGroup::descriptors_for(int processes) {
+  constexpr int own = 24;
+  constexpr int of_each = 4;
+  return processes == 1 ? 0 : own + of_each * (processes - 1);
+}
+
+int ProcessGroup::threads_for(int processes) {
+  constexpr int own = 6;  // of the store, of Gloo, and the heart
+  constexpr int of_each = 4;
+  return processes == 1 ? 0 : own + of_each * (processes - 1);
+}
 
 ProcessGroup::ProcessGroup(const ProcessSettings& settings) : ProcessGroup(settings, nccl()) {}
 
