@@ -15,6 +15,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/quantile.h"
+#include "penstock/base/thread.h"
 
 #include "profile/layer_measurement.h"
 
@@ -368,13 +369,17 @@ LayerCosts profile_layers(const Network& network, const ProfileSettings& setting
   std::vector<RankProfile> ranks(static_cast<std::size_t>(settings.ranks));
   std::vector<std::thread> threads;
   threads.reserve(ranks.size());
-  for (int rank = 0; rank < settings.ranks; ++rank)
-    threads.emplace_back([&, rank] {
-      meeting.run([&] {
-        at::set_num_threads(settings.threads_per_rank);
-        ranks[static_cast<std::size_t>(rank)] = RankProfiler(network, settings, microbatches, meeting, rank).run();
-      });
-    });
+  const auto profile = [&](int rank) {
+    at::set_num_threads(settings.threads_per_rank);
+    ranks[static_cast<std::size_t>(rank)] = RankProfiler(network, settings, microbatches, meeting, rank).run();
+  };
+  for (int rank = 0; rank < settings.ranks; ++rank) {
+    try {
+      threads.push_back(start_thread([&, rank] { meeting.run([&] { profile(rank); }); }));
+    } catch (const Error&) {
+      meeting.run([] { throw; });  // the others are told as if the rank had failed
+    }
+  }
   for (std::thread& thread : threads) thread.join();
   meeting.rethrow();
   LayerCosts costs;

@@ -4,16 +4,25 @@
 #include <utility>
 
 #include "penstock/base/error.h"
+#include "penstock/base/thread.h"
 #include "penstock/transport/transport.h"
 
 namespace penstock {
 
 Crew::Crew(RankId first, int ranks) {
-  for (std::int32_t rank = first.value; rank < first.value + ranks; ++rank)
-    threads_.emplace_back([this, rank] { serve(RankId{rank}); });
+  threads_.reserve(static_cast<std::size_t>(ranks));
+  try {
+    for (std::int32_t rank = first.value; rank < first.value + ranks; ++rank)
+      threads_.push_back(start_thread([this, rank] { serve(RankId{rank}); }));
+  } catch (...) {
+    end();
+    throw;
+  }
 }
 
-Crew::~Crew() {
+Crew::~Crew() { end(); }
+
+void Crew::end() {
   {
     const std::scoped_lock lock(mutex_);
     stopping_ = true;

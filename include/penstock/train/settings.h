@@ -76,6 +76,7 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
   // What is kept and told.
   std::string out;
   bool resume = false;
+  bool from_the_beginning = false;
   std::int64_t eval_every = 100;
   std::int64_t eval_samples = 256;
   std::int64_t checkpoint_every = 100;
@@ -155,6 +156,8 @@ void visit_settings(Settings& settings, Visitor&& visit) {
         "own address for other processes; empty: loopback, or towards MASTER_ADDR");
   visit(Run, "out", settings.out, "folder of the run: settings, metrics, checkpoints");
   visit(Run, "resume", settings.resume, "go on from the folder's last whole checkpoint");
+  visit(Run, "from-the-beginning", settings.from_the_beginning,
+        "with resume, where no checkpoint is whole: begin anew, and keep the damaged ones under other names");
   visit(Run, "eval-every", settings.eval_every, "steps between held-out evaluations; 0: only at the end");
   visit(Run, "eval-samples", settings.eval_samples, "held-out samples of an evaluation");
   visit(Run, "checkpoint-every", settings.checkpoint_every, "steps between checkpoints; 0: only at the end");
@@ -170,7 +173,8 @@ void visit_settings(Settings& settings, Visitor&& visit) {
 /// value is of the wrong type.
 void apply_toml(TrainSettings& settings, const std::filesystem::path& file);
 
-/// The settings as TOML, with their meanings as comments; `out` and `resume`, which belong to one start, are left out.
+/// The settings as TOML, with their meanings as comments; `out`, `resume` and `from-the-beginning`, which belong to one
+/// start, are left out.
 /// `apply_toml` gives back equal settings.
 [[nodiscard]] std::string to_toml(const TrainSettings& settings);
 

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <fmt/format.h>
+#include <system_error>
 #include <thread>
 
 #include <ATen/ATen.h>
@@ -220,7 +221,13 @@ void DirectChannels::abort() {
   if (aborted_.exchange(true)) return;
   std::vector<std::thread> aborting;
   aborting.reserve(channels_.size());
-  for (const auto& [pair, channel] : channels_) aborting.emplace_back([&channel] { channel->abort(); });
+  for (const auto& [pair, channel] : channels_) {
+    try {
+      aborting.emplace_back([&channel] { channel->abort(); });
+    } catch (const std::system_error&) {
+      channel->abort();  // no room for a thread: one after the other
+    }
+  }
   for (std::thread& thread : aborting) thread.join();
 }
 

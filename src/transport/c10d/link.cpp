@@ -9,6 +9,7 @@
 #include <c10/util/Exception.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/thread.h"
 
 #include "transport/c10d/wire_dtype.h"
 #include "transport/c10d/wire_tensor.h"
@@ -139,15 +140,23 @@ Link::Link(c10d::Backend& group, const LinkSettings& settings, LinkObserver obse
     auto view = incoming_.back()->view(largest_frame_bytes);
     receives_.push_back(group_.recv(view, settings_.process, frame_tag));
   }
-  pump_ = std::thread([this] { guarded(&Link::pump); });
-  receiver_ = std::thread([this] { guarded(&Link::receive); });
-  if (!shared) return;
-  shared_ = std::make_unique<Shared>(std::move(shared), settings.terms);
-  shared_->writer = std::thread([this] { guarded(&Link::write_shared); });
-  shared_->reader = std::thread([this] { guarded(&Link::read_shared); });
+  try {
+    pump_ = start_thread([this] { guarded(&Link::pump); });
+    receiver_ = start_thread([this] { guarded(&Link::receive); });
+    if (!shared) return;
+    shared_ = std::make_unique<Shared>(std::move(shared), settings.terms);
+    shared_->writer = start_thread([this] { guarded(&Link::write_shared); });
+    shared_->reader = start_thread([this] { guarded(&Link::read_shared); });
+  } catch (...) {
+    end();
+    throw;
+  }
 }
 
-Link::~Link() {
+Link::~Link() { end(); }
+
+// Perhaps before all threads were made.
+void Link::end() {
   std::vector<c10::intrusive_ptr<c10d::Work>> waits;
   {
     const std::scoped_lock lock(mutex_);
@@ -160,8 +169,8 @@ Link::~Link() {
     shared_->stopping = true;
     shared_->in.wake();
     shared_->out.wake();
-    shared_->reader.join();
-    shared_->writer.join();
+    for (std::thread* thread : {&shared_->reader, &shared_->writer})
+      if (thread->joinable()) thread->join();
   }
   for (const auto& work : waits) {
     try {
@@ -171,8 +180,8 @@ Link::~Link() {
       continue;
     }
   }
-  receiver_.join();
-  pump_.join();
+  for (std::thread* thread : {&receiver_, &pump_})
+    if (thread->joinable()) thread->join();
 }
 
 void Link::send(const FrameAddress& address, const std::vector<at::Tensor>& tensors) {

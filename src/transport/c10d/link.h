@@ -84,6 +84,7 @@ class Link {
   [[nodiscard]] LinkReport report() const;
 
  private:
+  void end();
   struct Buffer;
   struct Outgoing {
     Frame frame;

@@ -20,7 +20,9 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/hash.h"
+#include "penstock/base/limits.h"
 #include "penstock/base/listening.h"
+#include "penstock/base/thread.h"
 #include "penstock/transport/c10d.h"
 
 #include "transport/c10d/backend.h"
@@ -144,6 +146,7 @@ class ProcessGroup::State {
   c10::intrusive_ptr<c10d::Backend> backend_;
   std::unique_ptr<DirectChannels> direct_;    // null where all tensors are on the host
   std::vector<std::unique_ptr<Link>> links_;  // by process; none to oneself
+  bool meeting_ = true;                       // the others may not be there yet
   std::mutex mutex_;
   std::condition_variable ending_changed_;
   bool ending_ = false;
@@ -159,6 +162,9 @@ ProcessGroup::State::State(const ProcessSettings& settings, const DirectBackend&
       inboxes_(end_.index() - first_.index()),
       links_(static_cast<std::size_t>(settings.processes)) {
   if (settings_.processes == 1) return;
+  const std::string links = fmt::format("process {} of {}", settings_.process, settings_.processes);
+  need_descriptors(descriptors_for(settings_.processes), links);
+  need_threads(threads_for(settings_.processes), links);
   quiet_libtorch();
   store_ = open_store(settings_);
   meet();
@@ -168,7 +174,7 @@ ProcessGroup::State::State(const ProcessSettings& settings, const DirectBackend&
   std::vector<std::unique_ptr<SharedMemory>> shared = share_memory();
   for (int process = 0; process < settings_.processes; ++process)
     if (process != settings_.process) link_to(process, std::move(shared[static_cast<std::size_t>(process)]));
-  heart_ = std::thread([this] { beat(); });
+  heart_ = start_thread([this] { beat(); });
 }
 
 // Drawn by process 0.
@@ -201,6 +207,7 @@ void ProcessGroup::State::meet() {
     throw bad_input(fmt::format("another process {} of this run", settings_.process), "one process for each number",
                     "give each process its own RANK");
   static_cast<void>(exchange("joined", fmt::format("{} ranks", settings_.ranks)));
+  meeting_ = false;
 }
 
 // With each of the other processes of this machine, by process; null with those of others. The lower one makes it.
@@ -405,6 +412,10 @@ bool ProcessGroup::State::comes(const std::string& key, std::chrono::steady_cloc
   constexpr std::chrono::milliseconds between{10};
   while (!store_->check({key})) {
     check_not_aborted();
+    // Nobody counts on this process yet; later all end together.
+    if (meeting_ && settings_.asked_to_stop && settings_.asked_to_stop())
+      throw run_failed("a request to stop while the processes came together", "all processes of the run",
+                       "start it again");
     if (std::chrono::steady_clock::now() >= deadline) return false;
     std::this_thread::sleep_for(between);
   }
@@ -480,6 +491,20 @@ class C10dTransport final : public Transport {
 };
 
 }  // namespace
+
+// Of each other process process 0 has the connection to the store besides that of Gloo and the shared memory; Gloo may
+// have two connections for a moment, while both sides call.
+int ProcessGroup::descriptors_for(int processes) {
+  constexpr int own = 24;
+  constexpr int of_each = 4;
+  return processes == 1 ? 0 : own + of_each * (processes - 1);
+}
+
+int ProcessGroup::threads_for(int processes) {
+  constexpr int own = 6;  // of the store, of Gloo, and the heart
+  constexpr int of_each = 4;
+  return processes == 1 ? 0 : own + of_each * (processes - 1);
+}
 
 ProcessGroup::ProcessGroup(const ProcessSettings& settings) : ProcessGroup(settings, nccl()) {}
 

@@ -377,7 +377,20 @@ TEST(Pipeline, ThatSomeProcessStillWritesIsKnownToAll) {
     update.saving = saving;
     const StepResult result = pipeline.step(minibatch, update);
     EXPECT_EQ(result.saving, saving);
-    EXPECT_FALSE(result.stop);
+    EXPECT_EQ(result.stop_signal, 0);
+  }
+}
+
+TEST(Pipeline, WhichSignalAsksForTheEndIsKnownToAll) {
+  Pipeline pipeline(linear_network(2), schedule(2, 2), {});
+  const std::vector<Microbatch> minibatch = pipeline.cut(torch::ones({2, 4}), torch::ones({2, 4}));
+  for (const int signal : {0, 1, 2, 15}) {
+    UpdateSettings update;
+    update.stop_signal = signal;
+    update.saving = signal == 2;
+    const StepResult result = pipeline.step(minibatch, update);
+    EXPECT_EQ(result.stop_signal, signal);
+    EXPECT_EQ(result.saving, signal == 2);
   }
 }
 
