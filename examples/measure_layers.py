@@ -79,8 +79,30 @@ def measure_at(layer, x, repeats):
     return entry, y.detach()
 
 
+def find_ties(layers):
+    """Parameters that are one and live in two layers or more: the same object, or the same storage. The first is the owner."""
+    owners, ties = {}, []
+    for index, layer in enumerate(layers):
+        # A parameter that a layer has under two names is one of that layer's all the same.
+        for name, weights in layer.named_parameters():
+            place = (weights.device, weights.untyped_storage().data_ptr())
+            if weights.device.type == "meta" or weights.numel() == 0:
+                place = id(weights)
+            end = {"layer": index, "parameter": name}
+            shape = (weights.storage_offset(), weights.shape, weights.stride())
+            owner, owner_shape, taken = owners.setdefault(place, (end, shape, {index}))
+            if shape != owner_shape and owner is not end:
+                raise ValueError(f"layer {index} {name} shares a part of the storage of layer {owner['layer']} {owner['parameter']}: "
+                                 "only whole parameters can be tied")
+            if index not in taken:
+                taken.add(index)
+                ties.append({"owner": owner, "copy": end, "bytes": size_of(weights)})
+    return ties
+
+
 def measure_layers(layers, make_input, sizes, repeats=20, model=None, state_factor=2):
-    """The costs of `layers` for `make_input(samples)`. `state_factor`: bytes of optimizer state a byte of weights (Adam: 2)."""
+    """The costs of `layers` for `make_input(samples)`. `state_factor`: bytes of optimizer state a byte of weights (Adam: 2).
+    A tied parameter counts in each of its layers; `ties` says so, and the planner shares it where its ends share a rank on PyTorch."""
     costs = {"model": model or {}, "machine": {"processor": platform.processor() or platform.machine(),
                                                "threads": torch.get_num_threads(), "torch": torch.__version__}}
     entries = []
@@ -95,6 +117,7 @@ def measure_layers(layers, make_input, sizes, repeats=20, model=None, state_fact
             at_size, x = measure_at(layer, x, repeats)
             entry["sizes"].append(at_size)
     costs["layers"] = entries
+    costs["ties"] = find_ties(layers)
     # Links are not measured here: set them to those between your devices.
     costs["link"] = {"latency_ms": 0.05, "bandwidth_bytes_per_ms": 5_000_000}
     return costs

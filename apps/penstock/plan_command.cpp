@@ -105,8 +105,9 @@ PlanRequest request_of(const PlanOptions& options) {
   request.stages_per_rank = options.stages_per_rank;
   request.replicas = parse_replicas(options.replicas);
   request.recomputation = parse_recomputation(options.recompute);
-  // PyTorch's runtime knows no copies of stages.
+  // PyTorch's runtime knows no copies of stages, and adds no gradients of two ranks.
   request.copies_of_stages = options.export_folder.empty();
+  request.share_ties = !options.export_folder.empty();
   request.most_plans = std::max(options.top, options.tries);
   request.most_simulated_passes = std::llround(options.effort * passes_a_unit);
   return request;

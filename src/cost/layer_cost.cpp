@@ -71,7 +71,45 @@ void validate_like(const LayerCosts& costs, std::size_t layer) {
                     "correct the cost");
 }
 
+void require_layer(const LayerCosts& costs, const std::string& path, const LayerParameter& end, Bytes size) {
+  const auto layers = std::ssize(costs.layers);
+  if (end.layer < 0 || end.layer >= layers)
+    throw bad_input(fmt::format("{}.layer is {}", path, end.layer),
+                    fmt::format("the number of a layer, 0 to {}", layers - 1), "correct the cost");
+  const Bytes parameters = costs.layers[static_cast<std::size_t>(end.layer)].parameter;
+  if (size > parameters)
+    throw bad_input(fmt::format("{} has {} of {} bytes in a layer whose parameters have {}", path,
+                                shortened(end.parameter), size.count, parameters.count),
+                    "a parameter of that layer", "correct bytes, or parameter_bytes of the layer");
+}
+
+void validate_tie(const LayerCosts& costs, std::size_t index) {
+  const LayerTie& tie = costs.ties[index];
+  const std::string path = fmt::format("ties[{}]", index);
+  require_size(path + ".bytes", tie.size.count);
+  require_layer(costs, path + ".owner", tie.owner, tie.size);
+  require_layer(costs, path + ".copy", tie.copy, tie.size);
+  if (tie.owner.layer == tie.copy.layer)
+    throw bad_input(fmt::format("{} is within layer {}", path, tie.owner.layer), "parameters of two layers",
+                    "leave it out");
+  for (std::size_t other = 0; other < costs.ties.size(); ++other) {
+    if (other < index && costs.ties[other].copy == tie.copy)
+      throw bad_input(fmt::format("{} of layer {} is the copy of ties[{}] and of {}", shortened(tie.copy.parameter),
+                                  tie.copy.layer, other, path),
+                      "one owner of every copy", "name the other owner's copies as copies of the first");
+    if (costs.ties[other].copy == tie.owner)
+      throw bad_input(fmt::format("{} of layer {} is the copy of ties[{}] and the owner of {}",
+                                  shortened(tie.owner.parameter), tie.owner.layer, other, path),
+                      "owners that are no copies", "name one owner for all that are one parameter");
+  }
+}
+
 }  // namespace
+
+std::string to_string(const LayerTie& tie) {
+  return fmt::format("{} of layer {} and {} of layer {}", shortened(tie.owner.parameter), tie.owner.layer,
+                     shortened(tie.copy.parameter), tie.copy.layer);
+}
 
 void validate(const LayerCosts& costs) {
   if (costs.layers.empty())
@@ -80,6 +118,7 @@ void validate(const LayerCosts& costs) {
     validate(fmt::format("layers[{}]", layer), costs.layers[layer]);
     validate_like(costs, layer);
   }
+  for (std::size_t tie = 0; tie < costs.ties.size(); ++tie) validate_tie(costs, tie);
   require_size("input_bytes_per_sample", costs.input_bytes_per_sample);
   require_duration("action_overhead_ms", costs.action_overhead);
   require_duration("step_overhead_ms", costs.step_overhead);
@@ -120,6 +159,37 @@ SampleRange measured_range(const LayerCosts& costs) {
     range.narrowest_layer = layer.name;
   }
   return range;
+}
+
+LayerCosts with_shared_ties(LayerCosts costs) {
+  validate(costs);
+  for (LayerCost& layer : costs.layers) layer.like.reset();
+  const auto layer_of = [&](const LayerParameter& end) -> LayerCost& {
+    return costs.layers[static_cast<std::size_t>(end.layer)];
+  };
+  const std::vector<LayerCost> before = costs.layers;
+  const auto less = [](Bytes of, Bytes what) { return Bytes{std::max<std::int64_t>(of.count - what.count, 0)}; };
+  // Of what a layer keeps for all of its parameters, the part of one.
+  const auto part = [](Bytes all, const LayerCost& layer, Bytes size) {
+    if (layer.parameter.count == 0) return Bytes{};
+    return Bytes{std::llround(static_cast<double>(all.count) * static_cast<double>(size.count) /
+                              static_cast<double>(layer.parameter.count))};
+  };
+  for (const LayerTie& tie : costs.ties) {
+    LayerCost& copy = layer_of(tie.copy);
+    const LayerCost& whole = before[static_cast<std::size_t>(tie.copy.layer)];
+    copy.parameter = less(copy.parameter, tie.size);
+    copy.optimizer = less(copy.optimizer, part(whole.optimizer, whole, tie.size));
+    // With its owner and the copies before it this one makes a group, in which the last layer keeps the gradient.
+    const LayerParameter* last = &tie.owner;
+    for (const LayerTie* other = costs.ties.data(); other != &tie; ++other)
+      if (other->owner == tie.owner && other->copy.layer > last->layer) last = &other->copy;
+    const LayerParameter& without = last->layer > tie.copy.layer ? tie.copy : *last;
+    const LayerCost& of = before[static_cast<std::size_t>(without.layer)];
+    layer_of(without).gradient = less(layer_of(without).gradient, part(of.gradient, of, tie.size));
+  }
+  costs.ties.clear();
+  return costs;
 }
 
 Cost cost_of_cut(const LayerCosts& costs, const std::vector<std::int64_t>& first_layers, double samples,

@@ -123,6 +123,27 @@ std::vector<RankCost> read_ranks(const Place& place, const Json& array) {
   return ranks;
 }
 
+LayerParameter read_parameter(const Place& place, const Json& object, std::int64_t layers) {
+  require_keys(place, object, {"layer", "parameter"});
+  const Json& layer = require(place, object, "layer");
+  if (!layer.is_number_integer() || layer < 0 || layer >= layers)
+    throw refuse(place.at("layer"), layer, fmt::format("the number of a layer, 0 to {}", layers - 1));
+  return {layer.get<std::int64_t>(), read_name(place.at("parameter"), require(place, object, "parameter"))};
+}
+
+std::vector<LayerTie> read_ties(const Place& place, const Json& array, std::int64_t layers) {
+  if (!array.is_array()) throw refuse(place, array, "a list with an entry for each copy of a parameter");
+  std::vector<LayerTie> ties;
+  for (const Json& entry : array) {
+    const Place here = place.at(ties.size());
+    require_keys(here, entry, {"owner", "copy", "bytes"});
+    ties.push_back({read_parameter(here.at("owner"), require(here, entry, "owner"), layers),
+                    read_parameter(here.at("copy"), require(here, entry, "copy"), layers),
+                    read_size(here.at("bytes"), require(here, entry, "bytes"))});
+  }
+  return ties;
+}
+
 Description read_description(const Place& place, const Json& object) {
   if (!object.is_object()) throw refuse(place, object, "an object of texts and numbers");
   Description description;
@@ -161,6 +182,10 @@ Json to_json(const LayerCost& layer, const std::vector<LayerCost>& layers) {
   return object;
 }
 
+Json to_json(const LayerParameter& parameter) {
+  return {{"layer", parameter.layer}, {"parameter", parameter.parameter}};
+}
+
 }  // namespace
 
 LayerCosts parse_layer_costs(std::string_view json, std::string_view source) {
@@ -171,7 +196,7 @@ LayerCosts parse_layer_costs(std::string_view json, std::string_view source) {
                     "give a file with \"layers\"; include/penstock/cost/layer_cost.h shows an example");
   require_keys(root, document,
                {"model", "machine", "layers", "input_bytes_per_sample", "input_needs_gradient", "action_overhead_ms",
-                "step_overhead_ms", "link", "links", "ranks"});
+                "step_overhead_ms", "link", "links", "ranks", "ties"});
   LayerCosts costs;
   for (const auto& [key, member] : {std::pair{"model", &LayerCosts::model}, {"machine", &LayerCosts::machine}})
     if (document.contains(key)) costs.*member = read_description(root.at(key), document[key]);
@@ -191,6 +216,7 @@ LayerCosts parse_layer_costs(std::string_view json, std::string_view source) {
   if (document.contains("link")) costs.default_link = read_link(root.at("link"), document["link"]);
   if (document.contains("links")) costs.links = read_links(root.at("links"), document["links"]);
   if (document.contains("ranks")) costs.ranks = read_ranks(root.at("ranks"), document["ranks"]);
+  if (document.contains("ties")) costs.ties = read_ties(root.at("ties"), document["ties"], std::ssize(costs.layers));
   return costs;
 }
 
@@ -210,6 +236,8 @@ std::string to_json(const LayerCosts& costs) {
     if (rank.memory_cap) object["memory_cap_bytes"] = rank.memory_cap->count;
     document["ranks"].push_back(object);
   }
+  for (const LayerTie& tie : costs.ties)
+    document["ties"].push_back({{"owner", to_json(tie.owner)}, {"copy", to_json(tie.copy)}, {"bytes", tie.size.count}});
   return document.dump(2) + "\n";
 }
 

@@ -157,6 +157,7 @@ DivisionProblem Evaluation::division_problem(const Configuration& configuration,
   division.layers = &problem_.at(configuration.replicas, configuration.microbatches);
   division.split_backward = split_backward;
   division.recomputation = problem_.request().recomputation;
+  division.ties = configuration.shape->ties.get();
   const auto ranks = first_holders(configuration.shape->placement);
   for (std::size_t stage = 0; stage < ranks.size(); ++stage) {
     StagePlace place;
@@ -237,6 +238,7 @@ Candidate Evaluation::play(const Configuration& configuration, const VerifiedSch
     }
   }
   prediction.update = {*std::max_element(update.begin(), update.end())};
+  add_tied_exchange(problem_.costs().ties, division.cut, schedule->placement, cost, exchange);
   prediction.exchange = {*std::max_element(exchange.begin(), exchange.end())};
   prediction.step = prediction.pipeline + prediction.exchange + prediction.update + problem_.costs().step_overhead;
   double busy = 0;
@@ -246,13 +248,16 @@ Candidate Evaluation::play(const Configuration& configuration, const VerifiedSch
   }
   prediction.utilisation = busy / (configuration.ranks * prediction.step.count);
   prediction.samples_per_second = static_cast<double>(problem_.request().batch) / prediction.step.count * 1000;
-  for (std::int32_t rank = 0; problem_.capped() && rank < configuration.ranks; ++rank) {
-    prediction.memory.push_back(peak_bytes(timeline, RankId{rank}));
-    const double excess =
-        static_cast<double>(prediction.memory.back().count) - problem_.cap(static_cast<std::size_t>(rank));
+  if (problem_.capped()) {
+    for (std::int32_t rank = 0; rank < configuration.ranks; ++rank)
+      prediction.memory.push_back(peak_bytes(timeline, RankId{rank}));
+    add_tied_memory(problem_.costs().ties, division.cut, schedule->placement, cost, prediction.memory);
+  }
+  for (std::size_t rank = 0; rank < prediction.memory.size(); ++rank) {
+    const double excess = static_cast<double>(prediction.memory[rank].count) - problem_.cap(rank);
     if (excess <= candidate.excess) continue;
     candidate.excess = excess;
-    candidate.excess_rank = static_cast<std::size_t>(rank);
+    candidate.excess_rank = rank;
   }
   candidate.division = std::move(division);
   return candidate;

@@ -37,6 +37,13 @@ std::string in_quotes(std::string_view text) {
   return result + '"';
 }
 
+std::string tie_words(const LayerTie& tie) {
+  const auto end = [](const LayerParameter& of) {
+    return fmt::format("{{layer = {}, parameter = {}}}", of.layer, in_quotes(of.parameter));
+  };
+  return fmt::format("{{owner = {}, copy = {}, bytes = {}}}", end(tie.owner), end(tie.copy), tie.size.count);
+}
+
 std::string cut_words(const Cut& cut) {
   return cut.size() == 1 ? "uniform" : fmt::format("{}", fmt::join(cut.begin() + 1, cut.end(), ","));
 }
@@ -91,6 +98,29 @@ class Reader {
       times.push_back({*value});
     }
     return times;
+  }
+
+  /// Nothing where the key is not there: as above.
+  [[nodiscard]] std::vector<LayerTie> ties(std::string_view key, std::int64_t layers) const {
+    constexpr const char* expected = "a list of {owner = {layer, parameter}, copy = {layer, parameter}, bytes}";
+    std::vector<LayerTie> ties;
+    if (!table_.contains(key)) return ties;
+    const toml::array* array = table_[key].as_array();
+    if (array == nullptr) throw refuse(key, expected);
+    for (const toml::node& node : *array) {
+      const toml::table* entry = node.as_table();
+      if (entry == nullptr) throw refuse(key, expected);
+      const auto end = [&](const char* name) {
+        const auto layer = (*entry)[name]["layer"].value<std::int64_t>();
+        const auto parameter = (*entry)[name]["parameter"].value<std::string>();
+        if (!layer || !parameter || *layer < 0 || *layer >= layers) throw refuse(key, expected);
+        return LayerParameter{*layer, *parameter};
+      };
+      const auto size = (*entry)["bytes"].value<std::int64_t>();
+      if (!size || *size < 0) throw refuse(key, expected);
+      ties.push_back({end("owner"), end("copy"), {*size}});
+    }
+    return ties;
   }
 
   [[nodiscard]] Error refuse(std::string_view key, const char* expected) const {
@@ -174,6 +204,11 @@ std::string to_toml(const Plan& plan, std::string_view schedule_file) {
   text += fmt::format("utilisation = {}\nsamples-per-second = {}\nmemory-bytes = [{}]\n", real(prediction.utilisation),
                       real(prediction.samples_per_second), fmt::join(memory, ", "));
   if (!passes.empty()) text += fmt::format("stage-ms = [{}]\n", fmt::join(passes, ", "));
+  std::vector<std::string> ties;
+  ties.reserve(plan.ties.size());
+  for (const LayerTie& tie : plan.ties) ties.push_back(tie_words(tie));
+  if (!ties.empty()) text += fmt::format("ties = [{}]\n", fmt::join(ties, ", "));
+  if (plan.shared_ties) text += "shared-ties = true\n";
   if (!plan.costs_file.empty()) text += fmt::format("costs = {}\n", in_quotes(plan.costs_file));
   return text;
 }
@@ -224,6 +259,8 @@ Plan load_plan(const std::filesystem::path& path) {
   plan.prediction.samples_per_second = prediction.number("samples-per-second");
   plan.prediction.memory = prediction.sizes("memory-bytes");
   plan.prediction.stage_passes = prediction.times("stage-ms");
+  plan.ties = prediction.ties("ties", plan.layers);
+  if (predicted->contains("shared-ties")) plan.shared_ties = prediction.read<bool>("shared-ties", "true or false");
   if (predicted->contains("costs")) plan.costs_file = prediction.read<std::string>("costs", "a file's name");
   return plan;
 }

@@ -15,6 +15,13 @@ constexpr std::int64_t most_batch = std::int64_t{1} << 31;
 // A schedule of more passes than this takes seconds and gigabytes to look at.
 constexpr std::int64_t most_planned_passes = 4'000'000;
 
+/// The first of them by name.
+std::string names_of(const std::vector<LayerTie>& ties) {
+  return ties.size() == 1
+             ? to_string(ties.front())
+             : fmt::format("{}, and {} more,", to_string(ties.front()), counted(std::ssize(ties) - 1, "tie"));
+}
+
 }  // namespace
 
 bool has_split_backward(const Schedule& schedule) {
@@ -44,8 +51,12 @@ std::vector<int> sensible_microbatches(std::int64_t batch, int ranks) {
 }
 
 PlanningProblem::PlanningProblem(const LayerCosts& costs, const PlanRequest& request)
-    : costs_(&costs), request_(&request) {
+    : given_costs_(&costs), costs_(&costs), request_(&request) {
   check();
+  if (shares_ties()) {
+    shared_ = with_shared_ties(costs);
+    costs_ = &*shared_;
+  }
   const auto ranks = static_cast<std::size_t>(request.ranks);
   speeds_.assign(ranks, 1);
   caps_.assign(ranks, request.memory ? static_cast<double>(request.memory->count) : no_cap);
@@ -130,8 +141,8 @@ bool PlanningProblem::ranks_alike() const {
 
 bool PlanningProblem::is_wanted(const ScheduleFamily& family) const {
   if (family.name == "forward-only") return false;
-  // A stage on two ranks of other speeds would have two costs.
-  if (family.bidirectional && (!request_->copies_of_stages || !ranks_alike())) return false;
+  // A stage on two ranks of other speeds would have two costs, and a parameter of it two objects.
+  if (family.bidirectional && (!request_->copies_of_stages || !ranks_alike() || shares_ties())) return false;
   // A synthesised schedule takes the place of a published one: where it is all that is asked for, of any.
   const auto& names = request_->schedules;
   return std::all_of(names.begin(), names.end(),
@@ -152,7 +163,7 @@ std::vector<int> PlanningProblem::microbatch_counts(int replicas, int ranks) con
   return counts;
 }
 
-std::vector<std::shared_ptr<const FamilyShape>> PlanningProblem::shapes(int ranks) const {
+std::vector<std::shared_ptr<const FamilyShape>> PlanningProblem::shapes(int ranks, std::int64_t& parting) const {
   std::vector<std::shared_ptr<const FamilyShape>> shapes;
   for (const ScheduleFamily& family : schedule_families()) {
     if (!is_wanted(family) || ranks % family.ranks_multiple != 0) continue;
@@ -168,11 +179,29 @@ std::vector<std::shared_ptr<const FamilyShape>> PlanningProblem::shapes(int rank
       if (ranks == 1 && family.name != "1f1b" && family.name != "gpipe" && request_->schedules.empty()) continue;
       const Schedule sample =
           make_schedule(family.name, ranks, 2, family.stages_per_rank_varies ? std::optional(count) : std::nullopt);
-      shapes.push_back(
-          std::make_shared<FamilyShape>(FamilyShape{&family, count, has_split_backward(sample), sample.placement}));
+      FamilyShape shape{&family, count, has_split_backward(sample), sample.placement};
+      if (shares_ties()) {
+        std::vector<std::int32_t> rank_of;
+        for (const auto& holders : sample.placement.holders) rank_of.push_back(holders.front().value);
+        const auto ties = std::make_shared<TiedLayers>(given_costs_->ties, std::move(rank_of), costs_->layers.size());
+        if (request_->cut ? !ties->are_kept_by(*request_->cut) : ties->ways().empty()) {
+          ++parting;
+          continue;
+        }
+        shape.ties = ties;
+      }
+      shapes.push_back(std::make_shared<FamilyShape>(std::move(shape)));
     }
   }
   return shapes;
+}
+
+Error PlanningProblem::no_shared_ties() const {
+  return bad_input(
+      fmt::format("no plan keeps {} on one rank", names_of(given_costs_->ties)),
+      "a schedule and a cut under which one rank has all layers that share a parameter, as the gradients of two "
+      "cannot be added there",
+      "allow zb-v, v-half or dualpipev, whose first and last stage are on one rank, lower --ranks, or untie them");
 }
 
 std::vector<Configuration> PlanningProblem::configurations(std::vector<std::string>& notes) const {
@@ -182,6 +211,7 @@ std::vector<Configuration> PlanningProblem::configurations(std::vector<std::stri
       if (request_->ranks % count == 0 && request_->batch % count == 0) replica_counts.push_back(count);
   std::vector<Configuration> configurations;
   std::int64_t too_large = 0;
+  std::int64_t parting = 0;
   for (const int replicas : replica_counts) {
     const int ranks = request_->ranks / replicas;
     const bool caps_alike = std::all_of(caps_.begin(), caps_.end(), [&](double cap) { return cap == caps_.front(); });
@@ -191,7 +221,7 @@ std::vector<Configuration> PlanningProblem::configurations(std::vector<std::stri
     }
     if (ranks > std::ssize(costs_->layers)) continue;
     const auto counts = microbatch_counts(replicas, ranks);
-    for (const auto& shape : shapes(ranks))
+    for (const auto& shape : shapes(ranks, parting))
       for (const int count : counts) {
         if (static_cast<std::int64_t>(ranks) * shape->stages_per_rank * count * 3 > most_planned_passes)
           ++too_large;
@@ -206,6 +236,11 @@ std::vector<Configuration> PlanningProblem::configurations(std::vector<std::stri
   if (too_large > 0)
     notes.push_back(fmt::format("{} of more than {} million passes a step were not looked at",
                                 counted(too_large, "configuration"), most_planned_passes / 1'000'000));
+  if (parting > 0 && too_large == 0 && configurations.empty()) throw no_shared_ties();
+  if (parting > 0)
+    notes.push_back(fmt::format("{} not looked at: no cut for {} keeps {} on one rank",
+                                parting == 1 ? "1 schedule was" : fmt::format("{} schedules were", parting),
+                                parting == 1 ? "it" : "them", names_of(given_costs_->ties)));
   const SampleRange range = measured_range(*costs_);
   if (request_->microbatches.empty() && (range.least > 1 || range.most < request_->batch))
     notes.push_back(

@@ -4,12 +4,15 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
+#include "penstock/base/error.h"
 #include "penstock/plan/plan.h"
 #include "penstock/schedule/generators.h"
 
 #include "plan/no_cap.h"
+#include "plan/ties.h"
 
 namespace penstock {
 
@@ -19,8 +22,9 @@ namespace penstock {
 struct FamilyShape {
   const ScheduleFamily* family = nullptr;
   int stages_per_rank = 1;
-  bool split_backward = false;  ///< has `I` and `W`
-  Placement placement;          ///< on the ranks of one replica
+  bool split_backward = false;                       ///< has `I` and `W`
+  Placement placement;                               ///< on the ranks of one replica
+  std::shared_ptr<const TiedLayers> ties = nullptr;  ///< that every cut has to keep on one rank each; null: none
 };
 
 /// All that is decided before the cut.
@@ -38,8 +42,16 @@ struct Configuration {
 class PlanningProblem {
  public:
   PlanningProblem(const LayerCosts& costs, const PlanRequest& request);
+  PlanningProblem(const PlanningProblem&) = delete;
+  PlanningProblem& operator=(const PlanningProblem&) = delete;
+  PlanningProblem(PlanningProblem&&) = delete;
+  PlanningProblem& operator=(PlanningProblem&&) = delete;
+  ~PlanningProblem() = default;
 
+  /// What is played: where ties are shared, without what their layers have in common.
   [[nodiscard]] const LayerCosts& costs() const { return *costs_; }
+  /// As they were given.
+  [[nodiscard]] const LayerCosts& given_costs() const { return *given_costs_; }
   [[nodiscard]] const PlanRequest& request() const { return *request_; }
   [[nodiscard]] double speed(std::size_t rank) const { return speeds_[rank]; }
   [[nodiscard]] double cap(std::size_t rank) const { return caps_[rank]; }
@@ -56,8 +68,13 @@ class PlanningProblem {
   [[nodiscard]] bool ranks_alike() const;
   [[nodiscard]] bool is_wanted(const ScheduleFamily& family) const;
   [[nodiscard]] std::vector<int> microbatch_counts(int replicas, int ranks) const;
-  [[nodiscard]] std::vector<std::shared_ptr<const FamilyShape>> shapes(int ranks) const;
+  [[nodiscard]] bool shares_ties() const { return request_->share_ties && !given_costs_->ties.empty(); }
+  /// \param parting counts the shapes that are left out because each of their cuts parts tied layers.
+  [[nodiscard]] std::vector<std::shared_ptr<const FamilyShape>> shapes(int ranks, std::int64_t& parting) const;
+  [[nodiscard]] Error no_shared_ties() const;
 
+  const LayerCosts* given_costs_;
+  std::optional<LayerCosts> shared_;
   const LayerCosts* costs_;
   const PlanRequest* request_;
   std::vector<double> speeds_;

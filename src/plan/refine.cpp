@@ -86,6 +86,7 @@ class Refinement {
   bool consider(const Cut& cut) {
     if (cut == candidate_.division.cut || evaluation_.simulated_passes() >= most_passes_) return false;
     if (std::adjacent_find(cut.begin(), cut.end(), std::greater_equal<>()) != cut.end()) return false;
+    if (problem_.ties != nullptr && !problem_.ties->are_kept_by(cut)) return false;
     Division division{cut, recomputed(cut)};
     double slowest = 0;
     for (std::size_t stage = 0; stage < cut.size(); ++stage)

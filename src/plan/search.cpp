@@ -54,6 +54,8 @@ Plan plan_of(PlanningProblem& problem, const Candidate& candidate) {
   plan.cut = candidate.division.cut;
   plan.recomputed = candidate.division.recomputed;
   plan.prediction = candidate.prediction;
+  plan.ties = problem.given_costs().ties;
+  plan.shared_ties = problem.request().share_ties;
   return plan;
 }
 
@@ -231,16 +233,22 @@ class Search {
     return passes;
   }
 
+  [[nodiscard]] std::vector<Bytes> memory_of(const Plan& plan) {
+    const VerifiedSchedule schedule = schedule_of(plan);
+    const Cost cost = cost_of(plan, problem_.given_costs());
+    const Timeline timeline = simulate(schedule, cost);
+    std::vector<Bytes> memory;
+    for (std::int32_t rank = 0; rank < plan.ranks; ++rank) memory.push_back(peak_bytes(timeline, RankId{rank}));
+    add_tied_memory(problem_.costs().ties, plan.cut, schedule->placement, cost, memory);
+    return memory;
+  }
+
   void finish() {
     best_.resize(std::min(best_.size(), std::max<std::size_t>(request().most_plans, 1)));
     for (const Candidate& candidate : best_) {
       Plan plan = plan_of(problem_, candidate);
       plan.prediction.stage_passes = stage_passes(candidate);
-      if (plan.prediction.memory.empty()) {
-        const Timeline timeline = timeline_of(plan, problem_.costs());
-        for (std::int32_t rank = 0; rank < plan.ranks; ++rank)
-          plan.prediction.memory.push_back(peak_bytes(timeline, RankId{rank}));
-      }
+      if (plan.prediction.memory.empty()) plan.prediction.memory = memory_of(plan);
       answer_.plans.push_back(std::move(plan));
     }
     if (answer_.left_out > 0)
@@ -263,7 +271,8 @@ Cost cost_for(const Plan& plan, const Schedule& schedule, const LayerCosts& cost
   run.recomputed = plan.recomputed;
   run.split_backward = has_split_backward(schedule);
   for (const auto& holders : schedule.placement.holders) run.ranks.push_back(holders.front().value);
-  Cost cost = cost_of_cut(costs, plan.cut, plan.samples(), run);
+  Cost cost = cost_of_cut(plan.shared_ties && !costs.ties.empty() ? with_shared_ties(costs) : costs, plan.cut,
+                          plan.samples(), run);
   // Ranks of replicas are alike, and the first replica stands for all.
   if (!cost.memory_caps.empty()) cost.memory_caps.resize(static_cast<std::size_t>(plan.ranks));
   return cost;

@@ -65,12 +65,12 @@ struct Best {
   bool recomputed = false;
 };
 
-/// Fills stage after stage. `join` makes the value of a longer division from that of a shorter one and a cell; it is
-/// infinite where the two may not be joined. `hopeless` says, of a stage that grows towards the front, that neither it
-/// nor a longer one can beat a value.
+/// Fills stage after stage, in one way to keep the ties, or null where there are none to keep. `join` makes the value
+/// of a longer division from that of a shorter one and a cell; it is infinite where the two may not be joined.
+/// `hopeless` says, of a stage that grows towards the front, that neither it nor a longer one can beat a value.
 template <class CellOf, class Join, class Hopeless>
-std::optional<Division> divide(const DivisionProblem& problem, const CellOf& cell_of, const Join& join,
-                               const Hopeless& hopeless) {
+std::optional<Division> divide(const DivisionProblem& problem, const TieWay* way, const CellOf& cell_of,
+                               const Join& join, const Hopeless& hopeless) {
   const std::size_t stages = problem.places.size();
   const std::size_t layers = problem.layers->layers();
   std::vector<std::vector<Best>> best(stages, std::vector<Best>(layers + 1));
@@ -80,6 +80,8 @@ std::optional<Division> divide(const DivisionProblem& problem, const CellOf& cel
       Best& here = best[stage][end];
       for (std::size_t first = end; first-- > stage;) {
         if (hopeless(stage, first, end, here.value)) break;
+        if (way != nullptr && !problem.ties->may_hold(*way, stage, first)) break;
+        if (way != nullptr && !way->may_begin_stage.empty() && !way->may_begin_stage[first]) continue;
         if (stage == 0 && first > 0) continue;
         const double before = stage == 0 ? -infinite : best[stage - 1][first].value;
         if (before == infinite) continue;
@@ -170,7 +172,9 @@ double pace_of_stage(const DivisionProblem& problem, std::size_t stage, std::siz
   return pace;
 }
 
-std::optional<Division> fastest_division(const DivisionProblem& problem) {
+namespace {
+
+std::optional<Division> fastest_division(const DivisionProblem& problem, const TieWay* way) {
   const bool always = problem.recomputation == Recomputation::Full;
   const auto cell_of = [&](std::size_t stage, std::size_t first, std::size_t end) {
     return fastest_cell(problem, stage, first, end);
@@ -179,7 +183,7 @@ std::optional<Division> fastest_division(const DivisionProblem& problem) {
     return compute_time(problem, stage, first, end, always);
   };
   const auto fastest = divide(
-      problem, cell_of, [](double before, const Cell& cell) { return std::max(before, cell.worst); },
+      problem, way, cell_of, [](double before, const Cell& cell) { return std::max(before, cell.worst); },
       [&](std::size_t stage, std::size_t first, std::size_t end, double value) {
         return least_time(stage, first, end) >= value;
       });
@@ -188,7 +192,7 @@ std::optional<Division> fastest_division(const DivisionProblem& problem) {
   // most on fast ranks.
   const double pace = worst_of(problem, *fastest) * (1 + 1e-12);
   return divide(
-      problem, cell_of,
+      problem, way, cell_of,
       [&](double before, const Cell& cell) {
         return cell.worst > pace ? infinite : (before == -infinite ? 0 : before) + cell.sum;
       },
@@ -197,12 +201,55 @@ std::optional<Division> fastest_division(const DivisionProblem& problem) {
       });
 }
 
-Division leanest_division(const DivisionProblem& problem) {
-  const auto leanest = divide(
-      problem,
+std::optional<Division> leanest_division(const DivisionProblem& problem, const TieWay* way) {
+  return divide(
+      problem, way,
       [&](std::size_t stage, std::size_t first, std::size_t end) { return leanest_cell(problem, stage, first, end); },
       [](double before, const Cell& cell) { return std::max(before, cell.worst); },
       [](std::size_t, std::size_t, std::size_t, double) { return false; });
+}
+
+/// The worst and the sum of the cells of a division.
+template <class CellOf>
+std::pair<double, double> value_of(const DivisionProblem& problem, const Division& division, const CellOf& cell_of) {
+  std::pair<double, double> value{-infinite, 0};
+  for (std::size_t stage = 0; stage < division.cut.size(); ++stage) {
+    const Cell cell = cell_of(problem, stage, static_cast<std::size_t>(division.cut[stage]),
+                              end_of(division.cut, stage, problem.layers->layers()));
+    value = {std::max(value.first, cell.worst), value.second + cell.sum};
+  }
+  return value;
+}
+
+/// The best of all ways to keep the ties.
+template <class Divide, class CellOf>
+std::optional<Division> best_of_ways(const DivisionProblem& problem, const Divide& divide_in, const CellOf& cell_of) {
+  if (problem.ties == nullptr) return divide_in(problem, nullptr);
+  std::optional<Division> best;
+  std::pair<double, double> least{infinite, infinite};
+  for (const TieWay& way : problem.ties->ways()) {
+    std::optional<Division> division = divide_in(problem, &way);
+    if (!division) continue;
+    const std::pair<double, double> value = value_of(problem, *division, cell_of);
+    if (best && value >= least) continue;
+    least = value;
+    best = std::move(division);
+  }
+  return best;
+}
+
+}  // namespace
+
+std::optional<Division> fastest_division(const DivisionProblem& problem) {
+  return best_of_ways(
+      problem, [](const DivisionProblem& same, const TieWay* way) { return fastest_division(same, way); },
+      fastest_cell);
+}
+
+Division leanest_division(const DivisionProblem& problem) {
+  const auto leanest = best_of_ways(
+      problem, [](const DivisionProblem& same, const TieWay* way) { return leanest_division(same, way); },
+      leanest_cell);
   check_invariant(leanest.has_value(), "as many layers as stages make no division");
   return *leanest;
 }
@@ -227,6 +274,7 @@ void even_out_ranks(const DivisionProblem& problem, const std::vector<std::int32
         cut[stage] += step;
         if (cut[stage] <= cut[stage - 1] || cut[stage] >= static_cast<std::int64_t>(end_of(cut, stage, layers)))
           continue;
+        if (problem.ties != nullptr && !problem.ties->are_kept_by(cut)) continue;
         std::vector<double> changed = load(cut);
         // Sorted, so that two ranks that are as busy are relieved one after the other.
         if (!(changed < loads)) continue;

@@ -10,6 +10,7 @@
 #include "penstock/schedule/schedule.h"
 
 #include "plan/no_cap.h"
+#include "plan/ties.h"
 
 namespace penstock {
 
@@ -46,6 +47,7 @@ struct DivisionProblem {
   std::vector<StagePlace> places;  ///< by stage, at most as many as layers
   bool split_backward = false;
   Recomputation recomputation = Recomputation::None;
+  const TiedLayers* ties = nullptr;  ///< to be kept, each on one rank; null: none
 };
 
 /// The memory that a stage takes at its peak, by the counts of its place: what stands, activations, one boundary on
@@ -58,10 +60,10 @@ struct DivisionProblem {
                                    std::size_t end, bool recomputed);
 
 /// The division whose slowest pace is fastest; of these, one with the least sum of times. Exact. Nothing where no
-/// division is within the caps.
+/// division is within the caps, or keeps the ties.
 [[nodiscard]] std::optional<Division> fastest_division(const DivisionProblem& problem);
 
-/// The division whose fullest stage is furthest below its cap, or least above it.
+/// The division whose fullest stage is furthest below its cap, or least above it. There is one that keeps the ties.
 [[nodiscard]] Division leanest_division(const DivisionProblem& problem);
 
 /// Moves the boundaries of a division, one layer at a time, as long as the busiest rank gets less to do: for ranks

@@ -92,6 +92,31 @@ std::string cause(const Plan& best, const Plan& other) {
       other.microbatches < best.microbatches ? ", as the pipeline fills and drains in larger pieces" : "");
 }
 
+/// The ranks of the two ends; of many ties the first.
+std::string tie_lines(const Plan& plan) {
+  constexpr std::size_t most_shown = 8;
+  if (plan.ties.empty()) return "";
+  const Placement placement = schedule_of(plan)->placement;
+  const auto rank_of = [&](const LayerParameter& end) {
+    const auto stage = std::upper_bound(plan.cut.begin(), plan.cut.end(), end.layer) - plan.cut.begin() - 1;
+    return placement.holders[static_cast<std::size_t>(stage)].front().value;
+  };
+  std::string text;
+  for (std::size_t index = 0; index < plan.ties.size() && index < most_shown; ++index) {
+    const LayerTie& tie = plan.ties[index];
+    const auto owner = rank_of(tie.owner);
+    const auto copy = rank_of(tie.copy);
+    text +=
+        fmt::format("tied: {}, {}: {}\n", to_string(tie), to_string(tie.size),
+                    owner != copy ? fmt::format("rank {} sends its gradient to rank {} and gets the sum", copy, owner)
+                    : plan.shared_ties ? fmt::format("one parameter on rank {}", owner)
+                                       : fmt::format("both on rank {}", owner));
+  }
+  if (plan.ties.size() > most_shown)
+    text += fmt::format("and {} more\n", counted(std::ssize(plan.ties) - std::int64_t{most_shown}, "tie"));
+  return text;
+}
+
 std::string reasons(const PlanReport& report) {
   const Plan& best = report.answer.plans.front();
   std::string text = fmt::format("{}: {} a step, in which a rank computes {:.1f} % of the time on average",
@@ -124,6 +149,11 @@ std::string changes(const PlanReport& report) {
 Json plan_to_json(const Plan& plan) {
   Json memory = Json::array();
   for (const Bytes bytes : plan.prediction.memory) memory.push_back(bytes.count);
+  Json ties = Json::array();
+  for (const LayerTie& tie : plan.ties)
+    ties.push_back({{"owner", {{"layer", tie.owner.layer}, {"parameter", tie.owner.parameter}}},
+                    {"copy", {{"layer", tie.copy.layer}, {"parameter", tie.copy.parameter}}},
+                    {"bytes", tie.size.count}});
   return {{"schedule", plan.schedule},
           {"ranks", plan.ranks},
           {"stages_per_rank", plan.stages_per_rank},
@@ -139,7 +169,8 @@ Json plan_to_json(const Plan& plan) {
           {"update_ms", plan.prediction.update.count},
           {"utilisation", plan.prediction.utilisation},
           {"samples_per_second", plan.prediction.samples_per_second},
-          {"memory_bytes", memory}};
+          {"memory_bytes", memory},
+          {"ties", ties}};
 }
 
 Json measured_to_json(const MeasuredPlan& measured) {
@@ -167,6 +198,7 @@ std::string to_text(const PlanReport& report) {
       counted(answer.configurations, "configuration"), answer.simulated, answer.bounded_away, answer.over_memory);
   text += fmt::format("\nfirst layers of the stages: {}\n", fmt::join(best.cut, ","));
   text += memory_line(best, report.memory_caps);
+  text += tie_lines(best);
   if (!report.measured.empty())
     text += fmt::format("tried {} for a few steps each: the order is that of what was measured\n",
                         counted(std::ssize(report.measured), "plan"));

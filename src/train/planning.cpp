@@ -16,6 +16,7 @@
 #include "penstock/base/quantile.h"
 #include "penstock/base/random.h"
 #include "penstock/data/order.h"
+#include "penstock/nn/ties.h"
 #include "penstock/plan/plan_file.h"
 #include "penstock/profile/profile.h"
 #include "penstock/train/layer_update.h"
@@ -90,7 +91,7 @@ void check_sizes(const PlanRequest& request, std::int64_t layers) {
 std::uint64_t fingerprint(const Description& model, const Description& machine,
                           const std::vector<std::int64_t>& sizes) {
   // Of another form of the measurement, another file.
-  constexpr std::uint64_t version = 1;
+  constexpr std::uint64_t version = 2;
   std::uint64_t key = version;
   const auto add = [&](const std::string& text) {
     for (const char letter : text) key = mix_key({key, static_cast<unsigned char>(letter)});
@@ -126,16 +127,27 @@ bool covers(const LayerCosts& costs, const std::vector<std::int64_t>& sizes) {
   });
 }
 
+// Files of before know no ties.
+bool knows_ties(const LayerCosts& costs, const Network& network) {
+  std::ptrdiff_t count = 0;
+  for (const TieGroup& group : tie_groups(network.ties))
+    count += std::count_if(group.members.begin(), group.members.end(), [&](const ParameterAddress& member) {
+      return member.layer != group.owner.layer;
+    });
+  return std::ssize(costs.ties) == count;
+}
+
 // Nothing where there is no file, or one that has to be measured again.
 std::optional<LayerCosts> found_costs(const fs::path& file, bool named, const Description& model,
-                                      const Description& machine, const std::vector<std::int64_t>& sizes) {
+                                      const Description& machine, const std::vector<std::int64_t>& sizes,
+                                      const Network& network) {
   std::error_code ignored;
   if (!fs::exists(file, ignored)) return std::nullopt;
   try {
     LayerCosts costs = load_layer_costs(file);
     require_description(costs.model, model, "model", file.string());
     require_description(costs.machine, machine, "machine", file.string());
-    if (covers(costs, sizes)) return costs;
+    if (covers(costs, sizes) && knows_ties(costs, network)) return costs;
   } catch (const Error&) {
     // What a user has named is theirs: it is not written over. The cache may be.
     if (named) throw;
@@ -214,7 +226,7 @@ MeasuredCosts measured_costs(const TrainSettings& settings, const PlanRequest& r
   measured.file = settings.cost.empty()
                       ? cache_folder() / fmt::format("cost-{:016x}.json", fingerprint(model, machine, profile.sizes))
                       : fs::path(settings.cost);
-  if (auto found = found_costs(measured.file, !settings.cost.empty(), model, machine, profile.sizes)) {
+  if (auto found = found_costs(measured.file, !settings.cost.empty(), model, machine, profile.sizes, network)) {
     measured.costs = std::move(*found);
     measured.reused = true;
     tell(note, fmt::format("the layers were measured before: {}", measured.file.string()));

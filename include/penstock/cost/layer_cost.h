@@ -18,14 +18,16 @@
 ///       "step_overhead_ms": 0.3,
 ///       "link": {"latency_ms": 0.02, "bandwidth_bytes_per_ms": 5000000},
 ///       "links": [{"from": 0, "to": 1, "latency_ms": 0.1}],
-///       "ranks": [{"speed": 1, "memory_cap_bytes": 8589934592}, {"speed": 0.5}]
+///       "ranks": [{"speed": 1, "memory_cap_bytes": 8589934592}, {"speed": 0.5}],
+///       "ties": [{"owner": {"layer": 0, "parameter": "token.weight"},
+///                 "copy": {"layer": 9, "parameter": "output.weight"}, "bytes": 3145728}]
 ///     }
 ///
 /// Needed are `layers` and in each `name` and either `like`, the name of an earlier layer that it is alike, or `sizes`,
 /// ascending, with the three times. `input_needs_gradient` is true where it is left out. The time of a pass is above 0
 /// for the layer as a whole. What is left out is 0; `gradient_bytes` as large as the parameters, `backward_ms` the sum
-/// of the two parts, `weight_activation_share` and `speed` 1, links immediate and unlimited, memory uncapped. `model`
-/// and `machine` are any texts and numbers. Messages call the form by the file that it is in.
+/// of the two parts, `weight_activation_share` and `speed` 1, links immediate and unlimited, memory uncapped, no
+/// parameter tied. `model` and `machine` are any texts and numbers. Messages call the form by the file that it is in.
 #pragma once
 
 #include <cstdint>
@@ -99,6 +101,28 @@ struct RankCost {
   friend bool operator==(const RankCost&, const RankCost&) = default;
 };
 
+/// One parameter of one layer.
+struct LayerParameter {
+  std::int64_t layer = 0;
+  std::string parameter;  ///< its name within the layer, such as "token.weight"
+
+  friend bool operator==(const LayerParameter&, const LayerParameter&) = default;
+};
+
+/// Two parameters that are one and live in two layers, as those of an embedding and of the head that shares its
+/// weights. The `parameter`, `gradient` and `optimizer` of either layer count it: each end has a buffer of its own, and
+/// at the end of a step both get the sum of their gradients.
+struct LayerTie {
+  LayerParameter owner;
+  LayerParameter copy;  ///< in another layer; the copy of no other owner, and itself the owner of nothing
+  Bytes size;           ///< of the parameter, and of its gradient
+
+  friend bool operator==(const LayerTie&, const LayerTie&) = default;
+};
+
+/// "token.weight of layer 0 and output.weight of layer 9".
+[[nodiscard]] std::string to_string(const LayerTie& tie);
+
 /// What a cost was measured of or on: names and values, such as "width" and "128".
 using Description = std::map<std::string, std::string>;
 
@@ -116,12 +140,14 @@ struct LayerCosts {
   LinkCost default_link = {};         ///< between every pair of ranks that `links` does not name
   std::map<RankPair, LinkCost> links = {};
   std::vector<RankCost> ranks = {};  ///< by rank; empty: all alike and without caps
+  std::vector<LayerTie> ties = {};
 
   friend bool operator==(const LayerCosts&, const LayerCosts&) = default;
 };
 
 /// \throws Error (BadInput) naming the first value that is out of range by its JSON path: what is negative or not
-/// finite, a layer whose passes take no time, sizes that do not ascend, `like` that is not so.
+/// finite, a layer whose passes take no time, sizes that do not ascend, `like` that is not so, ties of layers that
+/// there are not, within one layer, larger than its parameters, or of a copy that has two owners or owns.
 void validate(const LayerCosts& costs);
 
 /// Reads the JSON form. \param source how messages call the text: a file's name. \throws Error (BadInput), one line.
@@ -276,6 +302,13 @@ class LayersAtSize {
   Passed weight_;
   double overhead_ = 0;
 };
+
+/// The costs where tied parameters are one object: every layer but the owner's is without the weights and the optimizer
+/// state of what it shares, and every layer but the last of those that share without its gradient, which is made in the
+/// last one's backward first. What a layer's optimizer keeps is shared out by bytes of parameters. No layer of the
+/// result is `like` another, and it has no ties. Right only for cuts that keep all layers of a tie on one rank.
+/// \throws Error (BadInput) as `validate`.
+[[nodiscard]] LayerCosts with_shared_ties(LayerCosts costs);
 
 /// How a cut is run, for `cost_of_cut`.
 struct CutRun {

@@ -19,12 +19,12 @@ namespace penstock {
 /// The name under which a plan's schedule is one that was synthesised.
 inline constexpr const char* synthesised_schedule = "synthesised";
 
-/// One step as it is predicted: the simulated pipeline, then the exchange of gradients where stages or the network have
-/// copies, then the update.
+/// One step as it is predicted: the simulated pipeline, then the exchange of gradients where stages, the network or
+/// single parameters have copies, then the update.
 struct PlanPrediction {
   Milliseconds step;
   Milliseconds pipeline;   ///< from the first action to the last
-  Milliseconds exchange;   ///< of gradients between copies
+  Milliseconds exchange;   ///< of gradients between copies, those of tied parameters among them
   Milliseconds update;     ///< of the weights, on the slowest rank
   double utilisation = 0;  ///< the share of ranks × step in which passes are computed
   double samples_per_second = 0;
@@ -47,7 +47,9 @@ struct Plan {
   Cut cut = {0};
   std::vector<bool> recomputed = {};  ///< by stage
   PlanPrediction prediction = {};
-  std::string costs_file = {};  ///< that it was made from; empty where nobody said
+  std::vector<LayerTie> ties = {};  ///< of the costs that it was made from
+  bool shared_ties = false;         ///< as it was asked for: `PlanRequest::share_ties`
+  std::string costs_file = {};      ///< that it was made from; empty where nobody said
 
   [[nodiscard]] int stages() const { return static_cast<int>(cut.size()); }
   /// Samples of a microbatch, on average.
@@ -75,7 +77,10 @@ struct PlanRequest {
   Recomputation recomputation = Recomputation::WhereNeeded;
   std::optional<Cut> cut = {};
   bool copies_of_stages = true;  ///< whether schedules may hold a stage on two ranks (Chimera, DualPipe)
-  std::size_t most_plans = 5;    ///< that are returned
+  /// For a runtime that cannot add the gradients of tied parameters on two ranks: only cuts that keep all layers of a
+  /// tie on one rank, where the parameter is one object with one weight, gradient and optimizer state.
+  bool share_ties = false;
+  std::size_t most_plans = 5;  ///< that are returned
   /// How many passes may be simulated; about 10 million a second. Then the best so far are taken.
   std::int64_t most_simulated_passes = 50'000'000;
 };
@@ -97,7 +102,8 @@ struct PlanAnswer {
 /// makes its slowest stage, link included, fastest under the caps, exactly, by dynamic programming; the best are then
 /// moved on in simulation. Equal input gives equal plans. Thread-safe.
 /// \throws Error (BadInput) for sizes below 1, more ranks than layers, microbatch sizes that were not measured, and
-/// where nothing fits into the memory: then the message says how much is missing and what comes nearest.
+/// where nothing fits into the memory: then the message says how much is missing and what comes nearest. With
+/// `share_ties` also where no cut keeps the layers of the ties on one rank: the message names the parameters.
 [[nodiscard]] PlanAnswer make_plans(const LayerCosts& costs, const PlanRequest& request);
 
 /// The schedule of a plan. \throws Error (BadInput) where the plan is none of this build's.

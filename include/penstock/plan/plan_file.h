@@ -23,9 +23,13 @@
 ///     memory-bytes = [1073741824, 1073741824, 1073741824, 1073741824]
 ///     stage-ms = [2.1, 2.2, …]
 ///     costs = "cost.json"
+///     ties = [{owner = {layer = 0, parameter = "token.weight"}, copy = {layer = 23, parameter = "output.weight"},
+///              bytes = 3145728}]
+///     shared-ties = true    # planned for tied parameters that are one object
 ///
-/// A schedule that has no name of its own (a synthesised one, or one with another number of stages a rank than its name
-/// stands for) is a CSV file beside it, and `schedule` its path.
+/// `ties` are those of the costs, `shared-ties` is `PlanRequest::share_ties`; both are left out where there is nothing
+/// to say. A schedule that has no name of its own (a synthesised one, or one with another number of stages a rank than
+/// its name stands for) is a CSV file beside it, and `schedule` its path.
 #pragma once
 
 #include <filesystem>

@@ -46,31 +46,6 @@ void for_each_piece(const std::vector<at::Tensor>& tensors, std::uint64_t offset
   }
 }
 
-// For what comes in frames.
-std::vector<at::Tensor> landings_for(const Layouts& layouts) {
-  const UncountedScope uncounted;
-  std::vector<at::Tensor> landings;
-  landings.reserve(layouts.size());
-  for (const TensorLayout& layout : layouts)
-    landings.push_back(layout.dtype == WireDtype::Undefined || layout.on_device ? at::Tensor()
-                                                                                : landing_for(layout, at::kCPU));
-  return landings;
-}
-
-// `device`: where tensors on it go directly.
-Layouts layouts_of(const std::vector<at::Tensor>& tensors, const std::optional<at::Device>& device) {
-  if (tensors.size() > most_tensors)
-    throw bad_input(fmt::format("a message of {} tensors between processes", tensors.size()),
-                    fmt::format("at most {}", most_tensors), "stack some of them in the layer that returns them");
-  Layouts layouts;
-  layouts.reserve(tensors.size());
-  for (const at::Tensor& tensor : tensors) {
-    layouts.push_back(layout_of(tensor));
-    layouts.back().on_device = device && tensor.defined() && tensor.device() == *device && tensor.numel() > 0;
-  }
-  return layouts;
-}
-
 // What comes in frames. The other would refuse what is beyond the largest.
 std::uint64_t checked_bytes(const Layouts& layouts, std::uint64_t most) {
   const auto in_frames = bytes_of(layouts, /*on_device=*/false, most);

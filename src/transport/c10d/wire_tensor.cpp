@@ -2,7 +2,9 @@
 
 #include <cstddef>
 #include <cstring>
+#include <fmt/format.h>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -109,6 +111,29 @@ at::Tensor landed(const TensorLayout& layout, const at::Tensor& landing) {
   scatter(static_cast<const std::byte*>(landing.const_data_ptr()), landing.element_size(), room.sizes(), room.strides(),
           static_cast<std::byte*>(room.data_ptr()));
   return as_layout(room, layout.sizes, layout.strides);
+}
+
+std::vector<at::Tensor> landings_for(const Layouts& layouts) {
+  const UncountedScope uncounted;
+  std::vector<at::Tensor> landings;
+  landings.reserve(layouts.size());
+  for (const TensorLayout& layout : layouts)
+    landings.push_back(layout.dtype == WireDtype::Undefined || layout.on_device ? at::Tensor()
+                                                                                : landing_for(layout, at::kCPU));
+  return landings;
+}
+
+Layouts layouts_of(const std::vector<at::Tensor>& tensors, const std::optional<at::Device>& device) {
+  if (tensors.size() > most_tensors)
+    throw bad_input(fmt::format("a message of {} tensors between processes", tensors.size()),
+                    fmt::format("at most {}", most_tensors), "stack some of them in the layer that returns them");
+  Layouts layouts;
+  layouts.reserve(tensors.size());
+  for (const at::Tensor& tensor : tensors) {
+    layouts.push_back(layout_of(tensor));
+    layouts.back().on_device = device && tensor.defined() && tensor.device() == *device && tensor.numel() > 0;
+  }
+  return layouts;
 }
 
 }  // namespace penstock

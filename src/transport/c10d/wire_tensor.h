@@ -1,6 +1,9 @@
 // Between tensors and the bytes of theirs that a link brings.
 #pragma once
 
+#include <optional>
+#include <vector>
+
 #include <ATen/core/Tensor.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
 
@@ -30,5 +33,12 @@ class UncountedScope {
 [[nodiscard]] at::Tensor room_with_gaps(const TensorLayout& layout, at::Device device);
 // The tensor, on the host, once its bytes have landed. Should be called in the scope above.
 [[nodiscard]] at::Tensor landed(const TensorLayout& layout, const at::Tensor& landing);
+
+// The landings of a message's tensors that come in frames; undefined for the others. They count at no meter.
+[[nodiscard]] std::vector<at::Tensor> landings_for(const Layouts& layouts);
+
+// A message's layouts. `device`: where tensors on it go directly. Throws Error (BadInput) for too many tensors, and for
+// what `layout_of` refuses.
+[[nodiscard]] Layouts layouts_of(const std::vector<at::Tensor>& tensors, const std::optional<at::Device>& device);
 
 }  // namespace penstock
