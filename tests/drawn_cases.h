@@ -4,6 +4,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdint>
+#include <cstdlib>
 
 namespace penstock {
 
@@ -12,6 +14,12 @@ inline constexpr bool instrumented = true;
 #else
 inline constexpr bool instrumented = false;
 #endif
+
+/// A number from the environment, for long runs and for the one case that failed.
+inline std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
+  const char* text = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
+  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
+}
 
 constexpr int drawn_cases(int all) { return instrumented ? std::max(1, all / 10) : all; }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/base/thread.h"
 #include "penstock/exec/memory.h"
 
 #include "commands.h"
@@ -88,7 +89,8 @@ int run(int argc, char** argv) {
                                    [&](const auto& command) { return app.got_subcommand(command.first); });
   const int code = chosen->second();
   // What was printed is what was asked for: a full disk behind the standard output is a failure like any other.
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+  // A run that a signal has stopped is saved, and says so by its code, even where the terminal has gone.
+  if (code == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0))
     return complain("the standard output cannot be written; expected a place with space; redirect it elsewhere",
                     run_failed);
   return code;
@@ -108,6 +110,8 @@ int main(int argc, char** argv) {
         "--microbatches",
         run_failed);
   } catch (const std::system_error& error) {
+    if (error.code() == std::errc::resource_unavailable_try_again)
+      return complain(penstock::no_room_for_thread(error).what(), run_failed);
     // Of the file system or the output: a name that is too long, a full disk behind a pipe.
     return complain(fmt::format("{}; expected files that can be read and written; check the paths and the space left",
                                 error.what()),

@@ -4,10 +4,14 @@
 #include <cstdio>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include "penstock/base/listening.h"
 #include "penstock/launch/environment.h"
 #include "penstock/launch/launch.h"
 #include "penstock/train/train.h"
+
+#include "stop_signal.h"
 
 namespace penstock::app {
 namespace {
@@ -40,18 +44,30 @@ std::optional<ProcessSettings> own_process() {
     settings.listening_socket = *environment->listen_descriptor;
     ::fcntl(settings.listening_socket, F_SETFD, FD_CLOEXEC);
   }
+  if (environment->joined_descriptor) ::fcntl(*environment->joined_descriptor, F_SETFD, FD_CLOEXEC);
   // torchrun's agent has a store of its own where the variables point to.
   settings.store_is_elsewhere = environment_variable("TORCHELASTIC_USE_AGENT_STORE") == "True";
   return settings;
 }
 
+void say_joined() {
+  const std::optional<WorkerEnvironment> environment = worker_environment();
+  if (environment && environment->joined_descriptor) ::close(*environment->joined_descriptor);
+}
+
 int launch_processes(const TrainSettings& settings, const std::vector<std::string>& arguments) {
+  if (!settings.listen.empty()) check_own_address("--listen", settings.listen);
+  check_limits(settings, settings.processes);
+  hold_stop_signals();
   LaunchSettings launch_settings;
   launch_settings.processes = settings.processes;
   // They end together: each waits for the others' goodbye, which takes less than this.
   constexpr double goodbye_ms = 10'000;
   launch_settings.finish_grace = Milliseconds{settings.peer_timeout * 1000 + goodbye_ms};
   launch_settings.elastic = settings.elastic;
+  launch_settings.hold_stop_signals = true;
+  // Once they have met they miss each other.
+  launch_settings.standstill = Milliseconds{settings.peer_timeout * 1000};
   // Each loss may be survived once.
   launch_settings.restarts = settings.elastic ? std::max(settings.restarts, settings.processes - 1) : settings.restarts;
   LaunchHooks hooks;

@@ -1,28 +1,69 @@
 #include "stop_signal.h"
 
+#include <atomic>
 #include <csignal>
+#include <cstdint>
+#include <ctime>
+#include <unistd.h>
 
 namespace penstock::app {
 namespace {
 
-volatile std::sig_atomic_t received = 0;
+// `timeout` and supervisors send a signal to a process and to its group, and a launcher passes on what its workers may
+// have got already: that is one request.
+constexpr std::int64_t one_request_ns = 1'000'000'000;
+
+// A handler has nothing else to write to. 0 before the first signal.
+std::atomic<std::int64_t> first_at{0};
+std::atomic<int> received{0};
+std::atomic<bool> killed_by_repeats{true};
+static_assert(std::atomic<std::int64_t>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
 
 void remember(int signal) {
-  received = signal;
-  std::signal(signal, SIG_DFL);
+  timespec time{};
+  ::clock_gettime(CLOCK_MONOTONIC, &time);
+  const std::int64_t now = std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+  std::int64_t first = 0;
+  if (first_at.compare_exchange_strong(first, now)) {
+    received = signal;
+    return;
+  }
+  // The exit code of the first signal would say that the run is saved.
+  if (killed_by_repeats && now - first >= one_request_ns) ::kill(::getpid(), SIGKILL);
+}
+
+bool is_ignored(int signal) {
+  struct sigaction now = {};
+  return ::sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
 }  // namespace
 
-void watch_stop_signals() {
+void watch_stop_signals(Repeats repeats) {
+  killed_by_repeats = repeats == Repeats::Kill;
   // Whoever reads the progress may go: the run does not end for that, and what it makes is saved.
   std::signal(SIGPIPE, SIG_IGN);
-  std::signal(SIGINT, remember);
-  std::signal(SIGTERM, remember);
+  struct sigaction action = {};
+  action.sa_handler = remember;
+  action.sa_flags = SA_RESTART;
+  sigset_t watched;
+  sigemptyset(&watched);
+  for (const int signal : {SIGHUP, SIGINT, SIGTERM}) {
+    if (signal == SIGHUP && is_ignored(signal)) continue;  // nohup
+    ::sigaction(signal, &action, nullptr);
+    sigaddset(&watched, signal);
+  }
+  // The launcher has held them back until now.
+  ::pthread_sigmask(SIG_UNBLOCK, &watched, nullptr);
 }
 
-bool stop_requested() { return received != 0; }
+void hold_stop_signals() {
+  sigset_t held;
+  sigemptyset(&held);
+  for (const int signal : {SIGHUP, SIGINT, SIGTERM}) sigaddset(&held, signal);
+  ::pthread_sigmask(SIG_BLOCK, &held, nullptr);
+}
 
-int stop_exit_code() { return 128 + static_cast<int>(received); }
+int stop_signal() { return received; }
 
 }  // namespace penstock::app

@@ -1,11 +1,19 @@
-// SIGINT and SIGTERM ask the run to stop after its step; a second one ends the program at once.
+// SIGHUP, SIGINT and SIGTERM ask the run to stop after its step. What follows within a second is the same request.
 #pragma once
 
 namespace penstock::app {
 
-void watch_stop_signals();
-[[nodiscard]] bool stop_requested();
-// 128 + the signal's number, as shells have it.
-[[nodiscard]] int stop_exit_code();
+// What a signal does that comes a second or more after the first.
+enum class Repeats {
+  Ignore,  // whoever started this process has a way to end it
+  Kill,    // the process, at once and unsaved
+};
+
+// SIGHUP stays ignored where it is.
+void watch_stop_signals(Repeats repeats);
+// For who reads them elsewhere: they wait, and end nothing.
+void hold_stop_signals();
+// The first that came, 0 before.
+[[nodiscard]] int stop_signal();
 
 }  // namespace penstock::app

@@ -16,6 +16,9 @@
 namespace penstock::app {
 namespace {
 
+// What shells add to the number of the signal that ended a program.
+constexpr int signal_exit_code = 128;
+
 struct TrainOptions {
   TrainSettings settings;
   std::string config;
@@ -79,7 +82,7 @@ int run(const TrainOptions& options, int argc, char** argv) {
     check_settings(settings);
     return launch_processes(settings, {argv + 1, argv + argc});
   }
-  watch_stop_signals();
+  watch_stop_signals(processes ? Repeats::Ignore : Repeats::Kill);
   Progress progress;
   TrainObserver observer;
   if (!processes || processes->process == 0) {
@@ -87,7 +90,8 @@ int run(const TrainOptions& options, int argc, char** argv) {
     observer.on_step = [&](const StepMetrics& metrics) { progress.step(metrics); };
     observer.on_note = [&](const std::string& text) { progress.note(text); };
   }
-  observer.should_stop = stop_requested;
+  observer.stop_signal = stop_signal;
+  if (processes) observer.on_joined = say_joined;
   TrainResult result;
   try {
     result = train(settings, observer, processes);
@@ -96,11 +100,15 @@ int run(const TrainOptions& options, int argc, char** argv) {
     throw;
   }
   progress.finish();
-  if (!result.speaks) return result.interrupted ? stop_exit_code() : 0;
-  if (result.interrupted) {
-    fmt::print("stopped after step {}, which is saved; go on with: penstock train --resume --out {}\n", result.step,
-               settings.out);
-    return stop_exit_code();
+  const int code = result.stop_signal == 0 ? 0 : signal_exit_code + result.stop_signal;
+  if (!result.speaks) return code;
+  if (result.stop_signal != 0) {
+    if (result.step < 0)
+      fmt::print("stopped before the first step: nothing was there to be saved\n");
+    else
+      fmt::print("stopped after step {}, which is saved; go on with: penstock train --resume --out {}\n", result.step,
+                 settings.out);
+    return code;
   }
   print_result(settings, result);
   return 0;

@@ -4,6 +4,7 @@
 #include <torch/torch.h>
 
 #include <penstock/schedule/generators.h>
+#include <penstock/train/audit.h>
 #include <penstock/train/pipeline.h>
 
 struct Hidden : torch::nn::Module {
@@ -20,6 +21,9 @@ int main() {
   network.loss = [](const penstock::Tensors& outputs, const penstock::Tensors& targets) {
     return penstock::Loss{(outputs[0] - targets[0]).square().sum(), static_cast<double>(outputs[0].size(0))};
   };
+
+  // Once, for a network of one's own: whether it has the same bits however it is cut, and what its layers do.
+  std::cout << to_string(penstock::audit(network, penstock::Minibatch{{{torch::rand({6, 2})}}, {{torch::rand({6, 1})}}}));
 
   const auto schedule = penstock::verify(penstock::one_f_one_b_schedule(/*ranks=*/3, /*microbatches=*/8));
   penstock::Pipeline pipeline(network, schedule, {});

@@ -1,15 +1,16 @@
 #include "penstock/base/file.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <fstream>
-#include <iterator>
 #include <system_error>
 #include <unistd.h>
 #include <utility>
 
 #include "penstock/base/error.h"
+#include "penstock/base/read_only_file.h"
+#include "penstock/base/units.h"
 
 namespace penstock {
 namespace {
@@ -27,13 +28,30 @@ constexpr std::size_t longest_shown = 300;
 
 }  // namespace
 
-std::string read_file(const std::filesystem::path& path) {
-  std::error_code ignored;
-  std::ifstream in(path, std::ios::binary);
-  if (!in || std::filesystem::is_directory(path, ignored))
-    throw bad_input("cannot read " + shortened(path.string(), longest_shown), "a readable file",
-                    "check the path and its permissions");
-  std::string content{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+std::string read_file(const std::filesystem::path& path, std::int64_t most) {
+  const ReadOnlyFile file(path);
+  const std::string name = shortened(path.string(), longest_shown);
+  const auto too_long = [&] {
+    return bad_input(fmt::format("{} is longer than {}", name, to_string(Bytes{most})), "a file of its kind",
+                     "check the path");
+  };
+  if (file.size() > static_cast<std::uint64_t>(most)) throw too_long();
+  // Files of /proc say that they are empty, and others may grow meanwhile.
+  std::string content(static_cast<std::size_t>(file.size()) + 1, '\0');
+  std::size_t size = 0;
+  while (true) {
+    const ssize_t got =
+        ::pread(file.descriptor(), content.data() + size, content.size() - size, static_cast<off_t>(size));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0)
+      throw bad_input(fmt::format("cannot read {}: {}", name, std::generic_category().message(errno)),
+                      "a readable file", "check the path and its permissions");
+    if (got == 0) break;
+    size += static_cast<std::size_t>(got);
+    if (size > static_cast<std::size_t>(most)) throw too_long();
+    if (size == content.size()) content.resize(std::min(2 * size, static_cast<std::size_t>(most) + 1));
+  }
+  content.resize(size);
   return content;
 }
 

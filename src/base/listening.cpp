@@ -66,6 +66,24 @@ int listen_on(const std::string& address, int port) {
   return listening.release();
 }
 
+void check_own_address(const std::string& setting, const std::string& address) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* list = nullptr;
+  const int problem = getaddrinfo(address.c_str(), nullptr, &hints, &list);
+  const Addresses found(list, [](addrinfo* old) {
+    if (old != nullptr) freeaddrinfo(old);
+  });
+  std::string reason = problem == 0 ? "" : gai_strerror(problem);
+  for (const addrinfo* one = found.get(); problem == 0 && one != nullptr; one = one->ai_next) {
+    const Socket listening(socket(one->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (listening.get() >= 0 && bind(listening.get(), one->ai_addr, one->ai_addrlen) == 0) return;
+    reason = std::strerror(errno);  // NOLINT: not shared
+  }
+  throw bad_input(fmt::format("{} {}: {}", setting, shortened(address), reason), "a name or address of this machine",
+                  fmt::format("see ip address, or leave {} out", setting));
+}
+
 int port_of(int socket) {
   sockaddr_storage bound{};
   socklen_t size = sizeof bound;

@@ -14,8 +14,10 @@ namespace penstock {
 namespace {
 
 Error unreadable(const std::filesystem::path& path, int code) {
-  return bad_input(fmt::format("cannot read {}: {}", path.string(), std::generic_category().message(code)),
-                   "a readable file", "check the path and its permissions");
+  constexpr std::size_t most_shown = 300;
+  return bad_input(
+      fmt::format("cannot read {}: {}", shortened(path.string(), most_shown), std::generic_category().message(code)),
+      "a readable file", "check the path and its permissions");
 }
 
 }  // namespace
@@ -28,7 +30,7 @@ ReadOnlyFile::ReadOnlyFile(std::filesystem::path path) : path_(std::move(path)) 
   const bool known = ::fstat(descriptor_, &status) == 0;
   if (!known || !S_ISREG(status.st_mode)) {
     ::close(std::exchange(descriptor_, -1));
-    throw bad_input(path_.string() + " is no regular file", "a file", "name a file");
+    throw bad_input(path_.string() + " is no regular file", "a file, no folder, pipe or device", "name a file");
   }
   size_ = static_cast<std::uint64_t>(status.st_size);
 }

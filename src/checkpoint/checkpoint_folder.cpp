@@ -16,6 +16,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/checkpoint/checkpoint.h"
 
 namespace penstock {
 namespace {
@@ -135,6 +136,23 @@ void delete_checkpoint(const std::filesystem::path& path) {
   sync_folder(path.parent_path());
   std::error_code ignored;
   std::filesystem::remove_all(unnamed, ignored);
+}
+
+std::filesystem::path set_aside_checkpoint(const std::filesystem::path& path) {
+  const std::string name = "damaged-" + path.filename().string();
+  for (int number = 0;; ++number) {
+    std::filesystem::path aside = path.parent_path() / (number == 0 ? name : fmt::format("{}.{}", name, number));
+    if (::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, aside.c_str(), RENAME_NOREPLACE) != 0) {
+      if (errno == EEXIST) continue;
+      std::error_code ignored;
+      // A file system that cannot promise to replace nothing; it never replaces a folder that holds something.
+      const bool there = std::filesystem::exists(std::filesystem::symlink_status(aside, ignored));
+      if (there) continue;
+      if (errno != EINVAL || ::rename(path.c_str(), aside.c_str()) != 0) throw failed("rename", path, errno);
+    }
+    sync_folder(path.parent_path());
+    return aside;
+  }
 }
 
 void remove_abandoned(const std::filesystem::path& folder) {

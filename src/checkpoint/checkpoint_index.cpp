@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::string_view format_name = "penstock checkpoint";
 constexpr std::uint64_t format_version = 1;
+constexpr std::uint64_t largest_step = 1'000'000'000'000'000;
 
 /// The last line, `"xxh64": "0123456789abcdef"}` with a line feed: always as long as this.
 constexpr std::string_view last_line_begin = R"("xxh64": ")";
@@ -36,6 +37,12 @@ std::string checksum_of_text(std::string_view text) {
   return checksum.text();
 }
 
+/// Of a file in the checkpoint's folder. What stands behind a NUL no system call would see.
+bool is_file_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
+         name.find('\0') == std::string::npos;
+}
+
 /// Puts the index together out of the events of its JSON. Its checksum has been verified before, so what is refused
 /// here was written so: by another program or another version.
 class IndexBuilder {
@@ -46,15 +53,18 @@ class IndexBuilder {
     if (keys.empty()) return;  // the outermost object itself
     const bool object = std::holds_alternative<ObjectStart>(event);
     if (std::holds_alternative<ObjectEnd>(event)) return;
-    if (!seen_.emplace(keys.begin(), keys.end()).second) throw unusable(keys);
     const std::string& first = keys[0];
+    // Of tensors there may be many: their own map knows them.
+    const bool tensor = first == "tensors" && keys.size() == 2;
+    if (!tensor && !seen_.emplace(keys.begin(), keys.end()).second) throw unusable(keys);
     if (first == "files" && keys.size() <= 3) {
       if (keys.size() == 3) return take_sum(keys, std::move(event));
       if (!object) throw unusable(keys);
       if (keys.size() == 2) index_.files.try_emplace(keys[1]);
     } else if (first == "tensors" && keys.size() <= 2) {
       if (keys.size() == 1 ? !object : !std::holds_alternative<std::string>(event)) throw unusable(keys);
-      if (keys.size() == 2) index_.tensors.emplace(keys[1], std::get<std::string>(std::move(event)));
+      if (tensor && !index_.tensors.emplace(keys[1], std::get<std::string>(std::move(event))).second)
+        throw unusable(keys);
     } else if (keys.size() == 1) {
       take_setting(keys, std::move(event));
     } else {
@@ -66,7 +76,7 @@ class IndexBuilder {
     for (const char* key : {"format", "version", "step", "metadata", "files", "tensors"})
       if (!seen_.contains({key})) throw damaged_index(file_, "an index without " + std::string(key), "the whole index");
     for (const auto& [name, sum] : index_.files)
-      if (sum.checksum.size() != checksum_digits || name.empty() || name.find('/') != std::string::npos || name == "..")
+      if (sum.checksum.size() != checksum_digits || !is_file_name(name))
         throw damaged_index(file_, "an unusable entry for the file " + in_quotes(name), "its name, bytes and xxh64");
     for (const auto& [name, file] : index_.tensors)
       if (!index_.files.contains(file))
@@ -86,7 +96,7 @@ class IndexBuilder {
                         fmt::format("version {}", format_version), "use the release of penstock that wrote it");
     } else if (key == "format" && text != nullptr) {
       if (*text != format_name) throw damaged_index(file_, "the format " + in_quotes(*text), std::string(format_name));
-    } else if (key == "step" && number != nullptr && *number <= std::numeric_limits<std::int64_t>::max()) {
+    } else if (key == "step" && number != nullptr && *number <= largest_step) {
       index_.step = static_cast<std::int64_t>(*number);
     } else if (key == "metadata" && text != nullptr) {
       index_.metadata = std::move(*text);
@@ -150,14 +160,30 @@ CheckpointIndex parse_index(std::string_view text, const std::string& file) {
   return builder.finish();
 }
 
+namespace {
+
+// A link may lead out of the folder, to what is another's.
+void require_own_file(const std::filesystem::path& path) {
+  std::error_code problem;
+  if (std::filesystem::is_symlink(std::filesystem::symlink_status(path, problem)))
+    throw damaged_index(path.string(), "a symbolic link", "a file of the checkpoint's own");
+}
+
+}  // namespace
+
 CheckpointIndex read_index(const std::filesystem::path& folder) {
+  constexpr std::uint64_t longest = std::uint64_t{64} << 20;
+  require_own_file(folder / checkpoint_index_name);
   const ReadOnlyFile file(folder / checkpoint_index_name);
+  if (file.size() > longest)
+    throw damaged_index(file.name(), fmt::format("{} bytes", file.size()), fmt::format("at most {}", longest));
   std::string text(static_cast<std::size_t>(file.size()), '\0');
   file.read(0, std::as_writable_bytes(std::span(text)));
   CheckpointIndex index = parse_index(text, file.name());
   for (const auto& [name, sum] : index.files) {
     std::error_code problem;
     const auto path = folder / name;
+    require_own_file(path);
     const std::uintmax_t bytes = std::filesystem::file_size(path, problem);
     if (problem) throw damaged_index(path.string(), problem.message(), fmt::format("a file of {} bytes", sum.bytes));
     if (bytes != sum.bytes)

@@ -109,11 +109,9 @@ std::optional<CheckpointId> latest_whole_checkpoint(const std::filesystem::path&
 void keep_newest_checkpoints(const std::filesystem::path& folder, int keep) {
   check_invariant(keep >= 1, "at least one checkpoint is kept");
   const std::vector<CheckpointId> whole = whole_checkpoints(folder);
-  if (whole.size() >= static_cast<std::size_t>(keep)) {
-    const std::int64_t oldest_kept = whole[static_cast<std::size_t>(keep) - 1].step;
-    for (const CheckpointId& id : named_checkpoints(folder))
-      if (id.step < oldest_kept) delete_checkpoint(id.path);
-  }
+  // What is damaged is left to whoever may mend it.
+  for (std::size_t older = static_cast<std::size_t>(keep); older < whole.size(); ++older)
+    delete_checkpoint(whole[older].path);
   remove_abandoned(folder);
 }
 

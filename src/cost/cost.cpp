@@ -11,8 +11,10 @@ namespace penstock {
 namespace {
 
 void require_duration(const std::string& path, double value) {
-  if (std::isfinite(value) && value >= 0) return;
-  throw bad_input(fmt::format("{} is {}", path, value), "a number of milliseconds, at least 0", "correct the cost");
+  if (value >= 0 && value <= largest_duration.count) return;
+  throw bad_input(fmt::format("{} is {}", path, value),
+                  fmt::format("a number of milliseconds, at least 0 and at most {:g}", largest_duration.count),
+                  "correct the cost");
 }
 
 void validate(const std::string& path, const LinkCost& link) {

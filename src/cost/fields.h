@@ -12,6 +12,9 @@
 
 namespace penstock {
 
+inline constexpr Milliseconds largest_duration = {1e12};  // thirty years
+inline constexpr std::int64_t longest_cost_file = std::int64_t{32} << 20;
+
 [[nodiscard]] inline bool is_share(double value) { return value >= 0 && value <= largest_weight_activation_share; }
 
 inline void require_size(const std::string& path, std::int64_t value) {

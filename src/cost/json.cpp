@@ -36,7 +36,7 @@ std::vector<StageCost> read_stages(const Place& place, const Json& array) {
 std::vector<Bytes> read_caps(const Place& place, const Json& array) {
   if (!array.is_array()) throw refuse(place, array, "a list with a number of bytes for each rank");
   std::vector<Bytes> caps;
-  for (const Json& entry : array) caps.push_back(read_size(place.at(caps.size()), entry));
+  for (const Json& entry : array) caps.push_back(read_size(place.at(caps.size()), entry, largest_cap));
   return caps;
 }
 
@@ -75,7 +75,9 @@ std::string to_json(const Cost& cost) {
   return document.dump(2) + "\n";
 }
 
-Cost load_cost(const std::filesystem::path& path) { return parse_cost(read_file(path), path.string()); }
+Cost load_cost(const std::filesystem::path& path) {
+  return parse_cost(read_file(path, longest_cost_file), path.string());
+}
 
 void save_cost(const Cost& cost, const std::filesystem::path& path) {
   validate(cost);

@@ -6,6 +6,8 @@
 #include <optional>
 #include <set>
 
+#include "penstock/base/text_limits.h"
+
 #include "cost/fields.h"
 
 namespace penstock {
@@ -88,11 +90,17 @@ double read_number(const Place& place, const Json& value, const std::string& exp
   if (!value.is_number()) throw refuse(place, value, expected);
   const double number = value.get<double>();
   if (!std::isfinite(number) || number < 0 || (number == 0 && !zero_allowed)) throw refuse(place, value, expected);
+  // Between them nothing that is computed of a cost leaves the range of a double.
+  if (number > largest_number || (number != 0 && number < smallest_number))
+    throw refuse(place, value, fmt::format("{} and {:g} to {:g}", expected, smallest_number, largest_number));
   return number;
 }
 
 Milliseconds read_duration(const Place& place, const Json& value) {
-  return {read_number(place, value, "a number of milliseconds, at least 0", true)};
+  const double number = read_number(place, value, "a number of milliseconds, at least 0", true);
+  if (number > largest_duration.count)
+    throw refuse(place, value, fmt::format("a number of milliseconds, 0 to {:g}", largest_duration.count));
+  return {number};
 }
 
 double read_share(const Place& place, const Json& value) {
@@ -102,10 +110,10 @@ double read_share(const Place& place, const Json& value) {
   return share;
 }
 
-Bytes read_size(const Place& place, const Json& value) {
-  const std::string expected = "a whole number of bytes, at least 0";
+Bytes read_size(const Place& place, const Json& value, double most) {
+  const std::string expected = fmt::format("a whole number of bytes, at least 0 and at most {:.0f}", most);
   const double number = read_number(place, value, expected, true);
-  if (number != std::floor(number) || number > largest_size) throw refuse(place, value, expected);
+  if (number != std::floor(number) || number > most) throw refuse(place, value, expected);
   return {static_cast<std::int64_t>(number)};
 }
 
@@ -132,6 +140,7 @@ std::map<RankPair, LinkCost> read_links(const Place& place, const Json& array) {
 }
 
 Json parse_json(std::string_view text, std::string_view source) {
+  check_json_limits(text, source, {});
   Oddities oddities;
   Json document;
   try {

@@ -17,7 +17,10 @@ namespace penstock {
 
 using Json = nlohmann::ordered_json;
 
-inline constexpr double largest_size = 9007199254740992.0;  // 2^53: every JSON reader keeps whole numbers up to here
+inline constexpr double largest_size = 17592186044416.0;   // 2^44: sums of them over a pipeline stay whole
+inline constexpr double largest_cap = 9007199254740992.0;  // 2^53: every JSON reader keeps whole numbers up to here
+inline constexpr double largest_number = 1e18;
+inline constexpr double smallest_number = 1e-18;
 
 /// What is being read and where: "cost.json: stages[2].forward_ms".
 struct Place {
@@ -44,7 +47,7 @@ void require_keys(const Place& place, const Json& object, std::initializer_list<
 [[nodiscard]] Milliseconds read_duration(const Place& place, const Json& value);
 /// A `weight_activation_share`.
 [[nodiscard]] double read_share(const Place& place, const Json& value);
-[[nodiscard]] Bytes read_size(const Place& place, const Json& value);
+[[nodiscard]] Bytes read_size(const Place& place, const Json& value, double most = largest_size);
 [[nodiscard]] LinkCost read_link(const Place& place, const Json& object);
 [[nodiscard]] std::map<RankPair, LinkCost> read_links(const Place& place, const Json& array);
 

@@ -13,7 +13,7 @@ namespace penstock {
 namespace {
 
 void require_duration(const std::string& path, Milliseconds value) {
-  if (std::isfinite(value.count) && value.count >= 0) return;
+  if (value.count >= 0 && value.count <= largest_duration.count) return;
   throw bad_input(fmt::format("{} is {}", path, value.count), "a number of milliseconds, at least 0",
                   "correct the cost");
 }

@@ -19,7 +19,7 @@ MeasuredTime read_time(const Place& place, const Json& object, const std::string
 }
 
 std::int64_t read_samples(const Place& place, const Json& value) {
-  constexpr std::int64_t most = std::int64_t{1} << 40;
+  constexpr std::int64_t most = std::int64_t{1} << 30;
   if (!value.is_number_integer() || value < 1 || value > most) throw refuse(place, value, "a whole number, at least 1");
   return value.get<std::int64_t>();
 }
@@ -117,7 +117,7 @@ std::vector<RankCost> read_ranks(const Place& place, const Json& array) {
     RankCost rank;
     if (entry.contains("speed")) rank.speed = read_number(here.at("speed"), entry["speed"], "a number above 0", false);
     if (entry.contains("memory_cap_bytes"))
-      rank.memory_cap = read_size(here.at("memory_cap_bytes"), entry["memory_cap_bytes"]);
+      rank.memory_cap = read_size(here.at("memory_cap_bytes"), entry["memory_cap_bytes"], largest_cap);
     ranks.push_back(rank);
   }
   return ranks;
@@ -242,7 +242,7 @@ std::string to_json(const LayerCosts& costs) {
 }
 
 LayerCosts load_layer_costs(const std::filesystem::path& path) {
-  return parse_layer_costs(read_file(path), path.string());
+  return parse_layer_costs(read_file(path, longest_cost_file), path.string());
 }
 
 void save_layer_costs(const LayerCosts& costs, const std::filesystem::path& path) {

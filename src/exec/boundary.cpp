@@ -35,7 +35,7 @@ Tensors widened(Tensors message, at::Device device) {
   check_invariant(!message.empty() && message.back().defined() &&
                       message.back().numel() + 1 == static_cast<std::int64_t>(message.size()),
                   "a narrowed boundary says which of its tensors were narrowed");
-  const at::Tensor which = std::move(message.back());
+  const at::Tensor which = message.back().contiguous();
   message.pop_back();
   const auto* is_narrowed = which.const_data_ptr<std::uint8_t>();
   for (std::size_t index = 0; index < message.size(); ++index) {

@@ -1,13 +1,13 @@
 #include "exec/counted_allocator.h"
 
-#include <cstddef>
-#include <cstdint>
+#include <algorithm>
 #include <cstdlib>
 #include <fmt/format.h>
-#include <memory>
+#include <mutex>
 #include <new>
+#include <utility>
+#include <vector>
 
-#include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/alignment.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
@@ -23,23 +23,35 @@ constexpr std::size_t alignment = c10::gAlignment;
 constexpr std::size_t header_bytes = alignment;
 
 struct Header {
-  std::size_t bytes;  // of the tensor's memory, which follows
-  void* block;        // where what was allocated begins
+  std::size_t bytes;     // of the tensor's memory, which follows
+  void* block;           // where what was allocated begins
+  ByteCounter* counter;  // null where nobody counts it
 };
 static_assert(sizeof(Header) <= header_bytes);
 
-// As libtorch's allocator tells it, to the thread's meter or to a profiler of libtorch's.
-void report(void* memory, std::int64_t bytes) {
+Header* header_of(void* memory) { return reinterpret_cast<Header*>(static_cast<std::byte*>(memory) - header_bytes); }
+
+// The counter that the listener which was told last on this thread stands for.
+thread_local ByteCounter* told = nullptr;
+
+// As libtorch's allocator tells it: to the thread's meter, or to a profiler of libtorch's. Returns who counts it.
+ByteCounter* report(void* memory, std::int64_t bytes) {
   auto* listener =
       static_cast<c10::MemoryReportingInfoBase*>(c10::ThreadLocalDebugInfo::get(c10::DebugInfoKind::PROFILER_STATE));
-  if (listener != nullptr && listener->memoryProfilingEnabled())
-    listener->reportMemoryUsage(memory, bytes, 0, 0, at::kCPU);
+  if (listener == nullptr || !listener->memoryProfilingEnabled()) return nullptr;
+  told = nullptr;
+  listener->reportMemoryUsage(memory, bytes, 0, 0, at::kCPU);
+  return std::exchange(told, nullptr);
 }
 
 void release(void* memory) {
   if (memory == nullptr) return;
-  const auto* header = reinterpret_cast<Header*>(static_cast<std::byte*>(memory) - header_bytes);
-  report(memory, -static_cast<std::int64_t>(header->bytes));
+  const Header* header = header_of(memory);
+  const auto bytes = static_cast<std::int64_t>(header->bytes);
+  if (header->counter != nullptr)
+    header->counter->take_away(bytes);
+  else
+    report(memory, -bytes);
   std::free(header->block);
 }
 
@@ -57,10 +69,10 @@ class CountedAllocator final : public c10::Allocator {
     if (!block) throw out_of_memory(bytes);
     void* start = block.get();
     std::size_t room = header_bytes + alignment + bytes;
-    auto* header = new (std::align(alignment, header_bytes + bytes, start, room)) Header{bytes, nullptr};
+    auto* header = new (std::align(alignment, header_bytes + bytes, start, room)) Header{bytes, nullptr, nullptr};
     void* memory = reinterpret_cast<std::byte*>(header) + header_bytes;
     // Throws where the meter's limit is reached.
-    report(memory, static_cast<std::int64_t>(bytes));
+    header->counter = report(memory, static_cast<std::int64_t>(bytes));
     header->block = block.release();
     return {memory, memory, &release, at::kCPU};
   }
@@ -69,7 +81,74 @@ class CountedAllocator final : public c10::Allocator {
   void copy_data(void* to, const void* from, std::size_t bytes) const override { default_copy_data(to, from, bytes); }
 };
 
+bool is_ours(const c10::DataPtr& memory) { return memory.get_deleter() == &release && memory.get_context() != nullptr; }
+
+// Counters whose meters are gone. Memory that outlives its meter still names its counter, so that a counter is used
+// again only when nothing counts there any more, and is never destroyed, as the allocator itself.
+class RetiredCounters {
+ public:
+  ByteCounter* take() {
+    const std::scoped_lock lock(mutex_);
+    const auto empty = std::find_if(counters_.begin(), counters_.end(), [](const auto* c) { return c->held() == 0; });
+    if (empty == counters_.end()) return new ByteCounter;  // NOLINT(cppcoreguidelines-owning-memory)
+    ByteCounter* counter = *empty;
+    counters_.erase(empty);
+    counter->own = counter->peak = counter->limit = 0;
+    counter->elsewhere.store(0, std::memory_order_relaxed);
+    return counter;
+  }
+  void put(ByteCounter* counter) {
+    const std::scoped_lock lock(mutex_);
+    counters_.push_back(counter);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<ByteCounter*> counters_;
+};
+
+RetiredCounters& retired_counters() {
+  static auto* const counters = new RetiredCounters;  // NOLINT(cppcoreguidelines-owning-memory)
+  return *counters;
+}
+
 }  // namespace
+
+void ByteCounter::add(std::int64_t bytes) {
+  if (limit != 0 && held() + bytes > limit)
+    throw run_failed(fmt::format("{} held and {} more asked for", to_string(Bytes{held()}), to_string(Bytes{bytes})),
+                     fmt::format("no more than the memory limit of {}", to_string(Bytes{limit})),
+                     "use more stages, more microbatches or --recompute full, or raise --memory-limit");
+  if (counter_of_thread() == this)
+    own += bytes;
+  else
+    elsewhere.fetch_add(bytes, std::memory_order_relaxed);
+  peak = std::max(peak, held());
+}
+
+void ByteCounter::take_away(std::int64_t bytes) {
+  if (counter_of_thread() == this)
+    own -= bytes;
+  else
+    elsewhere.fetch_sub(bytes, std::memory_order_relaxed);
+}
+
+ByteCounter*& counter_of_thread() {
+  thread_local ByteCounter* counter = nullptr;
+  return counter;
+}
+
+std::unique_ptr<ByteCounter, void (*)(ByteCounter*)> make_counter() {
+  return {retired_counters().take(), [](ByteCounter* counter) { retired_counters().put(counter); }};
+}
+
+void CounterListener::reportMemoryUsage(void* /*memory*/, std::int64_t bytes, std::size_t /*allocated*/,
+                                        std::size_t /*reserved*/, c10::Device device) {
+  // What is freed tells its counter itself.
+  if (!device.is_cpu() || bytes < 0) return;
+  counter_.add(bytes);
+  told = &counter_;
+}
 
 void install_counted_allocator() {
   // Never destroyed: tensors outlive the end of main.
@@ -79,6 +158,25 @@ void install_counted_allocator() {
     return made;
   }();
   static_cast<void>(allocator);
+}
+
+std::int64_t allocated_bytes(const c10::DataPtr& memory) {
+  return is_ours(memory) ? static_cast<std::int64_t>(header_of(memory.get_context())->bytes) : 0;
+}
+
+ByteCounter* counter_of(const c10::DataPtr& memory) {
+  return is_ours(memory) ? header_of(memory.get_context())->counter : nullptr;
+}
+
+void count_at(const c10::DataPtr& memory, ByteCounter* counter) {
+  if (!is_ours(memory)) return;
+  Header* header = header_of(memory.get_context());
+  if (header->counter == counter) return;
+  const auto bytes = static_cast<std::int64_t>(header->bytes);
+  if (header->counter != nullptr) std::exchange(header->counter, nullptr)->take_away(bytes);
+  if (counter == nullptr) return;
+  counter->add(bytes);
+  header->counter = counter;
 }
 
 }  // namespace penstock

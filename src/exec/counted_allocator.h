@@ -1,11 +1,60 @@
-// Host memory of tensors that knows its own size, so that counting it takes no table.
+// Host memory of tensors that knows its own size and who counts it, so that counting takes no table.
 #pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include <c10/core/Allocator.h>
 
 namespace penstock {
 
+// The bytes that count for one meter. Its own thread adds and takes away without a lock; other threads, which free what
+// counts here, write to `elsewhere`.
+struct ByteCounter {
+  std::int64_t own = 0;
+  std::int64_t peak = 0;
+  std::int64_t limit = 0;  // 0: none
+  std::atomic<std::int64_t> elsewhere{0};
+
+  [[nodiscard]] std::int64_t held() const { return own + elsewhere.load(std::memory_order_relaxed); }
+  // Throws Error (RunFailed) beyond the limit. On the meter's thread, or one that works for it.
+  void add(std::int64_t bytes);
+  // On any thread.
+  void take_away(std::int64_t bytes);
+};
+
+// The counter of the thread's innermost meter, or null.
+[[nodiscard]] ByteCounter*& counter_of_thread();
+
+// A counter of zero bytes for a meter. It outlives its meter as long as any memory counts there.
+[[nodiscard]] std::unique_ptr<ByteCounter, void (*)(ByteCounter*)> make_counter();
+
+// What meters are told through: libtorch's own listener of allocations, one for each thread and handed on to the
+// threads that work for it.
+class CounterListener final : public c10::MemoryReportingInfoBase {
+ public:
+  explicit CounterListener(ByteCounter& counter) : counter_(counter) {}
+  void reportMemoryUsage(void* memory, std::int64_t bytes, std::size_t allocated, std::size_t reserved,
+                         c10::Device device) override;
+  [[nodiscard]] bool memoryProfilingEnabled() const override { return true; }
+
+ private:
+  ByteCounter& counter_;
+};
+
 // libtorch's own allocator tells a thread's meter of each tensor through one table behind one lock for all threads,
-// twice for each tensor. From the first call on, tensors get memory that holds its size in front of it. What was
-// allocated before is freed as before. Any thread may call it.
+// twice for each tensor. From the first call on, tensors get memory that holds its size and its counter in front of it.
+// What was allocated before is freed as before, and counts nowhere. Any thread may call it.
 void install_counted_allocator();
+
+// The size of what this allocator has given, 0 for all other memory.
+[[nodiscard]] std::int64_t allocated_bytes(const c10::DataPtr& memory);
+// Who counts it; null for all other memory.
+[[nodiscard]] ByteCounter* counter_of(const c10::DataPtr& memory);
+// From now on it counts there, or, where null, nowhere. Throws Error (RunFailed) beyond the limit; then it counts
+// nowhere. Does nothing to other memory. Only one thread at a time may call it for the same memory.
+void count_at(const c10::DataPtr& memory, ByteCounter* counter);
 
 }  // namespace penstock

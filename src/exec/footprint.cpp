@@ -1,6 +1,7 @@
 #include "penstock/exec/footprint.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <numeric>
 #include <string_view>
@@ -106,6 +107,13 @@ Tensors as_leaves(const Tensors& tensors) {
   return leaves;
 }
 
+// A layer whose forward pass changes them is refused where it would run again (`LayerBuffers`).
+std::uint64_t changes_of_parameters(const Layer& layer) {
+  std::uint64_t changes = 0;
+  for (const at::Tensor& parameter : layer.module().parameters()) changes += parameter._version();
+  return changes;
+}
+
 struct Measured {
   LayerFootprint footprint;
   Tensors outputs;  // leaves
@@ -116,6 +124,7 @@ Measured measure(const Network& network, std::int64_t index, const Tensors& inpu
   const Layer layer = build_layer(network, index, 0, at::kCPU);
   const PrecisionScope in(precision, at::kCPU);
   const DrawScope draws({0, 0, 0, index});
+  const std::uint64_t changes = changes_of_parameters(layer);
   const auto counter = std::make_shared<Counter>();
   const c10::DebugInfoGuard counting(c10::DebugInfoKind::PROFILER_STATE, counter);
   const Products products;
@@ -124,7 +133,7 @@ Measured measure(const Network& network, std::int64_t index, const Tensors& inpu
     const Tensors outputs = layer.forward(inputs);
     // An output that shares its input's memory is none of its own: at worst a layer is thought to keep less.
     const std::int64_t kept = std::max<std::int64_t>(0, counter->held - bytes_together(outputs));
-    measured.footprint.kept = {is_recomputable(layer) ? kept : 0};
+    measured.footprint.kept = {changes_of_parameters(layer) == changes ? kept : 0};
     measured.outputs = as_leaves(outputs);
   }
   measured.footprint.work =

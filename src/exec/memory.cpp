@@ -1,60 +1,95 @@
 #include "penstock/exec/memory.h"
 
-#include <algorithm>
+#include <cstddef>
 #include <cstdint>
-#include <fmt/format.h>
+#include <unordered_set>
+#include <utility>
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
 
+#include <ATen/core/Tensor.h>
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
-
-#include "penstock/base/error.h"
 
 #include "exec/counted_allocator.h"
 
 namespace penstock {
+namespace {
 
-struct MemoryMeter::Counter final : c10::MemoryReportingInfoBase {
-  std::int64_t held = 0;
-  std::int64_t peak = 0;
-  std::int64_t limit = 0;
+// Calls `visit` with the memory of each storage once.
+template <class Visit>
+void for_each_storage(const std::vector<at::Tensor>& tensors, const Visit& visit) {
+  std::unordered_set<const void*> seen;
+  for (const at::Tensor& tensor : tensors) {
+    if (!tensor.defined() || !tensor.has_storage()) continue;
+    const c10::Storage& storage = tensor.storage();
+    if (tensors.size() > 1 && !seen.insert(storage.unsafeGetStorageImpl()).second) continue;
+    visit(storage.data_ptr());
+  }
+}
 
-  [[nodiscard]] bool fits(std::int64_t bytes) const { return limit == 0 || bytes <= 0 || held + bytes <= limit; }
-  void refuse(std::int64_t bytes) const {
-    throw run_failed(fmt::format("{} held and {} more asked for", to_string(Bytes{held}), to_string(Bytes{bytes})),
-                     fmt::format("no more than the memory limit of {}", to_string(Bytes{limit})),
-                     "use more stages, more microbatches or --recompute full, or raise --memory-limit");
-  }
-  void add(std::int64_t bytes) {
-    held += bytes;
-    peak = std::max(peak, held);
-  }
-  void reportMemoryUsage(void* /*pointer*/, std::int64_t bytes, std::size_t /*allocated*/, std::size_t /*reserved*/,
-                         c10::Device device) override {
-    if (!device.is_cpu()) return;
-    if (!fits(bytes)) refuse(bytes);
-    add(bytes);
-  }
-  [[nodiscard]] bool memoryProfilingEnabled() const override { return true; }
-};
+}  // namespace
 
 struct MemoryMeter::Guard {
-  explicit Guard(std::shared_ptr<Counter> counter) : guard(c10::DebugInfoKind::PROFILER_STATE, std::move(counter)) {}
-  c10::DebugInfoGuard guard;
+  explicit Guard(ByteCounter& own)
+      : listener(c10::DebugInfoKind::PROFILER_STATE, std::make_shared<CounterListener>(own)),
+        outer(std::exchange(counter_of_thread(), &own)) {}
+  Guard(const Guard&) = delete;
+  Guard& operator=(const Guard&) = delete;
+  Guard(Guard&&) = delete;
+  Guard& operator=(Guard&&) = delete;
+  ~Guard() { counter_of_thread() = outer; }
+
+  c10::DebugInfoGuard listener;
+  ByteCounter* outer;
 };
 
-MemoryMeter::MemoryMeter(Bytes limit)
-    : counter_(std::make_shared<Counter>()), guard_(std::make_unique<Guard>(counter_)) {
+MemoryMeter::MemoryMeter(Bytes limit) : counter_(make_counter()), guard_(std::make_unique<Guard>(*counter_)) {
   install_counted_allocator();
   set_limit(limit);
 }
 MemoryMeter::~MemoryMeter() = default;
 
-Bytes MemoryMeter::held() const { return {counter_->held}; }
+Bytes MemoryMeter::held() const { return {counter_->held()}; }
 Bytes MemoryMeter::peak() const { return {counter_->peak}; }
-void MemoryMeter::reset_peak() { counter_->peak = counter_->held; }
+void MemoryMeter::reset_peak() { counter_->peak = counter_->held(); }
+void MemoryMeter::set_limit(Bytes limit) { counter_->limit = limit.count; }
+
+void MemoryMeter::take_over(const std::vector<at::Tensor>& tensors) {
+  for_each_storage(tensors, [&](const c10::DataPtr& memory) { count_at(memory, counter_.get()); });
+}
+
+void MemoryMeter::hand_over(const std::vector<at::Tensor>& tensors) {
+  for_each_storage(tensors, [](const c10::DataPtr& memory) { count_at(memory, nullptr); });
+}
+
+Bytes MemoryMeter::held_in(const std::vector<at::Tensor>& tensors) const {
+  Bytes held;
+  for_each_storage(tensors, [&](const c10::DataPtr& memory) {
+    if (counter_of(memory) == counter_.get()) held += Bytes{allocated_bytes(memory)};
+  });
+  return held;
+}
+
+namespace {
+
+// Nobody is told of what is allocated while it listens.
+struct Deaf final : c10::MemoryReportingInfoBase {
+  void reportMemoryUsage(void* /*memory*/, std::int64_t /*bytes*/, std::size_t /*allocated*/, std::size_t /*reserved*/,
+                         c10::Device /*device*/) override {}
+  [[nodiscard]] bool memoryProfilingEnabled() const override { return false; }
+};
+
+}  // namespace
+
+struct UncountedMemory::Guard {
+  c10::DebugInfoGuard listener{c10::DebugInfoKind::PROFILER_STATE, std::make_shared<Deaf>()};
+};
+
+UncountedMemory::UncountedMemory() : guard_(std::make_unique<Guard>()) {}
+UncountedMemory::~UncountedMemory() = default;
+
 void keep_freed_memory() {
 #if defined(__GLIBC__)
   // Called before there are threads.
@@ -62,12 +97,6 @@ void keep_freed_memory() {
   ::mallopt(M_MMAP_THRESHOLD, large);  // NOLINT(concurrency-mt-unsafe)
   ::mallopt(M_TRIM_THRESHOLD, large);  // NOLINT(concurrency-mt-unsafe)
 #endif
-}
-
-void MemoryMeter::set_limit(Bytes limit) { counter_->limit = limit.count; }
-void MemoryMeter::moved(Bytes bytes) {
-  if (!counter_->fits(bytes.count)) counter_->refuse(bytes.count);
-  counter_->add(bytes.count);
 }
 
 }  // namespace penstock

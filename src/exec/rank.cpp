@@ -4,8 +4,11 @@
 #include <utility>
 
 #include <c10/util/Exception.h>
+#include <torch/csrc/autograd/engine.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include "penstock/base/error.h"
+#include "penstock/exec/counted_messages.h"
 #include "penstock/exec/device.h"
 
 #include "exec/moved.h"
@@ -16,39 +19,31 @@ namespace {
 Bytes size_of(const Tensors& tensors) {
   Bytes total;
   for (const at::Tensor& tensor : tensors)
-    if (tensor.defined()) total += Bytes{static_cast<std::int64_t>(tensor.nbytes())};
+    if (tensor.defined() && tensor.has_storage()) total += Bytes{static_cast<std::int64_t>(tensor.nbytes())};
   return total;
-}
-
-// What a meter of the host's memory has to hear of.
-Bytes size_on_host(const Tensors& tensors) {
-  Bytes total;
-  for (const at::Tensor& tensor : tensors)
-    if (tensor.defined() && tensor.device().is_cpu()) total += Bytes{static_cast<std::int64_t>(tensor.nbytes())};
-  return total;
-}
-
-// A message of its own where the graph keeps an output, as that of a ReLU does: the two ends let go of their halves in
-// either order, and a storage that both hold would be given back to the one that comes last, to be missing on the
-// other.
-void let_go_of_shared(Tensors& message) {
-  const at::NoGradGuard no_graph;
-  for (at::Tensor& tensor : message) {
-    if (!tensor.defined() || tensor.storage().use_count() == 1) continue;
-    const bool takes_gradient = tensor.requires_grad();
-    tensor = tensor.clone();
-    if (takes_gradient) tensor.requires_grad_();
-  }
 }
 
 // Only the first line: libtorch appends a backtrace.
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
-Bytes gradients_of(const Stage& stage) {
-  Bytes total;
+Tensors gradients_of(const Stage& stage) {
+  Tensors gradients;
   for (const Layer& layer : stage.layers())
-    for (const at::Tensor& parameter : layer.module().parameters()) total += size_of({parameter.grad()});
-  return total;
+    for (const at::Tensor& parameter : layer.module().parameters()) gradients.push_back(parameter.grad());
+  return gradients;
+}
+
+// The gradient of one of the network's own inputs goes where libtorch would bring it: to the tensor that the caller has
+// given, and what that was computed from.
+void pass_to_caller(const Tensors& inputs, Tensors gradients) {
+  for (std::size_t index = 0; index < inputs.size(); ++index) {
+    const at::Tensor& input = inputs[index];
+    if (!input.defined() || !input.requires_grad() || !gradients.at(index).defined()) continue;
+    const UncountedMemory of_caller;
+    torch::autograd::Engine::get_default_engine().execute(
+        {torch::autograd::impl::gradient_edge(input)}, {moved(gradients[index], input.device())}, /*keep_graph=*/false,
+        /*create_graph=*/false, /*accumulate_grad=*/true);
+  }
 }
 
 }  // namespace
@@ -86,7 +81,9 @@ void RankExecutor::hold_nothing(const StepSettings& next) {
 StepOutput RankExecutor::run(const Program& program, const StepInput& input, const GradientReduction& reduction) {
   begin(program, input);
   try {
-    return interpret_all(program, input, reduction);
+    StepOutput output = interpret_all(program, input, reduction);
+    for (Stage& stage : stages_) stage.end_evaluation();
+    return output;
   } catch (...) {
     // While the caller still holds the inputs: this thread's meter knows nothing of their memory.
     StepSettings nothing = input.settings;
@@ -117,9 +114,16 @@ StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& 
       throw Aborted(
           named(instruction, fmt::format("waits for rank {}: {}", instruction.peer.value, aborted.what())).what());
     } catch (const c10::Error& error) {
-      throw named(instruction, first_line(error.what_without_backtrace()));
+      const std::string message = first_line(error.what_without_backtrace());
+      // What one microbatch's backward needs, another's forward has changed meanwhile: no cut can mend that.
+      const bool changed = message.find("modified by an inplace operation") != std::string::npos;
+      throw named(instruction, message, changed ? ErrorKind::BadInput : ErrorKind::RunFailed);
+    } catch (const Error& error) {
+      throw named(instruction, first_line(error.what()), error.kind());
     } catch (const std::exception& error) {
       throw named(instruction, first_line(error.what()));
+    } catch (...) {
+      throw named(instruction, "it threw something that is no std::exception");
     }
     output.events.push_back({instruction.action, start, stamps.now()});
     output.activations.push_back(held_for_microbatches());
@@ -127,6 +131,7 @@ StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& 
   }
   stamps.resolve(output.events);
   collect_losses(input, output);
+  for (const Tensors& outputs : output.outputs) MemoryMeter::hand_over(outputs);
   return output;
 }
 
@@ -138,13 +143,12 @@ void RankExecutor::reduce(const Instruction& instruction, const GradientReductio
   standing_ += held() - before;
 }
 
-Error RankExecutor::named(const Instruction& instruction, const std::string& message) const {
+Error RankExecutor::named(const Instruction& instruction, const std::string& message, ErrorKind kind) const {
   const Action& action = instruction.action;
   const auto layer = stages_[static_cast<std::size_t>(instruction.local_stage)].current_layer();
-  return {
-      ErrorKind::RunFailed,
-      fmt::format("rank {}, stage {}, microbatch {}, action {}{}: {}", transport_.rank().value, action.stage.value,
-                  action.microbatch.value, to_string(action), layer ? fmt::format(", layer {}", *layer) : "", message)};
+  return {kind, fmt::format("rank {}, stage {}, microbatch {}, action {}{}: {}", transport_.rank().value,
+                            action.stage.value, action.microbatch.value, to_string(action),
+                            layer ? fmt::format(", layer {}", *layer) : "", message)};
 }
 
 void RankExecutor::collect_losses(const StepInput& input, StepOutput& output) const {
@@ -172,13 +176,17 @@ Bytes RankExecutor::held_for_microbatches() const {
   return held;
 }
 
+Bytes RankExecutor::held_in(const Tensors& tensors) const {
+  return device_.is_cpu() ? memory_.held_in(tensors) : size_of(tensors);
+}
+
 void RankExecutor::interpret(const Instruction& instruction, const StepInput& input, StepOutput& output) {
   switch (instruction.action.kind) {
     case ActionKind::Forward:
       return forward(instruction, input, output);
     case ActionKind::Backward:
     case ActionKind::InputBackward:
-      return backward(instruction);
+      return backward(instruction, input);
     case ActionKind::WeightBackward:
       stages_[static_cast<std::size_t>(instruction.local_stage)].weight_backward(instruction.action.microbatch);
       return count_gradients(instruction);
@@ -202,11 +210,13 @@ void RankExecutor::forward(const Instruction& instruction, const StepInput& inpu
   Stage& stage = stages_[local];
   Tensors inputs;
   if (instruction.action.stage.value == 0) {
-    for (const at::Tensor& tensor : input.microbatches.at(microbatch).inputs)
+    for (const at::Tensor& tensor : input.microbatches.at(microbatch).inputs) {
       inputs.push_back(tensor.defined() ? moved(tensor.detach(), stage.device()) : tensor);
+      if (tensor.defined() && tensor.requires_grad()) inputs.back().requires_grad_();
+    }
   } else {
     inputs = std::move(boundaries_[local].activations[microbatch]);
-    in_transit_ = in_transit_ - size_of(inputs);
+    in_transit_ = in_transit_ - held_in(inputs);
   }
   Tensors targets;
   if (stage.has_loss())
@@ -220,26 +230,27 @@ void RankExecutor::forward(const Instruction& instruction, const StepInput& inpu
     output.outputs[microbatch] = std::move(outputs);
   } else if (instruction.local_next >= 0) {
     const auto next = static_cast<std::size_t>(instruction.local_next);
-    in_transit_ += size_of(outputs);
+    in_transit_ += held_in(outputs);
     for (at::Tensor& tensor : outputs) tensor = moved(tensor, stages_[next].device());
     boundaries_[next].activations[microbatch] = std::move(outputs);
   } else {
-    in_transit_ += size_of(outputs);
+    in_transit_ += held_in(outputs);
     boundaries_[local].leaving_activations[microbatch] = std::move(outputs);
   }
 }
 
-void RankExecutor::backward(const Instruction& instruction) {
+void RankExecutor::backward(const Instruction& instruction, const StepInput& input) {
   const auto local = static_cast<std::size_t>(instruction.local_stage);
   const MicrobatchId microbatch = instruction.action.microbatch;
   Tensors arrived = std::move(boundaries_[local].gradients[microbatch.index()]);
-  in_transit_ = in_transit_ - size_of(arrived);
+  in_transit_ = in_transit_ - held_in(arrived);
   Tensors gradients = instruction.action.kind == ActionKind::Backward
                           ? stages_[local].backward(microbatch, std::move(arrived))
                           : stages_[local].input_backward(microbatch, std::move(arrived));
   if (instruction.action.kind == ActionKind::Backward) count_gradients(instruction);
-  if (instruction.action.stage.value == 0) return;
-  in_transit_ += size_of(gradients);
+  if (instruction.action.stage.value == 0)
+    return pass_to_caller(input.microbatches.at(microbatch.index()).inputs, std::move(gradients));
+  in_transit_ += held_in(gradients);
   if (instruction.local_next >= 0) {
     const auto next = static_cast<std::size_t>(instruction.local_next);
     for (at::Tensor& tensor : gradients) tensor = moved(tensor, stages_[next].device());
@@ -252,7 +263,7 @@ void RankExecutor::backward(const Instruction& instruction) {
 // They appear with the first microbatch of a step and stay until the update.
 void RankExecutor::count_gradients(const Instruction& instruction) {
   const auto local = static_cast<std::size_t>(instruction.local_stage);
-  if (gradients_[local].count == 0) gradients_[local] = gradients_of(stages_[local]);
+  if (gradients_[local].count == 0) gradients_[local] = held_in(gradients_of(stages_[local]));
 }
 
 void RankExecutor::send(const Instruction& instruction, StepOutput& output) {
@@ -261,16 +272,12 @@ void RankExecutor::send(const Instruction& instruction, StepOutput& output) {
   const bool forward = action.kind == ActionKind::SendForward;
   auto& leaving = forward ? boundaries.leaving_activations : boundaries.leaving_gradients;
   Tensors message = std::move(leaving[action.microbatch.index()]);
-  in_transit_ = in_transit_ - size_of(message);
+  in_transit_ = in_transit_ - held_in(message);
   if (boundary_dtype_ == BoundaryDtype::BFloat16) message = narrowed(std::move(message));
-  const Bytes bytes = size_of(message);
-  let_go_of_shared(message);
-  const Bytes on_host = size_on_host(message);
+  output.sent[static_cast<std::size_t>(instruction.local_stage)] += size_of(message);
   const Tag tag{forward ? MessageKind::Activation : MessageKind::Gradient, action.stage.value + (forward ? 1 : -1),
                 action.microbatch.value};
-  transport_.send(instruction.peer, tag, std::move(message));
-  memory_.moved(Bytes{-on_host.count});
-  output.sent[static_cast<std::size_t>(instruction.local_stage)] += bytes;
+  send_counted(transport_, instruction.peer, tag, std::move(message));
 }
 
 void RankExecutor::receive(const Instruction& instruction, StepOutput& output) {
@@ -278,14 +285,13 @@ void RankExecutor::receive(const Instruction& instruction, StepOutput& output) {
   const Action& action = instruction.action;
   const bool forward = action.kind == ActionKind::ReceiveForward;
   const Tag tag{forward ? MessageKind::Activation : MessageKind::Gradient, action.stage.value, action.microbatch.value};
-  Tensors message = transport_.receive(instruction.peer, tag);
-  memory_.moved(size_on_host(message));
+  Tensors message = receive_counted(transport_, memory_, instruction.peer, tag);
   output.receipts.back() = {instruction.peer, size_of(message), transport_.last_arrival()};
   if (boundary_dtype_ == BoundaryDtype::BFloat16)
     message = widened(std::move(message), stages_[local].device());
   else
     for (at::Tensor& tensor : message) tensor = moved(tensor, stages_[local].device());
-  in_transit_ += size_of(message);
+  in_transit_ += held_in(message);
   auto& arrived = forward ? boundaries_[local].activations : boundaries_[local].gradients;
   arrived[action.microbatch.index()] = std::move(message);
 }

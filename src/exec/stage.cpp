@@ -5,7 +5,6 @@
 #include <fmt/format.h>
 #include <utility>
 
-#include <torch/csrc/autograd/engine.h>
 #include <torch/torch.h>
 
 #include "penstock/base/error.h"
@@ -13,6 +12,8 @@
 #include "penstock/nn/dropout.h"
 
 #include "exec/flow.h"
+#include "exec/gradient_nodes.h"
+#include "exec/layer_inputs.h"
 #include "exec/moved.h"
 #include "exec/split_backward.h"
 
@@ -20,15 +21,19 @@ namespace penstock {
 
 using torch::autograd::Edge;
 using torch::autograd::edge_list;
-using torch::autograd::Engine;
-using torch::autograd::variable_list;
+
+// Where the gradients of a segment's inputs end: a node for each, as each would have in one graph with what comes before,
+// so that a hook on one is not called for another's gradient. By input; null where it takes no gradient.
+using InputGradients = std::vector<OwnedNode<GradientCollector>>;
 
 // What is kept of a segment for one microbatch. Of its outputs only the place in the graph: their storage is free as
 // soon as who takes them has no more use for it.
 struct Stage::SegmentPass {
-  Tensors inputs;   // leaves
+  Tensors inputs;
+  Versions versions;  // of the inputs, where they are computed with again
+  InputGradients input_gradients;
   edge_list roots;  // by output; without a node where it takes no part in the graph
-  std::optional<DeferredWeightGradients> deferred;
+  std::optional<DeferredBackward> deferred;
 };
 
 // What is kept of one microbatch between its forward and its backward.
@@ -59,47 +64,50 @@ edge_list roots_of(const Tensors& outputs) {
   return roots;
 }
 
-struct Roots {
-  edge_list edges;
-  variable_list gradients;
-};
+// The inputs under names of their own, by which the segment's graph hangs on a collector in place of accumulators: no
+// leaves, which layers may not change in place, and their gradients arrive as the graph made them.
+Tensors attached(const Tensors& inputs, InputGradients& gradients) {
+  Tensors attached;
+  attached.reserve(inputs.size());
+  gradients.assign(inputs.size(), {});
+  for (std::size_t index = 0; index < inputs.size(); ++index) {
+    const at::Tensor& input = inputs[index];
+    attached.push_back(input.defined() ? at::Tensor(input.variable_data()) : input);
+    if (!at::GradMode::is_enabled() || !takes_gradient(input)) continue;
+    gradients[index] = make_node<GradientCollector>();
+    gradients[index].node->add_input_like(attached.back());
+    torch::autograd::impl::set_gradient_edge(attached.back(), {gradients[index].owner, 0});
+  }
+  return attached;
+}
+
+// By input; undefined where none arrived.
+Tensors arrived_gradients(const InputGradients& gradients) {
+  Tensors by_input(gradients.size());
+  for (std::size_t index = 0; index < by_input.size(); ++index) {
+    if (gradients[index].node == nullptr) continue;
+    Tensors collected = gradients[index].node->take();
+    if (!collected.empty()) by_input[index] = std::move(collected.front());
+  }
+  return by_input;
+}
+
+std::vector<const torch::autograd::Node*> nodes_of(const InputGradients& gradients) {
+  std::vector<const torch::autograd::Node*> nodes;
+  for (const auto& collector : gradients)
+    if (collector.node != nullptr) nodes.push_back(collector.node);
+  return nodes;
+}
 
 // The roots that a gradient has arrived for. It is missing where the next stage made no use of that output.
-Roots roots_with_gradients(edge_list roots, Tensors gradients) {
-  Roots found;
+BackwardRoots roots_with_gradients(edge_list roots, Tensors gradients) {
+  BackwardRoots found;
   for (std::size_t index = 0; index < roots.size() && index < gradients.size(); ++index) {
     if (!roots[index].is_valid() || !gradients[index].defined()) continue;
     found.edges.push_back(std::move(roots[index]));
     found.gradients.push_back(std::move(gradients[index]));
   }
   return found;
-}
-
-Tensors whole_backward(const Tensors& inputs, const Roots& roots) {
-  if (!roots.edges.empty())
-    Engine::get_default_engine().execute(roots.edges, roots.gradients, /*keep_graph=*/false, /*create_graph=*/false,
-                                         /*accumulate_grad=*/true);
-  Tensors gradients;
-  gradients.reserve(inputs.size());
-  for (const at::Tensor& input : inputs)
-    gradients.push_back(takes_gradient(input) ? std::exchange(input.mutable_grad(), {}) : at::Tensor());
-  return gradients;
-}
-
-Tensors split_backward(const Tensors& inputs, Roots roots, DeferredWeightGradients& deferred) {
-  Tensors differentiable;
-  for (const at::Tensor& input : inputs)
-    if (takes_gradient(input)) differentiable.push_back(input);
-  if (differentiable.empty() || roots.edges.empty()) {
-    deferred.ready_roots = std::move(roots.edges);
-    deferred.ready_gradients = std::move(roots.gradients);
-    return Tensors(inputs.size());
-  }
-  Tensors found = run_to_inputs(roots.edges, roots.gradients, differentiable, deferred);
-  Tensors gradients;
-  auto next = found.begin();
-  for (const at::Tensor& input : inputs) gradients.push_back(takes_gradient(input) ? std::move(*next++) : at::Tensor());
-  return gradients;
 }
 
 std::string names_of(const std::vector<std::optional<at::ScalarType>>& dtypes) {
@@ -119,7 +127,9 @@ Stage::Stage(StageParts parts) : parts_(std::move(parts)) {
     if (segments_.empty() || segments_.back().recompute || recomputes(layer))
       segments_.push_back({index, index, recomputes(layer)});
     ++segments_.back().end;
+    buffers_.emplace_back(parts_.layers[layer], index, BufferUse{recomputes(layer), parts_.copied});
   }
+  inputs_.resize(parts_.layers.size());
 }
 Stage::Stage(Stage&&) noexcept = default;
 Stage& Stage::operator=(Stage&&) noexcept = default;
@@ -128,7 +138,7 @@ Stage::~Stage() = default;
 Stage::Pass& Stage::pass(MicrobatchId microbatch) { return passes_.at(microbatch.index()); }
 
 void Stage::begin(const StepSettings& settings) {
-  const bool was_training = std::exchange(settings_, settings).training;
+  settings_ = settings;
   passes_.clear();
   passes_.resize(static_cast<std::size_t>(settings.microbatches));
   current_layer_.reset();
@@ -137,8 +147,9 @@ void Stage::begin(const StepSettings& settings) {
   if (settings.sequences == Begin) caches_.assign(passes_.size(), std::vector<KeyValueCache>(parts_.layers.size()));
   if (settings.sequences == Continue)
     check_invariant(caches_.size() == passes_.size(), "sequences that go on without having begun");
-  if (was_training == settings.training) return;
-  for (const Layer& layer : parts_.layers) layer.module().train(settings.training);
+  for (LayerBuffers& buffers : buffers_) buffers.begin_step();
+  if (settings.training) evaluation_.reset();
+  if (!settings.training && !evaluation_) evaluation_ = std::make_unique<EvaluationScope>(parts_.layers);
 }
 
 Tensors Stage::run(const Segment& segment, MicrobatchId microbatch, const Tensors& inputs) {
@@ -147,10 +158,17 @@ Tensors Stage::run(const Segment& segment, MicrobatchId microbatch, const Tensor
   for (std::int64_t layer = segment.first; layer < segment.end; ++layer) {
     current_layer_ = layer;
     const auto local = static_cast<std::size_t>(layer - parts_.first_layer);
-    const DrawScope draws({parts_.seed, settings_.step, microbatch.value, layer});
-    std::optional<CacheScope> cache;
-    if (!caches_.empty()) cache.emplace(caches_[microbatch.index()][local]);
-    Tensors outputs = parts_.layers[local].forward(flow.inputs_of(layer));
+    KeyValueCache* cache = caches_.empty() ? nullptr : &caches_[microbatch.index()][local];
+    const KeyValueCache remembered = cache == nullptr ? KeyValueCache{} : *cache;
+    if (settings_.training) buffers_[local].begin_pass(microbatch.value);
+    Tensors outputs = inputs_[local].run(parts_.layers[local], flow.inputs_of(layer), [&](const Tensors& given) {
+      const DrawScope draws({parts_.seed, settings_.step, microbatch.value, layer});
+      if (cache == nullptr) return parts_.layers[local].forward(given);
+      *cache = remembered;
+      const CacheScope remembers(*cache);
+      return parts_.layers[local].forward(given);
+    });
+    if (settings_.training) buffers_[local].end_pass();
     if (parts_.check_finite) check_finite(outputs);
     flow.put_outputs_of(layer, std::move(outputs));
   }
@@ -163,7 +181,12 @@ Tensors Stage::run(const Segment& segment, MicrobatchId microbatch, const Tensor
 Tensors Stage::run_with_loss(const Segment& segment, MicrobatchId microbatch, const Tensors& inputs,
                              const Tensors& targets) {
   Tensors outputs = run(segment, microbatch, inputs);
+  const Versions before = versions_of(targets);
+  const DrawScope draws({parts_.seed, settings_.step, microbatch.value, segment.end});
   const Loss loss = parts_.loss(outputs, targets);
+  if (versions_of(targets) != before)
+    throw bad_input("the loss changes its targets in place", "targets that stay as they are",
+                    "let the loss compute with a copy of them");
   take_loss(pass(microbatch), loss);
   outputs.push_back(loss.sum);
   return outputs;
@@ -177,6 +200,10 @@ void Stage::take_loss(Pass& kept, const Loss& loss) const {
   if (!(loss.weight >= 0))
     throw run_failed(fmt::format("the loss returned the weight {}", loss.weight), "at least 0",
                      "return the number of samples, or of unmasked tokens");
+  if (settings_.training && !loss.sum.requires_grad() && loss.weight > 0)
+    throw bad_input("a loss that no parameter leads to: its sum takes no part in the graph",
+                    "a sum that libtorch can differentiate",
+                    "compute it from the outputs, not from detached tensors, numbers or under no_grad");
   kept.loss = {loss.sum.detach(), loss.weight};
   if (parts_.check_finite && !std::isfinite(kept.loss.sum.item<double>()))
     throw run_failed(
@@ -193,15 +220,20 @@ Tensors Stage::forward(MicrobatchId microbatch, Tensors inputs, const Tensors& t
   for (std::size_t index = 0; index < segments_.size(); ++index) {
     const Segment& segment = segments_[index];
     const bool last = index + 1 == segments_.size();
+    InputGradients gradients;
+    const Tensors given = attached(flow, gradients);
     Tensors outputs =
-        last && with_loss ? run_with_loss(segment, microbatch, flow, targets) : run(segment, microbatch, flow);
+        last && with_loss ? run_with_loss(segment, microbatch, given, targets) : run(segment, microbatch, given);
     if (settings_.training) {
       SegmentPass& kept_segment = kept.segments[index];
       kept_segment.inputs = std::move(flow);
       if (!segment.recompute) {
         kept_segment.roots = roots_of(outputs);
-      } else if (parts_.offload) {
-        for (at::Tensor& input : kept_segment.inputs) input = moved(input, at::kCPU);
+        kept_segment.input_gradients = std::move(gradients);
+      } else {
+        if (parts_.offload)
+          for (at::Tensor& input : kept_segment.inputs) input = moved(input, at::kCPU);
+        kept_segment.versions = versions_of(kept_segment.inputs);
       }
       if (last && with_loss) {
         kept.loss_gradient = loss_gradient(kept.loss.sum);
@@ -228,15 +260,23 @@ const at::Tensor& Stage::loss_gradient(const at::Tensor& sum) {
 void Stage::run_again(const Segment& segment, MicrobatchId microbatch, SegmentPass& kept) {
   const at::AutoGradMode graph(true);
   const RecomputeScope again;
+  if (versions_of(kept.inputs) != kept.versions) {
+    current_layer_ = segment.first;
+    throw bad_input("an input that recomputation has kept was changed in place meanwhile",
+                    "inputs that stay as they are until the backward pass",
+                    "find the module that keeps a tensor and changes it later, or do not recompute this layer");
+  }
   for (at::Tensor& input : kept.inputs) input = moved(input, parts_.device);
   const Pass& of_microbatch = pass(microbatch);
   const bool with_loss = segment.end == segments_.back().end && of_microbatch.loss_gradient.defined();
-  kept.roots = roots_of(with_loss ? run_with_loss(segment, microbatch, kept.inputs, of_microbatch.targets)
-                                  : run(segment, microbatch, kept.inputs));
+  const Tensors given = attached(kept.inputs, kept.input_gradients);
+  kept.roots = roots_of(with_loss ? run_with_loss(segment, microbatch, given, of_microbatch.targets)
+                                  : run(segment, microbatch, given));
 }
 
 template <class Propagate>
 Tensors Stage::through_segments(MicrobatchId microbatch, Tensors gradients, const Propagate& propagate) {
+  const DrawScope no_draws = DrawScope::refusing();
   Pass& kept = pass(microbatch);
   for (std::size_t index = segments_.size(); index-- > 0;) {
     SegmentPass& segment = kept.segments[index];
@@ -245,32 +285,32 @@ Tensors Stage::through_segments(MicrobatchId microbatch, Tensors gradients, cons
       gradients.assign(segment.roots.size(), {});
       gradients.back() = std::exchange(kept.loss_gradient, {});
     }
-    gradients = propagate(segment, std::exchange(segment.inputs, {}),
-                          roots_with_gradients(std::exchange(segment.roots, {}), std::move(gradients)));
+    segment.inputs.clear();
+    propagate(segment, roots_with_gradients(std::exchange(segment.roots, {}), std::move(gradients)));
+    gradients = arrived_gradients(std::exchange(segment.input_gradients, {}));
   }
   kept.targets.clear();
   return gradients;
 }
 
 Tensors Stage::backward(MicrobatchId microbatch, Tensors gradients) {
-  return through_segments(
-      microbatch, std::move(gradients),
-      [](SegmentPass&, const Tensors& inputs, const Roots& roots) { return whole_backward(inputs, roots); });
+  return through_segments(microbatch, std::move(gradients),
+                          [](SegmentPass&, BackwardRoots roots) { run_backward(std::move(roots)); });
 }
 
 Tensors Stage::input_backward(MicrobatchId microbatch, Tensors gradients) {
-  return through_segments(microbatch, std::move(gradients),
-                          [](SegmentPass& segment, const Tensors& inputs, Roots roots) {
-                            return split_backward(inputs, std::move(roots), segment.deferred.emplace());
-                          });
+  return through_segments(microbatch, std::move(gradients), [](SegmentPass& segment, BackwardRoots roots) {
+    segment.deferred = run_input_backward(std::move(roots), nodes_of(segment.input_gradients));
+  });
 }
 
 void Stage::weight_backward(MicrobatchId microbatch) {
+  const DrawScope no_draws = DrawScope::refusing();
   Pass& kept = pass(microbatch);
   for (std::size_t index = segments_.size(); index-- > 0;) {
     auto& deferred = kept.segments[index].deferred;
     check_invariant(deferred.has_value(), "W without an I before it");
-    run_deferred(*deferred);
+    deferred->run();
     deferred.reset();
   }
   kept.segments.clear();
@@ -280,15 +320,17 @@ Tensors Stage::deferred_gradients(MicrobatchId microbatch) const {
   Tensors deferred;
   for (const SegmentPass& segment : passes_.at(microbatch.index()).segments) {
     if (!segment.deferred) continue;
-    const auto& ready = segment.deferred->ready_gradients;
-    deferred.insert(deferred.end(), ready.begin(), ready.end());
-    for (const DeferredNode& node : segment.deferred->nodes)
-      deferred.insert(deferred.end(), node.arrived.begin(), node.arrived.end());
+    const Tensors gradients = segment.deferred->gradients();
+    deferred.insert(deferred.end(), gradients.begin(), gradients.end());
   }
   return deferred;
 }
 
 const Loss& Stage::loss(MicrobatchId microbatch) const { return passes_.at(microbatch.index()).loss; }
+
+bool Stage::changes_inputs(std::int64_t layer) const {
+  return inputs_.at(static_cast<std::size_t>(layer - parts_.first_layer)).changes_any();
+}
 
 void Stage::check_dtypes(MicrobatchId microbatch, const Tensors& boundary) {
   std::vector<std::optional<at::ScalarType>> dtypes;

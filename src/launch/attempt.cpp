@@ -23,6 +23,10 @@ namespace {
 // `timeout` and supervisors send a signal to a process and to its group: that is one request, not two.
 constexpr Milliseconds one_request = {1'000};
 constexpr int bad_input_code = 2;
+// What shells add to the number of a signal.
+constexpr int signal_code = 128;
+// How often workers that may stand still are looked at, for each such time.
+constexpr double looks = 10;
 
 std::string random_identity() {
   std::random_device device;
@@ -39,7 +43,9 @@ class Attempt {
         signals_(signals),
         clock_(clock),
         relay_(attempt.processes, settings.verbose, hooks.line),
-        keeper_(attempt.processes) {}
+        keeper_(attempt.processes) {
+    if (settings.standstill) joined_.emplace();
+  }
   Attempt(const Attempt&) = delete;
   Attempt& operator=(const Attempt&) = delete;
   Attempt(Attempt&&) = delete;
@@ -58,18 +64,24 @@ class Attempt {
     WorkerProcess process;
     LineReader lines;
     bool running = true;
+    std::optional<Milliseconds> stopped_at = {};
   };
 
   void signal_running(int signal);
   // Asks all to leave, and notes until when they may.
   void ask_to_leave(int signal);
+  // Somebody wants the run to stop: a signal to the launcher, or one to a worker, which has told the others.
+  void take_stop(int signal);
   void kill_rest();
+  // Ends those that stand still while all come together.
+  void look_for_stopped();
   void wait_for_news();
   void read_signals();
   void read_messages(int rank);
   // Takes note of every worker that has ended since.
   void collect(const std::vector<int>& ended);
   void judge(std::vector<WorkerEnd> ends);
+  [[nodiscard]] bool has_left(const WorkerEnd& end) const;
   void name_failure(const WorkerEnd& end);
   [[nodiscard]] int timeout() const;
 
@@ -80,6 +92,7 @@ class Attempt {
   const Clock& clock_;
   MessageRelay relay_;
   Keeper keeper_;
+  std::optional<Pipe> joined_;   // until no worker holds its other end: all have met, or are gone
   std::vector<Worker> workers_;  // by rank
   std::size_t running_ = 0;
   bool leaving_ = false;
@@ -108,14 +121,20 @@ void Attempt::start(const std::vector<std::string>& command) {
       start.environment.push_back(fmt::format("PENSTOCK_LISTEN_DESCRIPTOR={}", start.listen_descriptor));
     }
     start.keeper_descriptor = keeper_.descriptor();
+    if (joined_) {
+      start.joined_descriptor = joined_->write_end.number();
+      start.environment.push_back(fmt::format("PENSTOCK_JOINED_DESCRIPTOR={}", start.joined_descriptor));
+    }
     start.drop_output = rank != 0 && !settings_.verbose;
     start.signal_mask = signals_.mask_before();
+    start.hold_stop_signals = settings_.hold_stop_signals;
     workers_.push_back({start_worker(start), {}, true});
     ++running_;
     // From now on the port is rank 0's alone and closes with it.
     if (rank == 0) socket.descriptor.close();
     if (hooks_.started) hooks_.started(rank, workers_.back().process.id);
   }
+  if (joined_) joined_->write_end.close();
 }
 
 void Attempt::signal_running(int signal) {
@@ -131,6 +150,28 @@ void Attempt::ask_to_leave(int signal) {
   signal_running(SIGCONT);
 }
 
+void Attempt::take_stop(int signal) {
+  end_.stop_signal = signal;
+  stop_asked_at_ = clock_.now();
+  ask_to_leave(signal);
+}
+
+void Attempt::look_for_stopped() {
+  for (int rank = 0; rank < attempt_.processes; ++rank) {
+    Worker& worker = workers_[static_cast<std::size_t>(rank)];
+    if (!worker.running || !is_stopped(worker.process)) {
+      worker.stopped_at.reset();
+      continue;
+    }
+    const Milliseconds now = clock_.now();
+    if (!worker.stopped_at) worker.stopped_at = now;
+    if (now - *worker.stopped_at < *settings_.standstill) continue;
+    relay_.add(rank, fmt::format("penstock: stopped for {} (SIGSTOP, or a debugger) while the processes came together",
+                                 to_string(*settings_.standstill)));
+    signal_group(worker.process, SIGKILL);
+  }
+}
+
 void Attempt::kill_rest() {
   kill_at_.reset();
   for (int rank = 0; rank < attempt_.processes; ++rank)
@@ -139,14 +180,17 @@ void Attempt::kill_rest() {
 }
 
 int Attempt::timeout() const {
-  if (!kill_at_) return -1;
-  const double left = std::ceil((*kill_at_ - clock_.now()).count);
-  return static_cast<int>(std::clamp(left, 0.0, 1e9));
+  if (!kill_at_ && !joined_) return -1;
+  constexpr double longest_ms = 1e9;
+  double left = kill_at_ ? std::ceil((*kill_at_ - clock_.now()).count) : longest_ms;
+  if (joined_) left = std::min(left, std::ceil(settings_.standstill->count / looks));
+  return static_cast<int>(std::clamp(left, 0.0, longest_ms));
 }
 
 AttemptEnd Attempt::watch() {
   while (running_ > 0) {
     wait_for_news();
+    if (joined_ && !leaving_) look_for_stopped();
     if (kill_at_ && clock_.now() >= *kill_at_) kill_rest();
   }
   if (end_.failure) end_.lost = std::max(1, end_.lost);
@@ -154,7 +198,8 @@ AttemptEnd Attempt::watch() {
 }
 
 void Attempt::wait_for_news() {
-  std::vector<pollfd> polled = {{signals_.descriptor(), POLLIN, 0}};
+  std::vector<pollfd> polled = {{signals_.descriptor(), POLLIN, 0},
+                                {joined_ ? joined_->read_end.number() : -1, POLLIN, 0}};
   for (const Worker& worker : workers_) {
     // A negative number is passed over.
     polled.push_back({worker.running ? worker.process.ended.number() : -1, POLLIN, 0});
@@ -162,9 +207,11 @@ void Attempt::wait_for_news() {
   }
   if (::poll(polled.data(), polled.size(), timeout()) <= 0) return;
   if (polled[0].revents != 0) read_signals();
+  // Nobody writes to it: this is its end.
+  if (polled[1].revents != 0) joined_.reset();
   std::vector<int> ended;
   for (int rank = 0; rank < attempt_.processes; ++rank) {
-    const auto place = static_cast<std::size_t>(rank) * 2 + 1;
+    const auto place = static_cast<std::size_t>(rank) * 2 + 2;
     if (polled[place + 1].revents != 0) read_messages(rank);
     if (polled[place].revents != 0) ended.push_back(rank);
   }
@@ -174,9 +221,7 @@ void Attempt::wait_for_news() {
 void Attempt::read_signals() {
   while (const int signal = signals_.next()) {
     if (end_.stop_signal == 0) {
-      end_.stop_signal = signal;
-      stop_asked_at_ = clock_.now();
-      ask_to_leave(signal);
+      take_stop(signal);
     } else if (clock_.now() - stop_asked_at_ >= one_request) {
       kill_rest();
     }
@@ -225,10 +270,14 @@ void Attempt::judge(std::vector<WorkerEnd> ends) {
   std::sort(ends.begin(), ends.end(), [](const WorkerEnd& a, const WorkerEnd& b) {
     return std::tuple(a.signal == 0, a.rank) < std::tuple(b.signal == 0, b.rank);
   });
+  // A worker that was asked to stop has told the others, and says which signal it was.
+  const auto stopped = std::find_if(ends.begin(), ends.end(), [](const WorkerEnd& end) {
+    return end.exit_code && is_stop_signal(*end.exit_code - signal_code);
+  });
+  if (end_.stop_signal == 0 && !leaving_ && stopped != ends.end()) take_stop(*stopped->exit_code - signal_code);
   if (end_.stop_signal != 0) {
-    // Who was asked to leave returns 0 or says that it was asked; anything else may mean that nothing was saved.
     for (const WorkerEnd& end : ends)
-      if (end.exit_code && *end.exit_code != 128 + end_.stop_signal) name_failure(end);
+      if (!has_left(end)) name_failure(end);
     return;
   }
   const auto bad =
@@ -241,6 +290,13 @@ void Attempt::judge(std::vector<WorkerEnd> ends) {
   for (const WorkerEnd& end : ends)
     if (leaving_ ? end.signal == SIGKILL && !all_killed : end.signal != 0) ++end_.lost;
   if (!leaving_) ask_to_leave(SIGTERM);
+}
+
+// Who was asked to leave returns 0 or says that it was asked; anything else may mean that nothing was saved.
+bool Attempt::has_left(const WorkerEnd& end) const {
+  if (end.exit_code) return is_stop_signal(*end.exit_code - signal_code);
+  const bool killed = std::find(end_.killed.begin(), end_.killed.end(), end.rank) != end_.killed.end();
+  return killed || (is_stop_signal(end.signal) && !settings_.hold_stop_signals);
 }
 
 void Attempt::name_failure(const WorkerEnd& end) {

@@ -191,6 +191,7 @@ std::optional<WorkerEnvironment> worker_environment(const VariableLookup& lookup
   const auto attempt = variables.number("PENSTOCK_ATTEMPT", 0, most_attempts);
   result.attempt = attempt ? *attempt : variables.number(starter->attempt, 0, most_attempts).value_or(0);
   if (result.rank == 0) result.listen_descriptor = variables.number("PENSTOCK_LISTEN_DESCRIPTOR", 3, 1 << 30);
+  result.joined_descriptor = variables.number("PENSTOCK_JOINED_DESCRIPTOR", 3, 1 << 30);
   return result;
 }
 

@@ -10,6 +10,7 @@
 
 #include "penstock/base/clock.h"
 #include "penstock/base/error.h"
+#include "penstock/base/limits.h"
 
 #include "attempt.h"
 #include "signals.h"
@@ -38,8 +39,8 @@ void check(const LaunchSettings& settings) {
   within("the number of processes", settings.processes, 1, most_processes);
   within("the number of restarts", settings.restarts, 0, 1'000'000);
   if (settings.elastic) within("the fewest processes", settings.fewest_processes, 1, settings.processes);
-  for (const Milliseconds time :
-       {settings.first_back_off, settings.longest_back_off, settings.stop_grace, settings.finish_grace})
+  for (const Milliseconds time : {settings.first_back_off, settings.longest_back_off, settings.stop_grace,
+                                  settings.finish_grace, settings.standstill.value_or(Milliseconds{})})
     if (!(time.count >= 0 && time.count <= 1e9))
       throw bad_input(fmt::format("a pause or grace is {} ms", time.count), "0 to 1e9 ms", "correct the setting");
 }
@@ -126,7 +127,9 @@ int exit_code(const LaunchResult& result) {
     case LaunchOutcome::Finished:
       return 0;
     case LaunchOutcome::Stopped:
-      return 128 + result.stop_signal;
+      // 143 says that everything was saved.
+      if (!result.failure && result.killed.empty()) return 128 + result.stop_signal;
+      break;
     case LaunchOutcome::Failed:
       break;
   }
@@ -135,6 +138,10 @@ int exit_code(const LaunchResult& result) {
 
 LaunchResult launch(const LaunchSettings& settings, const LaunchHooks& hooks) {
   check(settings);
+  // Of each worker its end and its messages; and while it is started two pipes.
+  constexpr int own_descriptors = 24;
+  need_descriptors(own_descriptors + 2 * settings.processes,
+                   fmt::format("a launcher of {}", counted(settings.processes, "process")));
   const SteadyClock clock;
   const SignalWatch signals;
   LaunchResult result;

@@ -1,23 +1,34 @@
 #include "signals.h"
 
+#include <algorithm>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 namespace penstock::launching {
 namespace {
 
-sigset_t stop_signals() {
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGTERM);
-  return signals;
+// One that is ignored (nohup) asks for nothing.
+bool is_ignored(int signal) {
+  struct sigaction now = {};
+  return ::sigaction(signal, nullptr, &now) == 0 && now.sa_handler == SIG_IGN;
 }
 
 }  // namespace
 
+sigset_t stop_signal_set() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : stop_signals) sigaddset(&signals, signal);
+  return signals;
+}
+
+bool is_stop_signal(int signal) {
+  return std::find(stop_signals.begin(), stop_signals.end(), signal) != stop_signals.end();
+}
+
 SignalWatch::SignalWatch() {
-  const sigset_t signals = stop_signals();
+  sigset_t signals = stop_signal_set();
+  if (is_ignored(SIGHUP)) sigdelset(&signals, SIGHUP);
   // The descriptor comes first: it may throw, and nothing is to be put back then.
   descriptor_ = Descriptor(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK), "a descriptor for signals");
   ::pthread_sigmask(SIG_BLOCK, &signals, &mask_before_);

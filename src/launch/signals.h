@@ -1,13 +1,19 @@
 // The launcher's own signals, for as long as it runs.
 #pragma once
 
+#include <array>
 #include <csignal>
 
 #include "descriptor.h"
 
 namespace penstock::launching {
 
-// Holds SIGINT and SIGTERM back so that they are read from a descriptor instead, and lets children stay until they are
+// What asks a run to stop: a terminal that closes, Ctrl-C, and everybody else.
+inline constexpr std::array<int, 3> stop_signals = {SIGHUP, SIGINT, SIGTERM};
+[[nodiscard]] sigset_t stop_signal_set();
+[[nodiscard]] bool is_stop_signal(int signal);
+
+// Holds the stop signals back so that they are read from a descriptor instead, and lets children stay until they are
 // waited for. Everything is put back by the destructor.
 class SignalWatch {
  public:

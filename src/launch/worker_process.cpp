@@ -14,6 +14,8 @@
 
 #include "penstock/base/error.h"
 
+#include "signals.h"
+
 namespace penstock::launching {
 namespace {
 
@@ -30,18 +32,18 @@ struct ChildPlan {
 
 // The launcher's signals are blocked until their actions are the default ones again: no handler of the launcher's
 // program runs in a worker.
-void restore_signals(const sigset_t& mask) {
+void restore_signals(const WorkerStart& start) {
   struct sigaction by_default = {};
   by_default.sa_handler = SIG_DFL;
+  // SIGHUP stays ignored where it was (nohup); of a handler exec makes the default.
   for (const int signal : {SIGINT, SIGTERM, SIGPIPE}) ::sigaction(signal, &by_default, nullptr);
   // A worker's group is never the terminal's foreground one: where the terminal stops others that write (stty tostop),
   // rank 0 would stand still.
   struct sigaction ignored = {};
   ignored.sa_handler = SIG_IGN;
   ::sigaction(SIGTTOU, &ignored, nullptr);
-  sigset_t own = mask;
-  sigdelset(&own, SIGINT);
-  sigdelset(&own, SIGTERM);
+  sigset_t own = start.signal_mask;
+  for (const int signal : stop_signals) (start.hold_stop_signals ? sigaddset : sigdelset)(&own, signal);
   ::pthread_sigmask(SIG_SETMASK, &own, nullptr);
 }
 
@@ -55,8 +57,9 @@ void restore_signals(const sigset_t& mask) {
   good = good && ::dup2(plan.null_device, STDIN_FILENO) >= 0;
   good = good && (!plan.start.drop_output || ::dup2(plan.null_device, STDOUT_FILENO) >= 0);
   good = good && ::dup2(plan.messages, STDERR_FILENO) >= 0;
-  if (plan.start.listen_descriptor >= 0) good = good && ::fcntl(plan.start.listen_descriptor, F_SETFD, 0) == 0;
-  restore_signals(plan.start.signal_mask);
+  for (const int descriptor : {plan.start.listen_descriptor, plan.start.joined_descriptor})
+    if (descriptor >= 0) good = good && ::fcntl(descriptor, F_SETFD, 0) == 0;
+  restore_signals(plan.start);
   if (good) ::execvpe(plan.arguments[0], plan.arguments, plan.environment);
   const int code = errno;
   const ssize_t ignored = ::write(plan.failure, &code, sizeof code);
@@ -77,8 +80,8 @@ std::vector<std::string> merged_environment(const std::vector<std::string>& own)
   std::vector<std::string> result = own;
   for (char** variable = environ; variable != nullptr && *variable != nullptr; ++variable) {
     const std::string_view name = name_of(*variable);
-    // A launcher that was itself started by one must not hand on the descriptor that it was given.
-    const bool replaced = name == "PENSTOCK_LISTEN_DESCRIPTOR" ||
+    // A launcher that was itself started by one must not hand on the descriptors that it was given.
+    const bool replaced = name == "PENSTOCK_LISTEN_DESCRIPTOR" || name == "PENSTOCK_JOINED_DESCRIPTOR" ||
                           std::any_of(own.begin(), own.end(), [&](const auto& mine) { return name_of(mine) == name; });
     if (!replaced) result.emplace_back(*variable);
   }
@@ -154,6 +157,12 @@ Ending ending_of(const WorkerProcess& worker) {
   if (info.si_code == 0) return {1, 0};
   if (info.si_code == CLD_EXITED) return {info.si_status, 0};
   return {std::nullopt, info.si_status};
+}
+
+bool is_stopped(const WorkerProcess& worker) {
+  siginfo_t info = {};
+  return ::waitid(P_PID, static_cast<id_t>(worker.id), &info, WSTOPPED | WNOHANG | WNOWAIT) == 0 &&
+         info.si_pid == worker.id;
 }
 
 void reap(const WorkerProcess& worker) {

@@ -20,8 +20,12 @@ struct WorkerStart {
   int listen_descriptor = -1;
   // Where the worker tells the keeper its process id.
   int keeper_descriptor = -1;
+  // Inherited too, -1 for none: the worker closes it when it has met the others.
+  int joined_descriptor = -1;
   bool drop_output = false;
   sigset_t signal_mask = {};
+  // Whether the worker begins with the stop signals blocked.
+  bool hold_stop_signals = false;
 };
 
 struct WorkerProcess {
@@ -47,6 +51,9 @@ struct Ending {
 
 // For a worker that has ended. It stays a zombie, so that its number, which is its group's, names nobody else.
 [[nodiscard]] Ending ending_of(const WorkerProcess& worker);
+
+// Whether it was stopped (SIGSTOP and its like) and was not made to go on since.
+[[nodiscard]] bool is_stopped(const WorkerProcess& worker);
 
 // Waits for the worker's end and forgets the process.
 void reap(const WorkerProcess& worker);

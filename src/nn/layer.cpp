@@ -1,41 +1,22 @@
 #include "penstock/nn/layer.h"
 
-#include <algorithm>
 #include <fmt/format.h>
 #include <map>
 #include <mutex>
+#include <set>
 
+#include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
-#include <torch/nn/modules/batchnorm.h>
-#include <torch/nn/modules/dropout.h>
 
 #include "penstock/base/error.h"
 #include "penstock/base/random.h"
+#include "penstock/nn/dropout.h"
+#include "penstock/nn/ties.h"
 
 namespace penstock {
 namespace {
 
 constexpr std::uint64_t initial_weights_key = 1;
-
-bool is_dropout(const torch::nn::Module& module) {
-  return module.as<torch::nn::DropoutImpl>() != nullptr || module.as<torch::nn::Dropout2dImpl>() != nullptr ||
-         module.as<torch::nn::Dropout3dImpl>() != nullptr || module.as<torch::nn::AlphaDropoutImpl>() != nullptr ||
-         module.as<torch::nn::FeatureAlphaDropoutImpl>() != nullptr;
-}
-
-bool is_batch_norm(const torch::nn::Module& module) {
-  return module.as<torch::nn::BatchNorm1dImpl>() != nullptr || module.as<torch::nn::BatchNorm2dImpl>() != nullptr ||
-         module.as<torch::nn::BatchNorm3dImpl>() != nullptr;
-}
-
-void refuse_dropout(const Layer& layer, std::int64_t index) {
-  for (const auto& part : layer.module().named_modules("", /*include_self=*/true)) {
-    if (is_dropout(*part.value()))
-      throw bad_input(fmt::format("layer {} holds {}, which draws from a generator that all threads share", index,
-                                  part.value()->name()),
-                      "a layer whose random numbers do not depend on the cut", "use penstock::Dropout instead");
-  }
-}
 
 // Seeds libtorch's default generator for the time of one construction, and gives the caller's state back.
 class SeededDefaultGenerator {
@@ -66,27 +47,26 @@ std::mutex& construction() {
 
 }  // namespace
 
+Tensors Layer::forward(const Tensors& inputs) const {
+  Tensors outputs = forward_(inputs);
+  if (outputs.size() < 2) return outputs;
+  std::map<const void*, int> places;
+  for (const at::Tensor& output : outputs)
+    if (output.defined() && output.requires_grad()) ++places[output.unsafeGetTensorImpl()];
+  if (places.size() == outputs.size()) return outputs;
+  for (at::Tensor& output : outputs) {
+    const auto found = output.defined() ? places.find(output.unsafeGetTensorImpl()) : places.end();
+    if (found != places.end() && found->second > 1) output = at::alias(output);
+  }
+  return outputs;
+}
+
 const at::Tensor& Layer::single_input(const Tensors& inputs) {
   if (inputs.size() != 1)
     throw run_failed(fmt::format("a layer of one tensor was given {}", inputs.size()), "one tensor",
                      "let its forward take and return penstock::Tensors");
   return inputs.front();
 }
-
-namespace {
-
-// The sums of a chain would depend on the order of its ties.
-void check_ties(const std::vector<Tie>& ties) {
-  for (auto tie = ties.begin(); tie != ties.end(); ++tie)
-    for (auto other = ties.begin(); other != ties.end(); ++other)
-      if ((other < tie && other->copy == tie->copy) || other->copy == tie->owner)
-        throw bad_input(fmt::format("{} of layer {}, the copy of {} of layer {} and the {} of another tie",
-                                    other->copy.name, other->copy.layer, other->owner.name, other->owner.layer,
-                                    other->copy == tie->owner ? "owner" : "copy"),
-                        "one owner for all that are one parameter", "correct Network::ties");
-}
-
-}  // namespace
 
 void check_network(const Network& network) {
   if (network.layers.empty()) throw bad_input("a network of no layers", "at least one", "fill Network::layers");
@@ -102,30 +82,22 @@ void check_network(const Network& network) {
       throw bad_input(fmt::format("layer {} reads a skip that layer {} writes later", skip.to, skip.from),
                       "a skip from an earlier layer to a later one", "exchange its ends");
   }
-  check_ties(network.ties);
+  const auto exists = [&](const ParameterAddress& address) { return address.layer >= 0 && address.layer < layers; };
+  for (const Tie& tie : network.ties)
+    if (!exists(tie.owner) || !exists(tie.copy))
+      throw bad_input(fmt::format("a tie of {} with {}", to_text(tie.owner), to_text(tie.copy)),
+                      fmt::format("layers 0 to {}", layers - 1), "correct Network::ties");
+  static_cast<void>(tie_groups(network.ties));
 }
 
 Layer build_layer(const Network& network, std::int64_t layer, std::uint64_t seed, at::Device device) {
   const std::scoped_lock one_at_a_time(construction());
+  static const bool reached = (reach_random_operations(), true);
+  static_cast<void>(reached);
   const SeededDefaultGenerator seeded(mix_key({seed, initial_weights_key, static_cast<std::uint64_t>(layer)}));
   Layer built = network.layers.at(static_cast<std::size_t>(layer)).build();
-  refuse_dropout(built, layer);
   built.module().to(device);
   return built;
-}
-
-bool is_recomputable(const Layer& built) {
-  const auto modules = built.module().modules();
-  return std::none_of(modules.begin(), modules.end(), [](const auto& module) { return is_batch_norm(*module); });
-}
-
-void check_recomputable(const Layer& built, std::int64_t layer) {
-  for (const auto& module : built.module().modules()) {
-    if (is_batch_norm(*module))
-      throw bad_input(
-          fmt::format("layer {} holds {}, which would count what is computed again twice", layer, module->name()),
-          "a layer that can run twice", "use penstock::DeferredBatchNorm, or do not recompute it");
-  }
 }
 
 std::vector<std::int64_t> parameter_counts(const Network& network) {
@@ -140,7 +112,10 @@ std::vector<std::int64_t> parameter_counts(const Network& network) {
     }
     const Layer layer = build_layer(network, static_cast<std::int64_t>(index), 0, at::kCPU);
     std::int64_t count = 0;
-    for (const auto& parameter : layer.module().parameters()) count += parameter.numel();
+    // One that has several names within the layer is one.
+    std::set<const void*> counted;
+    for (const auto& parameter : layer.module().parameters())
+      if (counted.insert(parameter.unsafeGetTensorImpl()).second) count += parameter.numel();
     counts.push_back(count);
     if (!kind.empty()) known.emplace(kind, count);
   }

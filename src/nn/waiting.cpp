@@ -3,16 +3,20 @@
 #if defined(__linux__)
 #include <sys/prctl.h>
 #endif
+#include <string>
 #include <thread>
+#include <utility>
 
+#include <torch/csrc/autograd/functions/utils.h>
 #include <torch/torch.h>
 
+#include "penstock/nn/graph_node.h"
 #include "penstock/nn/networks.h"
 
 namespace penstock {
 namespace {
 
-using torch::autograd::AutogradContext;
+using torch::autograd::edge_list;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
@@ -30,29 +34,38 @@ void wait(double milliseconds) {
                                 std::chrono::duration<double, std::milli>(milliseconds));
 }
 
-class Wait : public torch::autograd::Function<Wait> {
+// Of a kind that is divided between I and W.
+class WaitBackward final : public torch::autograd::TraceableFunction {
  public:
-  static Variable forward(AutogradContext* context, const Variable& input, const Variable& /*weight*/,
-                          const WaitingTimes& times) {
-    // Where there is no input to differentiate, all of the backward is the weight's.
-    const bool splits = input.requires_grad();
-    context->saved_data["input_backward_ms"] = splits ? times.input_backward_ms : 0;
-    context->saved_data["weight_backward_ms"] = times.weight_backward_ms + (splits ? 0 : times.input_backward_ms);
-    wait(times.forward_ms);
-    return input.clone();
+  WaitBackward(edge_list edges, const WaitingTimes& times) : TraceableFunction(std::move(edges)), times_(times) {}
+  [[nodiscard]] std::string name() const override { return "WaitBackward"; }
+
+ protected:
+  variable_list apply(variable_list&& gradients) override {
+    // The engine asks for the input's gradient, the weight's or both: I, W or B.
+    const bool for_input = task_should_compute_output(0);
+    const bool for_weight = task_should_compute_output(1);
+    double milliseconds = 0;
+    if (for_input) milliseconds += times_.input_backward_ms;
+    if (for_weight) milliseconds += times_.weight_backward_ms;
+    wait(milliseconds);
+    return {for_input ? std::move(gradients.front()) : Variable(), for_weight ? at::zeros({1, 1}) : Variable()};
   }
 
-  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
-    // The engine asks for the input's gradient, the weight's or both: I, W or B.
-    const bool for_input = context->needs_input_grad(0);
-    const bool for_weight = context->needs_input_grad(1);
-    double milliseconds = 0;
-    if (for_input) milliseconds += context->saved_data["input_backward_ms"].toDouble();
-    if (for_weight) milliseconds += context->saved_data["weight_backward_ms"].toDouble();
-    wait(milliseconds);
-    return {for_input ? gradients.front() : Variable(), for_weight ? at::zeros({1, 1}) : Variable(), Variable()};
-  }
+ private:
+  WaitingTimes times_;
 };
+
+at::Tensor wait_forward(const at::Tensor& input, const at::Tensor& weight, WaitingTimes times) {
+  at::Tensor output = input.detach().clone();
+  wait(times.forward_ms);
+  if (!torch::autograd::compute_requires_grad(input, weight)) return output;
+  // Where there is no input to differentiate, all of the backward is the weight's.
+  if (!input.requires_grad()) times.weight_backward_ms += std::exchange(times.input_backward_ms, 0);
+  const auto backward = make_node<WaitBackward>(torch::autograd::collect_next_edges(input, weight), times);
+  torch::autograd::set_history(output, backward.owner);
+  return output;
+}
 
 class WaitingLayer : public torch::nn::Module {
  public:
@@ -61,7 +74,7 @@ class WaitingLayer : public torch::nn::Module {
   explicit WaitingLayer(const WaitingTimes& times)
       : times_(times), weight_(register_parameter("weight", torch::zeros({1, 1}))) {}
 
-  at::Tensor forward(const at::Tensor& input) { return Wait::apply(input, weight_, times_); }
+  at::Tensor forward(const at::Tensor& input) { return wait_forward(input, weight_, times_); }
 
  private:
   WaitingTimes times_;

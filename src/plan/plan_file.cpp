@@ -10,6 +10,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/base/text_limits.h"
 #include "penstock/schedule/generators.h"
 
 namespace penstock {
@@ -60,25 +61,26 @@ class Reader {
   }
 
   [[nodiscard]] int count(std::string_view key) const {
-    constexpr std::int64_t most = 1 << 30;
-    const auto value = table_[key].value<std::int64_t>();
-    if (!value || *value < 1 || *value > most) throw refuse(key, "a whole number, at least 1");
+    constexpr std::int64_t most = 1'000'000;
+    const auto value = table_[key].value_exact<std::int64_t>();
+    if (!value || *value < 1 || *value > most) throw refuse(key, "a whole number, 1 to 1000000");
     return static_cast<int>(*value);
   }
 
   [[nodiscard]] double number(std::string_view key) const {
     const auto value = table_[key].value<double>();
-    if (!value || !std::isfinite(*value) || *value < 0) throw refuse(key, "a number, at least 0");
+    if (!value || !in_range(*value)) throw refuse(key, "a number, 0 to 1e12");
     return *value;
   }
 
   [[nodiscard]] std::vector<Bytes> sizes(std::string_view key) const {
+    constexpr std::int64_t most = std::int64_t{1} << 50;
     std::vector<Bytes> sizes;
     const toml::array* array = table_[key].as_array();
     if (array == nullptr) throw refuse(key, "a list of numbers of bytes");
     for (const toml::node& node : *array) {
       const auto value = node.value<std::int64_t>();
-      if (!value || *value < 0) throw refuse(key, "a list of numbers of bytes");
+      if (!value || *value < 0 || *value > most) throw refuse(key, "a list of numbers of bytes");
       sizes.push_back({*value});
     }
     return sizes;
@@ -92,7 +94,7 @@ class Reader {
     if (array == nullptr) throw refuse(key, "a list of numbers of milliseconds");
     for (const toml::node& node : *array) {
       const auto value = node.value<double>();
-      if (!value || !std::isfinite(*value) || *value < 0) throw refuse(key, "a list of numbers of milliseconds");
+      if (!value || !in_range(*value)) throw refuse(key, "a list of numbers of milliseconds, 0 to 1e12");
       times.push_back({*value});
     }
     return times;
@@ -128,6 +130,9 @@ class Reader {
   }
 
  private:
+  // NaN is in no range.
+  [[nodiscard]] static bool in_range(double value) { return value >= 0 && value <= 1e12; }
+
   const toml::table& table_;
   std::string source_;
 };
@@ -217,8 +222,11 @@ void save_plan(const Plan& plan, const std::filesystem::path& path) {
 
 Plan load_plan(const std::filesystem::path& path) {
   toml::table table;
+  constexpr std::int64_t longest = std::int64_t{4} << 20;
+  const std::string text = read_file(path, longest);
+  check_toml_limits(text, path.string(), {.most_values = 100'000});
   try {
-    table = toml::parse(read_file(path), path.string());
+    table = toml::parse(text, path.string());
   } catch (const toml::parse_error& error) {
     throw bad_input(
         fmt::format("{} line {} is not TOML: {}", path.string(), error.source().begin.line, error.description()),

@@ -1,6 +1,6 @@
 #include <cmath>
+#include <future>
 #include <limits>
-#include <thread>
 
 #include <ATen/ATen.h>
 
@@ -25,7 +25,7 @@ at::Device device_of(const ProfileSettings& settings, std::size_t rank) {
 double half_trip(const std::vector<std::unique_ptr<Transport>>& ends,
                  const std::vector<std::unique_ptr<DeviceLane>>& lanes, std::int64_t bytes) {
   const Tag tag{MessageKind::Values, 0, 0};
-  std::thread other([&] {
+  std::future<void> other = std::async(std::launch::async, [&] {
     lanes[1]->enter({});
     for (int trip = 0; trip < round_trips; ++trip) {
       std::vector<at::Tensor> message = ends[1]->receive(RankId{0}, tag);
@@ -45,7 +45,7 @@ double half_trip(const std::vector<std::unique_ptr<Transport>>& ends,
     lanes[0]->wait();
     half_trips.push_back((clock.now() - start).count / 2);
   }
-  other.join();
+  other.get();
   return quantile(half_trips, 0.5);
 }
 
@@ -55,7 +55,7 @@ LinkCost profile_link(const ProfileSettings& settings) {
   if (settings.ranks < 2) return {};
   LinkCost link;
   // The current streams are the caller's: another thread measures.
-  std::thread measuring([&] {
+  std::future<void> measuring = std::async(std::launch::async, [&] {
     std::vector<std::unique_ptr<DeviceLane>> lanes;
     lanes.push_back(std::make_unique<DeviceLane>(device_of(settings, 0)));
     lanes.push_back(std::make_unique<DeviceLane>(device_of(settings, 1)));
@@ -70,7 +70,7 @@ LinkCost profile_link(const ProfileSettings& settings) {
     if (growth > 2 * measured.front().second)
       link.bytes_per_millisecond = static_cast<double>(largest_message - smallest_message) / growth;
   });
-  measuring.join();
+  measuring.get();
   return link;
 }
 

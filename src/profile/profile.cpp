@@ -15,6 +15,8 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/quantile.h"
+#include "penstock/base/thread.h"
+#include "penstock/nn/ties.h"
 
 #include "profile/layer_measurement.h"
 
@@ -353,18 +355,19 @@ LayerCost cost_of(const std::vector<RankProfile>& ranks, std::size_t entry, cons
 
 std::vector<LayerTie> ties_of(const Network& network, std::uint64_t seed) {
   std::vector<LayerTie> ties;
-  for (const Tie& tie : network.ties) {
-    // Within a layer nothing travels.
-    if (tie.owner.layer == tie.copy.layer) continue;
-    const Layer layer = build_layer(network, tie.owner.layer, seed, at::kCPU);
+  for (const TieGroup& group : tie_groups(network.ties)) {
+    const Layer layer = build_layer(network, group.owner.layer, seed, at::kCPU);
     const auto parameters = layer.module().named_parameters();
-    const at::Tensor* parameter = parameters.find(tie.owner.name);
+    const at::Tensor* parameter = parameters.find(group.owner.name);
     if (parameter == nullptr)
-      throw bad_input(fmt::format("a tie of layer {} {}", tie.owner.layer, tie.owner.name), "a parameter of that layer",
-                      "check the names of the tie");
-    ties.push_back({{tie.owner.layer, tie.owner.name},
-                    {tie.copy.layer, tie.copy.name},
-                    {static_cast<std::int64_t>(parameter->nbytes())}});
+      throw bad_input(fmt::format("{} in a tie", to_text(group.owner)), "a parameter of that layer",
+                      "check the names in Network::ties");
+    for (const ParameterAddress& member : group.members)
+      // Within a layer nothing travels.
+      if (member.layer != group.owner.layer)
+        ties.push_back({{group.owner.layer, group.owner.name},
+                        {member.layer, member.name},
+                        {static_cast<std::int64_t>(parameter->nbytes())}});
   }
   return ties;
 }
@@ -386,13 +389,17 @@ LayerCosts profile_layers(const Network& network, const ProfileSettings& setting
   std::vector<RankProfile> ranks(static_cast<std::size_t>(settings.ranks));
   std::vector<std::thread> threads;
   threads.reserve(ranks.size());
-  for (int rank = 0; rank < settings.ranks; ++rank)
-    threads.emplace_back([&, rank] {
-      meeting.run([&] {
-        at::set_num_threads(settings.threads_per_rank);
-        ranks[static_cast<std::size_t>(rank)] = RankProfiler(network, settings, microbatches, meeting, rank).run();
-      });
-    });
+  const auto profile = [&](int rank) {
+    at::set_num_threads(settings.threads_per_rank);
+    ranks[static_cast<std::size_t>(rank)] = RankProfiler(network, settings, microbatches, meeting, rank).run();
+  };
+  for (int rank = 0; rank < settings.ranks; ++rank) {
+    try {
+      threads.push_back(start_thread([&, rank] { meeting.run([&] { profile(rank); }); }));
+    } catch (const Error&) {
+      meeting.run([] { throw; });  // the others are told as if the rank had failed
+    }
+  }
   for (std::thread& thread : threads) thread.join();
   meeting.rethrow();
   LayerCosts costs;

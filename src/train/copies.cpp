@@ -7,6 +7,10 @@
 #include <ATen/ATen.h>
 
 #include "penstock/base/error.h"
+#include "penstock/exec/counted_messages.h"
+#include "penstock/train/optimizer.h"
+
+#include "train/parameters.h"
 
 namespace penstock {
 namespace {
@@ -19,16 +23,9 @@ Bytes size_of(const Tensors& tensors) {
   return total;
 }
 
-Bytes size_on_host(const Tensors& tensors) {
-  Bytes total;
-  for (const at::Tensor& tensor : tensors)
-    if (tensor.defined() && tensor.device().is_cpu()) total += size_of(tensor);
-  return total;
-}
-
-bool is_tied(const std::vector<Tie>& ties, const ParameterAddress& address) {
-  return std::any_of(ties.begin(), ties.end(),
-                     [&](const Tie& tie) { return tie.owner == address || tie.copy == address; });
+bool is_tied(const std::vector<TieGroup>& ties, std::int64_t layer, const LayerParameter& parameter) {
+  return std::any_of(parameter.names.begin(), parameter.names.end(),
+                     [&](const std::string& name) { return group_of(ties, {layer, name}) != nullptr; });
 }
 
 // What a stage's holders exchange.
@@ -38,17 +35,16 @@ struct Contents {
   std::vector<DeferredBatchNorm*> norms;
 };
 
-Contents contents_of(const Stage& stage, const std::vector<Tie>& ties) {
+Contents contents_of(const Stage& stage, const std::vector<TieGroup>& ties) {
   Contents contents;
   for (std::size_t index = 0; index < stage.layers().size(); ++index) {
     const std::int64_t layer = stage.first_layer() + static_cast<std::int64_t>(index);
-    const torch::nn::Module& module = stage.layers()[index].module();
-    for (const auto& parameter : module.named_parameters()) {
-      if (!parameter.value().requires_grad()) continue;
-      (is_tied(ties, {layer, parameter.key()}) ? contents.tied : contents.parameters).push_back(parameter.value());
+    const Layer& built = stage.layers()[index];
+    for (const LayerParameter& parameter : parameters_of(built)) {
+      if (!parameter.tensor.requires_grad()) continue;
+      (is_tied(ties, layer, parameter) ? contents.tied : contents.parameters).push_back(parameter.tensor);
     }
-    for (const auto& part : module.modules())
-      if (auto* norm = part->as<DeferredBatchNorm>()) contents.norms.push_back(norm);
+    for (const auto& norm : batch_norms_of(built)) contents.norms.push_back(norm.get());
   }
   return contents;
 }
@@ -78,7 +74,7 @@ void add(at::Tensor& sum, at::Tensor other) {
 
 }  // namespace
 
-Copies::Copies(const Placement& placement, const std::vector<Tie>& ties, const std::vector<Stage>& stages,
+Copies::Copies(const Placement& placement, const std::vector<TieGroup>& ties, const std::vector<Stage>& stages,
                const CopySettings& settings, Transport& transport, MemoryMeter& memory)
     : transport_(transport), memory_(memory), sent_(stages.size()) {
   for (std::size_t local = 0; local < stages.size(); ++local) {
@@ -90,7 +86,7 @@ Copies::Copies(const Placement& placement, const std::vector<Tie>& ties, const s
 // Every bucket belongs to one holder, such that all have about as much to add up. What is tied belongs to the first,
 // where it meets the other end of its tie.
 void Copies::divide(const Stage& stage, std::size_t local_stage, const std::vector<RankId>& holders,
-                    const std::vector<Tie>& ties, const CopySettings& settings) {
+                    const std::vector<TieGroup>& ties, const CopySettings& settings) {
   const Contents contents = contents_of(stage, ties);
   const Bytes total = size_of(contents.parameters) + size_of(contents.tied);
   const auto count = static_cast<std::int64_t>(holders.size());
@@ -154,7 +150,8 @@ namespace {
 
 Tensors taken_from(const Tensors& parameters, const std::vector<DeferredBatchNorm*>& norms) {
   Tensors taken;
-  for (const at::Tensor& parameter : parameters) taken.push_back(std::exchange(parameter.mutable_grad(), {}));
+  for (const at::Tensor& parameter : parameters)
+    taken.push_back(in_layout_of(parameter, std::exchange(parameter.mutable_grad(), {})));
   for (DeferredBatchNorm* norm : norms) taken.push_back(std::exchange(norm->gathered(), {}));
   return taken;
 }
@@ -257,15 +254,12 @@ void Copies::hand_out(const Bucket& bucket, MessageKind kind, const Tensors& ten
 
 void Copies::send(const Bucket& bucket, RankId to, MessageKind kind, Tensors message) {
   sent_[bucket.local_stage] += size_of(message);
-  const Bytes on_host = size_on_host(message);
-  transport_.send(to, {kind, bucket.stage.value, bucket.number}, std::move(message));
-  memory_.moved(Bytes{-on_host.count});
+  send_counted(transport_, to, {kind, bucket.stage.value, bucket.number}, std::move(message));
 }
 
 Tensors Copies::receive(const Bucket& bucket, RankId from, MessageKind kind) {
   try {
-    Tensors message = transport_.receive(from, {kind, bucket.stage.value, bucket.number});
-    memory_.moved(size_on_host(message));
+    Tensors message = receive_counted(transport_, memory_, from, {kind, bucket.stage.value, bucket.number});
     for (at::Tensor& tensor : message)
       if (tensor.defined()) tensor = tensor.to(bucket.device);
     return message;

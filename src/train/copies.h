@@ -12,6 +12,7 @@
 #include "penstock/exec/rank.h"
 #include "penstock/nn/batch_norm.h"
 #include "penstock/nn/layer.h"
+#include "penstock/nn/ties.h"
 #include "penstock/schedule/placement.h"
 
 namespace penstock {
@@ -24,7 +25,7 @@ struct CopySettings {
 class Copies {
  public:
   // Of the stages of one rank; all arguments must outlive it.
-  Copies(const Placement& placement, const std::vector<Tie>& ties, const std::vector<Stage>& stages,
+  Copies(const Placement& placement, const std::vector<TieGroup>& ties, const std::vector<Stage>& stages,
          const CopySettings& settings, Transport& transport, MemoryMeter& memory);
 
   // Whether another holder of its stage updates this parameter, and keeps the optimizer's state of it.
@@ -71,7 +72,7 @@ class Copies {
   };
 
   void divide(const Stage& stage, std::size_t local_stage, const std::vector<RankId>& holders,
-              const std::vector<Tie>& ties, const CopySettings& settings);
+              const std::vector<TieGroup>& ties, const CopySettings& settings);
   [[nodiscard]] bool is_own(const Bucket& bucket) const { return bucket.owner == transport_.rank(); }
   void give(Bucket& bucket);
   void go_on(Bucket& bucket, bool wait);

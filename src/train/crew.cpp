@@ -1,17 +1,28 @@
 #include "train/crew.h"
 
+#include <fmt/format.h>
 #include <utility>
 
+#include "penstock/base/error.h"
+#include "penstock/base/thread.h"
 #include "penstock/transport/transport.h"
 
 namespace penstock {
 
 Crew::Crew(RankId first, int ranks) {
-  for (std::int32_t rank = first.value; rank < first.value + ranks; ++rank)
-    threads_.emplace_back([this, rank] { serve(RankId{rank}); });
+  threads_.reserve(static_cast<std::size_t>(ranks));
+  try {
+    for (std::int32_t rank = first.value; rank < first.value + ranks; ++rank)
+      threads_.push_back(start_thread([this, rank] { serve(RankId{rank}); }));
+  } catch (...) {
+    end();
+    throw;
+  }
 }
 
-Crew::~Crew() {
+Crew::~Crew() { end(); }
+
+void Crew::end() {
   {
     const std::scoped_lock lock(mutex_);
     stopping_ = true;
@@ -49,6 +60,11 @@ void Crew::serve(RankId rank) {
     } catch (const std::exception& error) {
       // Remembered before the others are stopped: theirs are only consequences.
       remember(std::current_exception(), false);
+      on_failure(error.what());
+    } catch (...) {
+      const Error error = run_failed(fmt::format("rank {}: something was thrown that is no std::exception", rank.value),
+                                     "exceptions of std::exception's kind", "find what the module throws");
+      remember(std::make_exception_ptr(error), false);
       on_failure(error.what());
     }
     lock.lock();

@@ -15,7 +15,8 @@ namespace penstock {
 
 class Crew {
  public:
-  // Of consecutive ranks, from `first` on.
+  // Of consecutive ranks, from `first` on. Throws Error (RunFailed) where there is no room for a thread; none is left
+  // then.
   Crew(RankId first, int ranks);
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;
@@ -29,6 +30,7 @@ class Crew {
   void run(const std::function<void(RankId)>& work, const std::function<void(const std::string&)>& on_failure);
 
  private:
+  void end();
   void serve(RankId rank);
   void remember(std::exception_ptr failure, bool aborted);
 

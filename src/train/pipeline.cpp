@@ -59,7 +59,8 @@ PipelinePlan make_plan(Network network, const VerifiedSchedule& schedule, Pipeli
     throw bad_input(fmt::format("{} threads a rank", settings.threads_per_rank), "at least 1, or 0 to choose",
                     "raise --threads-per-rank");
   if (settings.threads_per_rank == 0) settings.threads_per_rank = default_threads(schedule->ranks());
-  return {std::move(network), std::move(settings), lower(schedule)};
+  std::vector<TieGroup> ties = tie_groups(network.ties);
+  return {std::move(network), std::move(settings), lower(schedule), std::move(ties)};
 }
 
 // By rank, for those of this process.
@@ -141,19 +142,49 @@ class Pipeline::State {
         clock_offsets_(static_cast<std::size_t>(schedule->ranks())),
         links_(schedule->stages, schedule->microbatches, leaders_),
         crew_(first_, static_cast<int>(own_)) {
-    run([this](RankId rank) {
-      at::set_num_threads(plan_.settings.threads_per_rank);
-      workers_[local(rank)] = std::make_unique<Worker>(plan_, *transport_[local(rank)], clock_);
-      compare_clocks(rank);
-    });
+    try {
+      run([this](RankId rank) {
+        at::set_num_threads(plan_.settings.threads_per_rank);
+        workers_[local(rank)] = std::make_unique<Worker>(plan_, *transport_[local(rank)], clock_);
+        compare_clocks(rank);
+      });
+      refuse_shared();
+      run([this](RankId rank) { worker(rank).meet(); });
+    } catch (...) {
+      take_down();
+      throw;
+    }
   }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   State(State&&) = delete;
   State& operator=(State&&) = delete;
+  ~State() { take_down(); }
+
   // A worker counts its thread's memory: it is taken down where it was built.
-  ~State() {
+  void take_down() {
     crew_.run([this](RankId rank) { workers_[local(rank)].reset(); }, [](const std::string&) {});
+  }
+
+  // While no rank is at work, and on a thread whose memory nobody counts.
+  void refuse_shared() {
+    try {
+      refuse_shared_memory(layers());
+      if (processes_ > 1) refuse_shared_with_others(plan_.network, layers());
+    } catch (const std::exception& error) {
+      transport_.front()->abort(error.what());
+      throw;
+    }
+  }
+
+  // Of all ranks of this process.
+  [[nodiscard]] std::vector<PlacedLayer> layers() const {
+    std::vector<PlacedLayer> layers;
+    for (const auto& worker : workers_) {
+      const std::vector<PlacedLayer> of_rank = worker->layers();
+      layers.insert(layers.end(), of_rank.begin(), of_rank.end());
+    }
+    return layers;
   }
 
   // Of a rank of this process, its place in what is kept by rank.
@@ -478,8 +509,16 @@ void Pipeline::load(const CheckpointReader& reader, std::int64_t updates, bool w
   state_->run([&](RankId rank) {
     const at::NoGradGuard no_graph;
     Worker& worker = state_->worker(rank);
+    std::vector<Worker::NamedTensorView> counts;
     for (const auto& [stage, tensors] : with_optimizer ? worker.state() : worker.weights()) {
-      for (const auto& [name, tensor] : tensors) {
+      for (const auto& [own_name, tensor] : tensors) {
+        // A parameter of several names has its optimizer's state under the first only.
+        const std::string of_owner = worker.name_to_load(own_name);
+        const std::string& name = reader.contains(of_owner) ? of_owner : own_name;
+        if (is_update_count(name)) {
+          if (!reader.contains(name)) continue;
+          counts.emplace_back(own_name, tensor);
+        }
         const at::Tensor saved = reader.contains(name) ? reader.read(name) : at::Tensor();
         if (!saved.defined() || saved.sizes() != tensor.sizes() || saved.scalar_type() != tensor.scalar_type())
           throw bad_input(
@@ -491,7 +530,7 @@ void Pipeline::load(const CheckpointReader& reader, std::int64_t updates, bool w
       }
     }
     const bool scaled = with_optimizer && reader.contains(loss_scale_name);
-    worker.resume(updates, scaled ? reader.read(loss_scale_name) : at::Tensor());
+    worker.resume(updates, scaled ? reader.read(loss_scale_name) : at::Tensor(), counts);
   });
 }
 
@@ -499,6 +538,7 @@ std::vector<std::pair<std::string, at::Tensor>> Pipeline::weights() {
   std::map<StageId, std::vector<std::pair<std::string, at::Tensor>>> by_stage;
   std::mutex mutex;
   state_->run([&](RankId rank) {
+    const UncountedMemory of_caller;
     for (const auto& [stage, tensors] : state_->worker(rank).weights()) {
       std::vector<std::pair<std::string, at::Tensor>> copies;
       for (const auto& [name, tensor] : tensors) copies.emplace_back(name, tensor.detach().to(at::kCPU, false, true));

@@ -16,6 +16,7 @@
 #include "penstock/base/quantile.h"
 #include "penstock/base/random.h"
 #include "penstock/data/order.h"
+#include "penstock/nn/ties.h"
 #include "penstock/plan/plan_file.h"
 #include "penstock/profile/profile.h"
 #include "penstock/train/layer_update.h"
@@ -128,8 +129,12 @@ bool covers(const LayerCosts& costs, const std::vector<std::int64_t>& sizes) {
 
 // Files of before know no ties.
 bool knows_ties(const LayerCosts& costs, const Network& network) {
-  return std::ssize(costs.ties) == std::count_if(network.ties.begin(), network.ties.end(),
-                                                 [](const Tie& tie) { return tie.owner.layer != tie.copy.layer; });
+  std::ptrdiff_t count = 0;
+  for (const TieGroup& group : tie_groups(network.ties))
+    count += std::count_if(group.members.begin(), group.members.end(), [&](const ParameterAddress& member) {
+      return member.layer != group.owner.layer;
+    });
+  return std::ssize(costs.ties) == count;
 }
 
 // Nothing where there is no file, or one that has to be measured again.

@@ -2,17 +2,19 @@
 
 #include <utility>
 
+#include "penstock/base/thread.h"
+
 namespace penstock {
 
 BackgroundWrite::BackgroundWrite(CheckpointPart& part, const std::vector<SavedStage>& stages)
-    : thread_([this, &part, &stages] {
+    : thread_(start_thread([this, &part, &stages] {
         try {
           for (const SavedStage& saved : stages) part.write_stage(saved.stage, saved.tensors, saved.shard);
         } catch (...) {
           failure_ = std::current_exception();
         }
         done_.store(true, std::memory_order_release);
-      }) {}
+      })) {}
 
 BackgroundWrite::~BackgroundWrite() {
   if (thread_.joinable()) thread_.join();

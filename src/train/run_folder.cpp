@@ -17,6 +17,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
+// A hundred million steps.
+constexpr std::int64_t longest_metrics = std::int64_t{32} << 30;
+
 fs::path metrics_file(const fs::path& out) { return out / "metrics.jsonl"; }
 
 bool holds_run(const fs::path& out) {
@@ -54,7 +57,9 @@ std::string line_of(const StepMetrics& metrics) {
 std::string lines_until(const std::string& text, std::int64_t first_step) {
   std::string kept;
   std::istringstream lines(text);
+  constexpr std::size_t longest = 65'536;
   for (std::string line; std::getline(lines, line);) {
+    if (line.size() > longest) continue;
     const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;
     if (json["step"].get<std::int64_t>() > first_step) continue;
@@ -97,7 +102,7 @@ void RunFolder::open(const TrainSettings& resolved, std::int64_t first_step) {
     throw bad_input(fmt::format("another process trains in {}", out_.string()), "a folder of one's own",
                     "wait for it, stop it, or choose another --out");
   const fs::path metrics = metrics_file(out_);
-  if (fs::exists(metrics)) write_file_atomically(metrics, lines_until(read_file(metrics), first_step));
+  if (fs::exists(metrics)) write_file_atomically(metrics, lines_until(read_file(metrics, longest_metrics), first_step));
   write_file_atomically(config(out_), to_toml(resolved));
   metrics_ = ::open(metrics.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (metrics_ < 0) throw_errno("create", metrics);

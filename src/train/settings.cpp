@@ -14,6 +14,7 @@
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
 #include "penstock/base/parse_bytes.h"
+#include "penstock/base/text_limits.h"
 
 #include "train/setting_words.h"
 
@@ -192,8 +193,11 @@ bool is_automatic(const TrainSettings& settings) {
 
 void apply_toml(TrainSettings& settings, const std::filesystem::path& file) {
   toml::table table;
+  constexpr std::int64_t longest = 1 << 20;
+  const std::string text = read_file(file, longest);
+  check_toml_limits(text, file.string(), {.most_values = 10'000});
   try {
-    table = toml::parse(read_file(file), file.string());
+    table = toml::parse(text, file.string());
   } catch (const toml::parse_error& error) {
     throw bad_input(
         fmt::format("{} line {} is not TOML: {}", file.string(), error.source().begin.line, error.description()),
@@ -230,7 +234,7 @@ std::string to_toml(const TrainSettings& settings) {
   std::string text;
   std::optional<SettingGroup> last;
   visit_settings(settings, [&](SettingGroup group, const std::string& name, const auto& value, const char* meaning) {
-    if (name == "out" || name == "resume") return;
+    if (name == "out" || name == "resume" || name == "from-the-beginning") return;
     if (last != group) text += fmt::format("{}# {}\n", text.empty() ? "" : "\n", heading(group));
     last = group;
     text += fmt::format("{} = {}  # {}\n", name, toml_value(value), meaning);
@@ -256,8 +260,14 @@ void check_settings(const TrainSettings& settings) {
   constexpr double least_timeout_s = 0.1;
   check_between("processes", settings.processes, 1, most_processes);
   check_between("restarts", settings.restarts, 0, most);
-  check_at_least("peer-timeout", settings.peer_timeout, least_timeout_s);
-  check_at_least("join-timeout", settings.join_timeout, least_timeout_s);
+  for (const auto& [name, value] :
+       {std::pair{"peer-timeout", settings.peer_timeout}, {"join-timeout", settings.join_timeout}}) {
+    constexpr double most_timeout_s = 1e6;
+    check_at_least(name, value, least_timeout_s);
+    if (value > most_timeout_s)
+      throw bad_input(fmt::format("--{} is {}", name, value), fmt::format("at most {} s", most_timeout_s),
+                      fmt::format("lower --{}", name));
+  }
   for (const auto& [name, value] : {std::pair<const char*, std::int64_t>{"context", settings.context},
                                     {"width", settings.width},
                                     {"heads", settings.heads},

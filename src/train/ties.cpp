@@ -1,11 +1,14 @@
-// Parameters that are one and live in two layers.
+// Parameters that are one and live in several layers.
 #include <algorithm>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <set>
 #include <utility>
 
 #include <ATen/ATen.h>
 
 #include "penstock/base/error.h"
+#include "penstock/exec/counted_messages.h"
 
 #include "train/worker.h"
 
@@ -18,8 +21,11 @@ const std::vector<RankId>& Worker::holders_of_layer(std::int64_t layer) const {
 }
 
 at::Tensor* Worker::find(const ParameterAddress& address) {
-  for (Parameter& parameter : parameters_)
-    if (parameter.layer == address.layer && parameter.name == address.name) return &parameter.tensor;
+  for (Parameter& parameter : parameters_) {
+    const auto& names = parameter.names;
+    if (parameter.layer == address.layer && std::find(names.begin(), names.end(), address.name) != names.end())
+      return &parameter.tensor;
+  }
   return nullptr;
 }
 
@@ -29,98 +35,124 @@ bool holds(const std::vector<RankId>& holders, RankId rank) {
   return std::find(holders.begin(), holders.end(), rank) != holders.end();
 }
 
+Tag tag_of_sum(std::size_t group) { return {MessageKind::TiedSum, static_cast<std::int32_t>(group), 0}; }
+Tag tag_of_gradient(std::size_t group, std::size_t member) {
+  return {MessageKind::TiedGradient, static_cast<std::int32_t>(group), static_cast<std::int32_t>(member)};
+}
+
+std::string shape_of(const at::Tensor& tensor) {
+  return fmt::format("[{}] {}", fmt::join(tensor.sizes(), ", "), at::toString(tensor.scalar_type()));
+}
+
+at::Tensor copy_of(const at::Tensor& tensor) { return tensor.defined() ? tensor.clone() : tensor; }
+
 }  // namespace
 
-// Every copy starts as the owner does, which the first holder of the owner's stage sends to those that do not hold it.
+void Worker::send_tied(RankId to, const Tag& tag, at::Tensor tensor) {
+  Tensors message;
+  message.push_back(std::move(tensor));
+  send_counted(transport_, to, tag, std::move(message));
+}
+
+at::Tensor Worker::receive_tied(RankId from, const Tag& tag) {
+  const at::Tensor tensor = std::move(receive_counted(transport_, memory_, from, tag).front());
+  return tensor.defined() ? tensor.to(device_of(plan_, transport_.rank())) : tensor;
+}
+
+// What a group's members are here, of those that this rank holds: by member, null for others.
+std::vector<at::Tensor*> Worker::held_members(const TieGroup& group) {
+  std::vector<at::Tensor*> held;
+  for (const ParameterAddress& member : group.members) {
+    const bool is_here = holds(holders_of_layer(member.layer), transport_.rank());
+    held.push_back(is_here ? find(member) : nullptr);
+    if (is_here && held.back() == nullptr)
+      throw bad_input(fmt::format("{} in a tie", to_text(member)),
+                      "a parameter of that layer, one that takes a gradient", "check the names in Network::ties");
+    const auto same = std::find(held.begin(), held.end() - 1, held.back());
+    if (is_here && same != held.end() - 1)
+      throw bad_input(
+          fmt::format("a tie of {} with {}, which are one already",
+                      to_text(group.members[static_cast<std::size_t>(same - held.begin())]), to_text(member)),
+          "parameters of their own", "drop the tie from Network::ties");
+  }
+  return held;
+}
+
+// All members start as the owner does, which the first holder of its stage sends to those that do not hold it.
 void Worker::share_initial_ties() {
   const at::NoGradGuard no_graph;
-  for (std::size_t index = 0; index < plan_.network.ties.size(); ++index) {
-    const Tie& tie = plan_.network.ties[index];
-    const Tag tag{MessageKind::TiedSum, static_cast<std::int32_t>(index), 0};
-    const std::vector<RankId>& owners = holders_of_layer(tie.owner.layer);
-    const std::vector<RankId>& copies = holders_of_layer(tie.copy.layer);
-    const at::Tensor* owner = find(tie.owner);
-    at::Tensor* copy = find(tie.copy);
-    if ((holds(owners, transport_.rank()) && owner == nullptr) || (holds(copies, transport_.rank()) && copy == nullptr))
-      throw bad_input(fmt::format("a tie of layer {} {} with layer {} {}", tie.owner.layer, tie.owner.name,
-                                  tie.copy.layer, tie.copy.name),
-                      "two parameters of the network", "check the names of the tie");
-    if (owners.front() == transport_.rank())
-      for (const RankId rank : copies)
-        if (!holds(owners, rank)) give_tied(rank, tag, owner->detach().clone());
-    if (copy == nullptr) continue;
-    copy->copy_(owner != nullptr ? *owner : take_tied(owners.front(), tag));
+  for (std::size_t index = 0; index < plan_.ties.size(); ++index) {
+    const TieGroup& group = plan_.ties[index];
+    const std::vector<at::Tensor*> held = held_members(group);
+    const std::vector<RankId>& owners = holders_of_layer(group.owner.layer);
+    if (owners.front() == transport_.rank()) {
+      std::set<RankId> others;
+      for (const ParameterAddress& member : group.members)
+        for (const RankId rank : holders_of_layer(member.layer))
+          if (!holds(owners, rank)) others.insert(rank);
+      for (const RankId rank : others) send_tied(rank, tag_of_sum(index), find(group.owner)->detach().clone());
+    }
+    if (std::all_of(held.begin(), held.end(), [](const at::Tensor* member) { return member == nullptr; })) continue;
+    const at::Tensor* own = find(group.owner);
+    const at::Tensor value = own != nullptr ? *own : receive_tied(owners.front(), tag_of_sum(index));
+    for (std::size_t place = 0; place < held.size(); ++place) {
+      at::Tensor* member = held[place];
+      if (member == nullptr || member == own) continue;
+      if (member->sizes() != value.sizes() || member->scalar_type() != value.scalar_type())
+        throw bad_input(fmt::format("a tie of {}, {}, with {}, {}", to_text(group.owner), shape_of(value),
+                                    to_text(group.members[place]), shape_of(*member)),
+                        "parameters of one shape and dtype", "correct Network::ties");
+      member->copy_(value);
+    }
   }
 }
 
-// Every end of a tie gets the owner's gradient and its copies', added in the order of the ties on every cut. The ends
-// keep buffers of their own also where they share a rank, so that the order of additions never changes. Of several
-// holders the first have the sums, and hand them back to the others when the ties are done.
+// All members of a group get the sum of those gradients that there are, added in the order of the members on every cut.
+// Members keep buffers of their own also where they share a rank, so that the order of additions never changes. Of
+// several holders the first have the sums, and hand them back to the others when the ties are done.
 void Worker::add_tied_gradients() {
   const at::NoGradGuard no_graph;
-  gather_tied_gradients();
-  hand_out_tied_sums();
-}
-
-namespace {
-
-at::Tensor taken_gradient(at::Tensor& parameter) {
-  at::Tensor gradient = std::exchange(parameter.mutable_grad(), {});
-  return gradient.defined() ? gradient : at::zeros_like(parameter);
-}
-
-}  // namespace
-
-// A copy gives its gradient away: until the sum comes back it needs none.
-void Worker::gather_tied_gradients() {
-  for (std::size_t index = 0; index < plan_.network.ties.size(); ++index) {
-    const Tie& tie = plan_.network.ties[index];
-    const Tag tag{MessageKind::TiedGradient, static_cast<std::int32_t>(index), 0};
-    const RankId owner_rank = holders_of_layer(tie.owner.layer).front();
-    const RankId copy_rank = holders_of_layer(tie.copy.layer).front();
-    at::Tensor* owner = owner_rank == transport_.rank() ? find(tie.owner) : nullptr;
-    at::Tensor* copy = copy_rank == transport_.rank() ? find(tie.copy) : nullptr;
-    if (copy != nullptr && owner == nullptr) give_tied(owner_rank, tag, taken_gradient(*copy));
-    if (owner == nullptr) continue;
-    at::Tensor sum = taken_gradient(*owner);
-    sum.add_(copy != nullptr ? taken_gradient(*copy) : take_tied(copy_rank, tag).to(owner->device()));
-    owner->mutable_grad() = std::move(sum);
+  const RankId here = transport_.rank();
+  const auto first_holder = [&](const ParameterAddress& member) { return holders_of_layer(member.layer).front(); };
+  for (std::size_t index = 0; index < plan_.ties.size(); ++index) {
+    const TieGroup& group = plan_.ties[index];
+    const RankId home = first_holder(group.owner);
+    if (home == here) continue;
+    for (std::size_t place = 0; place < group.members.size(); ++place)
+      if (first_holder(group.members[place]) == here)
+        send_tied(home, tag_of_gradient(index, place), std::exchange(find(group.members[place])->mutable_grad(), {}));
+  }
+  for (std::size_t index = 0; index < plan_.ties.size(); ++index) {
+    const TieGroup& group = plan_.ties[index];
+    if (first_holder(group.owner) != here) continue;
+    at::Tensor sum;
+    std::set<RankId> others;
+    for (std::size_t place = 0; place < group.members.size(); ++place) {
+      const RankId holder = first_holder(group.members[place]);
+      if (holder != here) others.insert(holder);
+      const at::Tensor next = holder == here ? std::exchange(find(group.members[place])->mutable_grad(), {})
+                                             : receive_tied(holder, tag_of_gradient(index, place));
+      if (next.defined()) sum = sum.defined() ? sum + next : next;
+    }
+    for (const RankId other : others) send_tied(other, tag_of_sum(index), copy_of(sum));
+    give_tied(group, std::move(sum));
+  }
+  for (std::size_t index = 0; index < plan_.ties.size(); ++index) {
+    const TieGroup& group = plan_.ties[index];
+    const RankId home = first_holder(group.owner);
+    const bool takes_part = std::any_of(group.members.begin(), group.members.end(),
+                                        [&](const ParameterAddress& member) { return first_holder(member) == here; });
+    if (home != here && takes_part) give_tied(group, receive_tied(home, tag_of_sum(index)));
   }
 }
 
-void Worker::hand_out_tied_sums() {
-  for (std::size_t index = 0; index < plan_.network.ties.size(); ++index) {
-    const Tie& tie = plan_.network.ties[index];
-    const Tag tag{MessageKind::TiedSum, static_cast<std::int32_t>(index), 0};
-    const RankId owner_rank = holders_of_layer(tie.owner.layer).front();
-    const RankId copy_rank = holders_of_layer(tie.copy.layer).front();
-    at::Tensor* owner = owner_rank == transport_.rank() ? find(tie.owner) : nullptr;
-    at::Tensor* copy = copy_rank == transport_.rank() ? find(tie.copy) : nullptr;
-    if (owner != nullptr && copy == nullptr) give_tied(copy_rank, tag, owner->grad().clone());
-    if (copy == nullptr) continue;
-    copy->mutable_grad() = owner != nullptr ? owner->grad().clone() : take_tied(owner_rank, tag).to(copy->device());
+// To the members whose first holder this rank is, each a buffer of its own.
+void Worker::give_tied(const TieGroup& group, at::Tensor sum) {
+  bool taken = false;
+  for (const ParameterAddress& member : group.members) {
+    if (holders_of_layer(member.layer).front() != transport_.rank()) continue;
+    find(member)->mutable_grad() = std::exchange(taken, true) ? copy_of(sum) : sum;
   }
-}
-
-namespace {
-
-std::int64_t bytes_on_host(const at::Tensor& tensor) {
-  return tensor.device().is_cpu() ? static_cast<std::int64_t>(tensor.nbytes()) : 0;
-}
-
-}  // namespace
-
-// The bytes go along with the message, so that they count on one rank.
-void Worker::give_tied(RankId to, const Tag& tag, at::Tensor tensor) {
-  const std::int64_t on_host = bytes_on_host(tensor);
-  transport_.send(to, tag, {std::move(tensor)});
-  memory_.moved(Bytes{-on_host});
-}
-
-at::Tensor Worker::take_tied(RankId from, const Tag& tag) {
-  const std::vector<at::Tensor> message = transport_.receive(from, tag);
-  memory_.moved(Bytes{bytes_on_host(message.front())});
-  return message.front();
 }
 
 }  // namespace penstock

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <limits>
 #include <map>
 #include <numeric>
@@ -15,6 +16,8 @@
 #include "penstock/base/clock.h"
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/base/limits.h"
+#include "penstock/base/listening.h"
 #include "penstock/checkpoint/checkpoint.h"
 #include "penstock/data/bigram.h"
 #include "penstock/data/dataset.h"
@@ -117,6 +120,8 @@ void check_ranks(const TrainSettings& settings, const Schedule& schedule) {
                   "the ranks of the schedule", "leave --ranks out, or change --stages");
 }
 
+int asked_to_stop(const TrainObserver& observer) { return observer.stop_signal ? observer.stop_signal() : 0; }
+
 // The run while it goes on: what `train` would else hand around from step to step.
 class Run {
  public:
@@ -136,11 +141,12 @@ class Run {
   }
   // Whether this process writes the folder and speaks for the run.
   [[nodiscard]] bool leads() const { return group_ == nullptr || group_->process() == 0; }
-  [[nodiscard]] std::optional<CheckpointReader> find_checkpoint() const;
-  [[nodiscard]] std::optional<CheckpointId> latest_checkpoint() const;
+  [[nodiscard]] std::optional<CheckpointReader> find_checkpoint();
+  [[nodiscard]] std::optional<CheckpointId> latest_checkpoint();
+  void set_damaged_aside() const;
   void announce(const Network& network);
-  // Whether the run is to end after it.
-  bool train_step(std::int64_t step);
+  // The signal that ends the run after it, 0 where it goes on.
+  int train_step(std::int64_t step);
   void take_plan(const PipelineSettings& pipeline);
   void keep_timeline(Timeline timeline);
   void write_timelines(TrainResult& result) const;
@@ -148,7 +154,7 @@ class Run {
   [[nodiscard]] std::vector<Microbatch> cut_for_training(const Batch& batch) const;
   [[nodiscard]] double held_out_loss();
   [[nodiscard]] bool due(std::int64_t done, std::int64_t every) const { return every > 0 && done % every == 0; }
-  [[nodiscard]] TrainResult finish(bool interrupted);
+  [[nodiscard]] TrainResult finish(int stop_signal);
 
   TrainSettings settings_;
   const TrainObserver& observer_;
@@ -159,6 +165,7 @@ class Run {
   Data data_;
   std::optional<Pipeline> pipeline_;
   LearningRate learning_rate_;
+  std::vector<SkippedCheckpoint> damaged_;  // newer than the one that the run goes on from
   std::int64_t first_step_ = 0;
   std::vector<double> step_ms_;
   std::vector<double> ms_beside_writes_;  // of the steps during which a checkpoint was written
@@ -197,6 +204,7 @@ TrainResult Run::operator()() {
   learning_rate_ = {settings_.learning_rate, settings_.warmup, settings_.steps, settings_.final_learning_rate};
   if (leads()) {
     folder_.open(settings_, first_step_);
+    set_damaged_aside();
     // What a killed run was deleting.
     if (checkpoint) keep_newest_checkpoints(folder_.checkpoints(), settings_.keep);
   }
@@ -204,16 +212,16 @@ TrainResult Run::operator()() {
   if (settings_.recompute == "selected") note("--recompute selected: " + recomputed);
   pipeline_->begin_accounting();
   std::int64_t step = first_step_;
-  bool interrupted = false;
-  while (step < settings_.steps && !interrupted) {
-    interrupted = train_step(step++);
-    const bool last = step == settings_.steps || interrupted;
+  int stop_signal = 0;
+  while (step < settings_.steps && stop_signal == 0) {
+    stop_signal = train_step(step++);
+    const bool last = step == settings_.steps || stop_signal != 0;
     if (due(step, settings_.checkpoint_every) || last) save(step, last);
   }
-  return finish(interrupted);
+  return finish(stop_signal);
 }
 
-std::optional<CheckpointReader> Run::find_checkpoint() const {
+std::optional<CheckpointReader> Run::find_checkpoint() {
   if (!settings_.resume) return std::nullopt;
   std::optional<CheckpointId> latest;
   if (leads()) latest = latest_checkpoint();
@@ -226,12 +234,26 @@ std::optional<CheckpointReader> Run::find_checkpoint() const {
   return std::optional<CheckpointReader>(std::in_place, *latest);
 }
 
-std::optional<CheckpointId> Run::latest_checkpoint() const {
-  std::vector<SkippedCheckpoint> skipped;
-  const auto latest = latest_whole_checkpoint(folder_.checkpoints(), &skipped);
-  for (const SkippedCheckpoint& checkpoint : skipped)
+std::optional<CheckpointId> Run::latest_checkpoint() {
+  const auto latest = latest_whole_checkpoint(folder_.checkpoints(), &damaged_);
+  for (const SkippedCheckpoint& checkpoint : damaged_)
     note(fmt::format("skipped {}: {}", checkpoint.path.string(), checkpoint.reason));
-  return latest;
+  if (latest || damaged_.empty() || settings_.from_the_beginning) return latest;
+  std::vector<std::string> names;
+  for (const SkippedCheckpoint& checkpoint : damaged_) names.push_back(checkpoint.path.filename().string());
+  const std::string& reason = damaged_.front().reason;
+  throw bad_input(
+      fmt::format("{} has no whole checkpoint, only {}: {}", settings_.out,
+                  shortened(fmt::format("{}", fmt::join(names, ", ")), 300), reason.substr(0, reason.find(';'))),
+      "a checkpoint to go on from",
+      "restore the files, or begin anew with --from-the-beginning, which keeps these under other names");
+}
+
+// The steps that they are of will be made again, and saved under their names.
+void Run::set_damaged_aside() const {
+  for (const SkippedCheckpoint& checkpoint : damaged_)
+    note(fmt::format("kept {} as {}", checkpoint.path.string(),
+                     set_aside_checkpoint(checkpoint.path).filename().string()));
 }
 
 void Run::announce(const Network& network) {
@@ -257,12 +279,12 @@ std::vector<Microbatch> Run::cut_for_training(const Batch& batch) const {
   return split_minibatch({{{batch.input}}, {{batch.target}}}, settings_.microbatches);
 }
 
-bool Run::train_step(std::int64_t step) {
+int Run::train_step(std::int64_t step) {
   const Batch batch = data_.train->batch(samples_of_step(data_.train->size(), step, settings_.batch, settings_.seed));
   const double rate = learning_rate_.at(step);
   const Milliseconds start = clock_.now();
   UpdateSettings update{step, rate};
-  update.stop = observer_.should_stop && observer_.should_stop();
+  update.stop_signal = asked_to_stop(observer_);
   update.saving = checkpoints_.writing();
   const bool beside_a_write = checkpoints_.under_way();
   StepResult result = pipeline_->step(cut_for_training(batch), update);
@@ -291,7 +313,7 @@ bool Run::train_step(std::int64_t step) {
   if (beside_a_write && !result.saving) checkpoints_.finish(*pipeline_);
   if (leads()) folder_.append(metrics);
   if (observer_.on_step) observer_.on_step(metrics);
-  return result.stop;
+  return result.stop_signal;
 }
 
 // A plan that flags have changed expects another run than this one.
@@ -343,10 +365,10 @@ double Run::held_out_loss() {
                    settings_.batch);
 }
 
-TrainResult Run::finish(bool interrupted) {
+TrainResult Run::finish(int stop_signal) {
   TrainResult result;
   result.step = checkpoints_.saved_step();
-  result.interrupted = interrupted;
+  result.stop_signal = stop_signal;
   result.loss = last_loss_;
   result.median_step_time = {median(step_ms_)};
   const double tokens = data_.description.kind == DataKind::Images
@@ -369,7 +391,7 @@ TrainResult Run::finish(bool interrupted) {
                                   group_ == nullptr);
   result.saving = saving_text(checkpoints_.times(), step_ms_, ms_beside_writes_);
   result.held_out_loss = std::numeric_limits<double>::quiet_NaN();
-  if (interrupted || !data_.held_out) return result;
+  if (stop_signal != 0 || !data_.held_out) return result;
   result.held_out_loss = held_out_loss();
   if (data_.description.kind == DataKind::Text) result.bigram_loss = bigram_loss(data_);
   return result;
@@ -418,7 +440,9 @@ TrainResult run(const TrainSettings& settings, const TrainObserver& observer, Pr
 TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
                   const std::optional<ProcessSettings>& processes) {
   check_settings(settings);
+  if (!settings.listen.empty()) check_own_address("--listen", settings.listen);
   const bool alone = !processes || processes->processes == 1;
+  check_limits(settings, alone ? 1 : processes->processes);
   if (is_automatic(settings)) {
     if (!alone)
       throw bad_input(fmt::format("auto in one of {} processes", processes->processes),
@@ -435,7 +459,21 @@ TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
   const auto [first, end] = ranks_of_process(own.process, own.processes, own.ranks);
   for (std::size_t rank = first.index(); rank < end.index() && !settings.devices.empty(); ++rank)
     own.devices.push_back(settings.devices[rank % settings.devices.size()]);
-  ProcessGroup group(own);
+  own.asked_to_stop = [&observer] { return asked_to_stop(observer) != 0; };
+  std::optional<ProcessGroup> joined;
+  try {
+    joined.emplace(own);
+  } catch (const Error& error) {
+    const int signal = asked_to_stop(observer);
+    if (signal == 0 || error.kind() == ErrorKind::BadInput) throw;
+    TrainResult result;
+    result.step = -1;
+    result.stop_signal = signal;
+    result.speaks = own.process == 0;
+    return result;
+  }
+  if (observer.on_joined) observer.on_joined();
+  ProcessGroup& group = *joined;
   try {
     return run(settings, observer, &group);
   } catch (const std::exception& error) {
@@ -443,6 +481,16 @@ TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
     group.abort(error.what());
     throw;
   }
+}
+
+void check_limits(const TrainSettings& settings, int processes) {
+  // Data, metrics, the lock, standard streams; and of each stage a file of a checkpoint that is read while another is
+  // written.
+  constexpr int own = 24;
+  need_descriptors(own + 2 * settings.stages * settings.replicas + ProcessGroup::descriptors_for(processes),
+                   processes == 1
+                       ? counted(settings.stages, "stage")
+                       : fmt::format("{} in {}", counted(settings.stages, "stage"), counted(processes, "process")));
 }
 
 int threads_of_ranks(const TrainSettings& settings) { return default_threads(make_run_schedule(settings)->ranks()); }

@@ -2,6 +2,7 @@
 // does not wait.
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <fmt/format.h>
 #include <numeric>
@@ -16,22 +17,38 @@
 namespace penstock {
 namespace {
 
-// What a process tells the others with its totals, as bits.
-constexpr unsigned says_stop = 1;
-constexpr unsigned says_saving = 2;
+// What a process tells the others with its totals, as bits: the first that it still writes, each other one which signal
+// asks for the end.
+constexpr unsigned says_saving = 1;
+
+unsigned said_by(const UpdateSettings& settings) {
+  check_invariant(settings.stop_signal >= 0 && settings.stop_signal < 32, "a signal is a bit of 32");
+  const unsigned stop = settings.stop_signal == 0 ? 0U : 1U << static_cast<unsigned>(settings.stop_signal);
+  return stop | (settings.saving ? says_saving : 0U);
+}
+
+int stop_signal_in(unsigned said) {
+  const unsigned stops = said & ~says_saving;
+  return stops == 0 ? 0 : std::countr_zero(stops);
+}
+
+// A norm of half precision would overflow, or round to a few digits.
+double norm_of(const at::Tensor& gradient) {
+  return (at::isReducedFloatingType(gradient.scalar_type()) ? gradient.norm(2, at::kFloat) : gradient.norm())
+      .item<double>();
+}
 
 }  // namespace
 
 // First what the process says besides, then this rank's losses and weights, then one entry for each parameter: its
 // layer, its place in it, and the square of its norm.
 std::vector<double> Worker::own_totals(const StepOutput& output, const UpdateSettings& settings) const {
-  const unsigned said = (settings.stop ? says_stop : 0U) | (settings.saving ? says_saving : 0U);
-  std::vector<double> values{static_cast<double>(said), static_cast<double>(output.loss_sums.size())};
+  std::vector<double> values{static_cast<double>(said_by(settings)), static_cast<double>(output.loss_sums.size())};
   values.insert(values.end(), output.loss_sums.begin(), output.loss_sums.end());
   values.insert(values.end(), output.loss_weights.begin(), output.loss_weights.end());
   for (const Parameter& parameter : parameters_) {
     if (parameter.counted_elsewhere || !parameter.tensor.grad().defined()) continue;
-    const auto norm = parameter.tensor.grad().norm().item<double>();
+    const double norm = norm_of(parameter.tensor.grad());
     values.insert(values.end(),
                   {static_cast<double>(parameter.layer), static_cast<double>(parameter.place), norm * norm});
   }
@@ -75,7 +92,7 @@ StepResult Worker::judge(const Totals& totals, std::int64_t step) const {
   result.loss_scale = loss_scale_.scale;
   result.gradient_norm = totals.scaled_norm / (totals.weight * loss_scale_.scale);
   result.losses = totals.losses;
-  result.stop = (totals.said & says_stop) != 0;
+  result.stop_signal = stop_signal_in(totals.said);
   result.saving = (totals.said & says_saving) != 0;
   if (std::isfinite(result.loss) && std::isfinite(result.gradient_norm)) return result;
   // A scale of 1 scales nothing: what is not finite then, is not for want of range above.
@@ -100,12 +117,22 @@ std::vector<at::Tensor> Worker::gradients() const {
   return gradients;
 }
 
+// In one layout whatever autograd and messages left: norms add up in the order of memory.
+void Worker::settle_gradients() {
+  const at::NoGradGuard no_graph;
+  for (const Parameter& parameter : parameters_) {
+    at::Tensor& gradient = parameter.tensor.mutable_grad();
+    if (gradient.defined()) gradient = in_layout_of(parameter.tensor, gradient);
+  }
+}
+
 // Out of place: whoever kept the sums can still clip them.
 void Worker::apply(double factor, double learning_rate) {
   const at::NoGradGuard no_graph;
   const std::vector<at::Tensor> sums = gradients();
-  if (sums.empty()) return;
-  if (plan_.settings.post_validation) {
+  if (sums.empty()) {
+    // Counts the update all the same.
+  } else if (plan_.settings.post_validation) {
     auto next = at::_foreach_mul(sums, factor);
     auto divided = next.begin();
     for (const Parameter& parameter : parameters_)

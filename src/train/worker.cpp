@@ -5,32 +5,23 @@
 #include <fmt/format.h>
 #include <numeric>
 #include <thread>
+#include <unordered_map>
 #include <utility>
 
 #include <ATen/ATen.h>
 
 #include "penstock/base/error.h"
 #include "penstock/exec/device.h"
+#include "penstock/nn/buffers.h"
 
 namespace penstock {
 namespace {
-
-// Those that are updated here.
-std::vector<Optimizer::Named> checkpoint_names(const auto& parameters, const Copies& copies) {
-  std::vector<Optimizer::Named> named;
-  named.reserve(parameters.size());
-  for (const auto& parameter : parameters)
-    if (!copies.updated_elsewhere(parameter.tensor))
-      named.emplace_back(tensor_name(parameter.layer, parameter.name), parameter.tensor);
-  return named;
-}
 
 std::vector<std::shared_ptr<DeferredBatchNorm>> find_batch_norms(const std::vector<Stage>& stages) {
   std::vector<std::shared_ptr<DeferredBatchNorm>> found;
   for (const Stage& stage : stages)
     for (const Layer& layer : stage.layers())
-      for (const auto& module : layer.module().modules())
-        if (auto norm = std::dynamic_pointer_cast<DeferredBatchNorm>(module)) found.push_back(std::move(norm));
+      for (auto& norm : batch_norms_of(layer)) found.push_back(std::move(norm));
   return found;
 }
 
@@ -58,22 +49,39 @@ Worker::Worker(const PipelinePlan& plan, Transport& transport, const Clock& cloc
       transport_(transport),
       training_(compile(plan.training, transport.rank())),
       memory_(plan.settings.memory_limit),
-      executor_(build_stages(plan, training_, transport.rank()), transport, clock, memory_,
+      executor_(build_stages(plan, training_, transport.rank(), held_elsewhere_), transport, clock, memory_,
                 plan.settings.boundary_dtype),
-      copies_(plan.training->placement, plan.network.ties, executor_.stages(),
+      copies_(plan.training->placement, plan.ties, executor_.stages(),
               {plan.settings.gradient_bucket, plan.settings.shard_optimizer}, transport, memory_),
       parameters_(find_parameters()),
       batch_norms_(find_batch_norms(executor_.stages())),
-      optimizer_(plan.settings.optimizer, checkpoint_names(parameters_, copies_)) {
+      optimizer_(plan.settings.optimizer, updated_parameters()) {
   if (plan.settings.precision == Precision::Float16)
     loss_scale_state_ = at::tensor({loss_scale_.scale, 0.0, 0.0}, at::kDouble);
   else
     loss_scale_.scale = 1;
+  begin_accounting();
+}
+
+void Worker::meet() {
+  check_rules();
   share_initial_ties();
   begin_accounting();
 }
 
-std::vector<Stage> Worker::build_stages(const PipelinePlan& plan, const Program& program, RankId rank) {
+std::vector<PlacedLayer> Worker::layers() const {
+  std::vector<PlacedLayer> layers;
+  for (const Stage& stage : executor_.stages()) {
+    for (std::size_t index = 0; index < stage.layers().size(); ++index) {
+      const std::int64_t layer = stage.first_layer() + static_cast<std::int64_t>(index);
+      layers.push_back({transport_.rank(), layer, &stage.layers()[index], held_elsewhere_.contains(layer)});
+    }
+  }
+  return layers;
+}
+
+std::vector<Stage> Worker::build_stages(const PipelinePlan& plan, const Program& program, RankId rank,
+                                        std::set<std::int64_t>& held_elsewhere) {
   std::vector<Stage> stages;
   for (const StageId stage : program.stages) {
     const at::Device device = device_of(plan, rank);
@@ -86,12 +94,15 @@ std::vector<Stage> Worker::build_stages(const PipelinePlan& plan, const Program&
     parts.offload = plan.settings.offload;
     parts.precision = plan.settings.precision;
     parts.check_finite = plan.settings.check_finite;
+    parts.copied = plan.training->placement.holders[stage.index()].size() > 1;
     const std::vector<bool>& recompute = plan.settings.recompute;
     for (std::int64_t layer = parts.first_layer; layer < end_of_stage(plan, stage); ++layer) {
-      parts.layers.push_back(build_layer(plan.network, layer, plan.settings.seed, device));
+      Layer built = build_layer(plan.network, layer, plan.settings.seed, device);
+      if (built.is_held_elsewhere()) held_elsewhere.insert(layer);
+      parts.layers.push_back(std::move(built));
       const auto index = static_cast<std::size_t>(layer);
       parts.recompute.push_back(index < recompute.size() && recompute[index]);
-      if (parts.recompute.back()) check_recomputable(parts.layers.back(), layer);
+      if (parts.copied) check_copied(parts.layers.back(), layer);
     }
     if (stage.value + 1 == plan.training->stages) parts.loss = plan.network.loss;
     stages.emplace_back(std::move(parts));
@@ -105,18 +116,52 @@ std::vector<Worker::Parameter> Worker::find_parameters() const {
     for (std::size_t index = 0; index < stage.layers().size(); ++index) {
       const std::int64_t layer = stage.first_layer() + static_cast<std::int64_t>(index);
       std::int64_t place = 0;
-      for (const auto& parameter : stage.layers()[index].module().named_parameters()) {
-        if (!parameter.value().requires_grad()) continue;
-        const ParameterAddress address{layer, parameter.key()};
-        const bool copy = std::any_of(plan_.network.ties.begin(), plan_.network.ties.end(),
-                                      [&](const Tie& tie) { return tie.copy == address; });
+      for (LayerParameter& parameter : parameters_of(stage.layers()[index])) {
+        if (!parameter.tensor.requires_grad()) continue;
+        const bool copy = std::any_of(plan_.network.ties.begin(), plan_.network.ties.end(), [&](const Tie& tie) {
+          const auto& names = parameter.names;
+          return tie.copy.layer == layer && std::find(names.begin(), names.end(), tie.copy.name) != names.end();
+        });
         const bool elsewhere =
-            plan_.settings.shard_optimizer ? copies_.updated_elsewhere(parameter.value()) : !speaks_for(stage.id());
-        parameters.push_back({layer, place++, parameter.key(), parameter.value(), copy || elsewhere});
+            plan_.settings.shard_optimizer ? copies_.updated_elsewhere(parameter.tensor) : !speaks_for(stage.id());
+        parameters.push_back(
+            {layer, place++, std::move(parameter.names), std::move(parameter.tensor), copy || elsewhere});
       }
     }
   }
   return parameters;
+}
+
+// What is tied is updated by the rules of its owner in every place, so that it stays equal.
+std::vector<Optimizer::Parameter> Worker::updated_parameters() const {
+  std::vector<Optimizer::Parameter> updated;
+  for (const Parameter& parameter : parameters_) {
+    if (copies_.updated_elsewhere(parameter.tensor)) continue;
+    const std::string name = tensor_name(parameter.layer, parameter.names.front());
+    Optimizer::Parameter next{name, parameter.tensor, name};
+    for (const std::string& alias : parameter.names)
+      if (const TieGroup* group = group_of(plan_.ties, {parameter.layer, alias}))
+        next.rules_of = tensor_name(group->owner.layer, group->owner.name);
+    updated.push_back(std::move(next));
+  }
+  return updated;
+}
+
+// A pattern that is misspelt would change nothing and say nothing. Known only together: no rank has all names.
+void Worker::check_rules() {
+  const std::vector<UpdateRule>& rules = plan_.settings.optimizer.rules;
+  if (rules.empty()) return;
+  std::vector<double> met(rules.size());
+  for (const Optimizer::Parameter& parameter : updated_parameters())
+    for (std::size_t rule = 0; rule < rules.size(); ++rule)
+      if (matches(rules[rule], parameter.rules_of)) met[rule] = 1;
+  const auto of_all = uncounted([&] { return all_gather(transport_, met); });
+  for (std::size_t rule = 0; rule < rules.size(); ++rule)
+    if (std::all_of(of_all.begin(), of_all.end(), [&](const auto& of_rank) { return of_rank[rule] == 0; }))
+      throw bad_input(
+          fmt::format("an optimizer's rule for \"{}\", which is the name of no parameter", rules[rule].names),
+          "a pattern such as layers.0.* or *.bias, for tied parameters of their owner's name",
+          "correct OptimizerSettings::rules");
 }
 
 int Worker::place_among_holders(StageId stage) const {
@@ -130,6 +175,7 @@ WorkerStep Worker::train(StepInput input, const UpdateSettings& settings) {
   StepOutput output = executor_.run(training_, input, copies_.reduction());
   account(output);
   copies_.add_up();
+  settle_gradients();
   add_tied_gradients();
   copies_.hand_back_tied();
   StepResult result = update(output, settings);
@@ -154,32 +200,49 @@ std::vector<std::pair<StageId, std::vector<Worker::NamedTensorView>>> Worker::we
   return by_stage;
 }
 
+// "momentum.layers.0.linear.weight" stands behind "layers.0.linear.weight".
 std::vector<std::pair<StageId, std::vector<Worker::NamedTensorView>>> Worker::state() const {
   auto by_stage = weights();
-  const auto optimizer_state = optimizer_.state();
+  std::unordered_map<std::string, std::vector<NamedTensorView>> of_parameter;
+  for (auto& [name, tensor] : optimizer_.state())
+    of_parameter[name.substr(name.find('.') + 1)].emplace_back(optimizer_prefix + name, tensor);
   for (auto& [id, tensors] : by_stage) {
     const std::vector<NamedTensorView> of_stage = tensors;
     for (const auto& [name, tensor] : of_stage) {
-      for (const auto& [state_name, moment] : optimizer_state) {
-        // "momentum.layers.0.linear.weight" belongs beside "layers.0.linear.weight".
-        const auto prefix = state_name.size() - name.size();
-        if (state_name.size() > name.size() && state_name[prefix - 1] == '.' && state_name.ends_with(name) &&
-            state_name.find("layers.") == prefix)
-          tensors.emplace_back(optimizer_prefix + state_name, moment);
-      }
+      const auto found = of_parameter.find(name);
+      if (found != of_parameter.end()) tensors.insert(tensors.end(), found->second.begin(), found->second.end());
     }
   }
   return by_stage;
 }
 
-void Worker::resume(std::int64_t updates, const at::Tensor& loss_scale_state) {
-  optimizer_.resume(updates);
-  if (!loss_scale_state_.defined() || !loss_scale_state.defined()) return;
-  loss_scale_state_.copy_(loss_scale_state);
-  const auto* state = loss_scale_state_.const_data_ptr<double>();
-  loss_scale_.scale = state[0];
-  loss_scale_.clean_steps = static_cast<int>(state[1]);
-  optimizer_.resume(static_cast<std::int64_t>(state[2]));
+std::string Worker::name_to_load(const std::string& name) const {
+  const std::size_t prefix = name.find("layers.");
+  for (const TieGroup& group : plan_.ties)
+    for (const ParameterAddress& member : group.members)
+      if (name.compare(prefix, std::string::npos, tensor_name(member.layer, member.name)) == 0)
+        return name.substr(0, prefix) + tensor_name(group.owner.layer, group.owner.name);
+  return name;
+}
+
+bool is_update_count(const std::string& name) {
+  return name.starts_with(fmt::format("{}{}.", optimizer_prefix, updates_name));
+}
+
+void Worker::resume(std::int64_t updates, const at::Tensor& loss_scale_state,
+                    const std::vector<NamedTensorView>& counts) {
+  if (loss_scale_state_.defined() && loss_scale_state.defined()) {
+    loss_scale_state_.copy_(loss_scale_state);
+    const auto* state = loss_scale_state_.const_data_ptr<double>();
+    loss_scale_.scale = state[0];
+    loss_scale_.clean_steps = static_cast<int>(state[1]);
+    updates = static_cast<std::int64_t>(state[2]);
+  }
+  std::vector<Optimizer::Named> of_optimizer;
+  const std::size_t prefix = std::string(optimizer_prefix).size();
+  of_optimizer.reserve(counts.size());
+  for (const auto& [name, count] : counts) of_optimizer.emplace_back(name.substr(prefix), count);
+  optimizer_.resume(updates, of_optimizer);
 }
 
 void Worker::begin_accounting() {
@@ -217,7 +280,7 @@ std::vector<StageReport> Worker::report() {
     report.first_layer = stage.first_layer();
     report.layers = static_cast<std::int64_t>(stage.layers().size());
     for (const Layer& layer : stage.layers())
-      for (const at::Tensor& parameter : layer.module().parameters()) report.parameters += parameter.numel();
+      for (const LayerParameter& parameter : parameters_of(layer)) report.parameters += parameter.tensor.numel();
     report.busy_share = active_ms_ > 0 ? busy_ms_[local] / active_ms_ : 0;
     report.peak_memory = peak_memory();
     report.sent = sent_[local] + copies_.sent(local);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,10 +10,12 @@
 #include "penstock/base/clock.h"
 #include "penstock/exec/rank.h"
 #include "penstock/nn/batch_norm.h"
+#include "penstock/nn/ties.h"
 #include "penstock/train/loss_scale.h"
 #include "penstock/train/pipeline.h"
 
 #include "train/copies.h"
+#include "train/parameters.h"
 
 namespace penstock {
 
@@ -21,6 +24,7 @@ struct PipelinePlan {
   Network network;
   PipelineSettings settings;
   VerifiedSchedule training;  // lowered
+  std::vector<TieGroup> ties = {};
 };
 
 // What one rank knows after an update; `result`, without timeline and outputs, is equal on all ranks.
@@ -38,6 +42,11 @@ class Worker {
 
   // Builds the rank's layers. On the rank's thread; `plan`, `transport` and `clock` must outlive it.
   Worker(const PipelinePlan& plan, Transport& transport, const Clock& clock);
+  // With all other ranks, when all have built theirs: what is tied starts equal. Throws Error (BadInput) for ties and
+  // rules of the optimizer that do not fit the network.
+  void meet();
+
+  [[nodiscard]] std::vector<PlacedLayer> layers() const;
 
   // Schedule, sums over copies and ties, norm, update.
   WorkerStep train(StepInput input, const UpdateSettings& settings);
@@ -46,13 +55,11 @@ class Worker {
   }
   [[nodiscard]] Transport& transport() { return transport_; }
 
-  // What ranks tell each other is let go of by the last to read it: not a rank's memory.
+  // What ranks tell each other is freed by the last to read it: it is no rank's memory.
   template <class Exchange>
   auto uncounted(const Exchange& exchange) {
-    const Bytes before = memory_.held();
-    auto told = exchange();
-    memory_.moved(before - memory_.held());
-    return told;
+    const UncountedMemory told;
+    return exchange();
   }
 
   // Whether this rank speaks for a stage: it is its only holder, or the first of several.
@@ -63,10 +70,13 @@ class Worker {
   // By stage: weights and buffers, then optimizer state, as checkpoints name them; shared tensors.
   [[nodiscard]] std::vector<std::pair<StageId, std::vector<NamedTensorView>>> state() const;
   [[nodiscard]] std::vector<std::pair<StageId, std::vector<NamedTensorView>>> weights() const;
+  // The name in a checkpoint of what a tensor of `state` starts as: of what is tied, its owner's.
+  [[nodiscard]] std::string name_to_load(const std::string& name) const;
   // What all ranks know alike of the loss scale, to be kept in checkpoints: undefined where nothing is scaled.
   [[nodiscard]] const at::Tensor& loss_scale_state() const { return loss_scale_state_; }
-  // Goes on from a checkpoint, after `state` has been filled. A `loss_scale_state` that is undefined is not taken.
-  void resume(std::int64_t updates, const at::Tensor& loss_scale_state);
+  // Goes on from a checkpoint, after `state` has been filled. A `loss_scale_state` that is undefined is not taken;
+  // `counts` are those of `state` (`is_update_count`) that were in the checkpoint.
+  void resume(std::int64_t updates, const at::Tensor& loss_scale_state, const std::vector<NamedTensorView>& counts);
 
   void begin_accounting();
   [[nodiscard]] Bytes peak_memory() const;
@@ -75,8 +85,8 @@ class Worker {
  private:
   struct Parameter {
     std::int64_t layer = 0;
-    std::int64_t place = 0;  // within the layer
-    std::string name;        // within the layer
+    std::int64_t place = 0;          // within the layer
+    std::vector<std::string> names;  // within the layer; the first is that of checkpoints
     at::Tensor tensor;
     bool counted_elsewhere = false;  // in the norm: by a tie's owner, or by another of the stage's holders
   };
@@ -89,15 +99,18 @@ class Worker {
     double scaled_norm = 0;  // of the summed gradient: neither divided by the weight nor by the loss scale
   };
 
-  static std::vector<Stage> build_stages(const PipelinePlan& plan, const Program& program, RankId rank);
+  static std::vector<Stage> build_stages(const PipelinePlan& plan, const Program& program, RankId rank,
+                                         std::set<std::int64_t>& held_elsewhere);
   std::vector<Parameter> find_parameters() const;
   // Those of ties.cpp: parameters that are one are kept equal.
   void share_initial_ties();
   void add_tied_gradients();
-  void gather_tied_gradients();
-  void hand_out_tied_sums();
-  void give_tied(RankId to, const Tag& tag, at::Tensor tensor);
-  [[nodiscard]] at::Tensor take_tied(RankId from, const Tag& tag);
+  void give_tied(const TieGroup& group, at::Tensor sum);
+  void send_tied(RankId to, const Tag& tag, at::Tensor tensor);
+  [[nodiscard]] at::Tensor receive_tied(RankId from, const Tag& tag);
+  [[nodiscard]] std::vector<at::Tensor*> held_members(const TieGroup& group);
+  [[nodiscard]] std::vector<Optimizer::Parameter> updated_parameters() const;
+  void check_rules();
   // Those of update.cpp: from gradients to weights.
   StepResult update(const StepOutput& output, const UpdateSettings& settings);
   [[nodiscard]] std::vector<double> own_totals(const StepOutput& output, const UpdateSettings& settings) const;
@@ -105,6 +118,7 @@ class Worker {
   [[nodiscard]] double share_weight(const StepOutput& output);
   [[nodiscard]] StepResult judge(const Totals& totals, std::int64_t step) const;
   [[nodiscard]] double factor_of(const StepResult& result) const;
+  void settle_gradients();
   void apply(double factor, double learning_rate);
   [[nodiscard]] std::vector<at::Tensor> gradients() const;
   void finish_update(const StepResult& result);
@@ -115,7 +129,8 @@ class Worker {
   const PipelinePlan& plan_;
   Transport& transport_;
   Program training_;
-  MemoryMeter memory_;  // before all that allocates
+  MemoryMeter memory_;                     // before all that allocates
+  std::set<std::int64_t> held_elsewhere_;  // layers whose modules were, when they were built
   RankExecutor executor_;
   Copies copies_;
   std::vector<Parameter> parameters_;  // in the order of the layers
@@ -131,6 +146,8 @@ class Worker {
 
 // Of what is the optimizer's in checkpoints.
 inline constexpr const char* optimizer_prefix = "optimizer.";
+// Whether a checkpoint's tensor counts the updates of a parameter: checkpoints of old have one count for all.
+[[nodiscard]] bool is_update_count(const std::string& name);
 
 // The name of the loss scale's state in checkpoints.
 inline constexpr const char* loss_scale_name = "optimizer.loss_scale";

@@ -3,7 +3,9 @@
 #include <atomic>
 #include <fmt/format.h>
 #include <functional>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <string_view>
 #include <thread>
 
 #include <ATen/ATen.h>
@@ -16,6 +18,8 @@
 
 #include "transport/c10d/backend.h"
 #include "transport/c10d/direct.h"
+#include "transport/strided_tensor.h"
+#include "unit/transport/strided_tensors.h"
 
 namespace penstock {
 namespace {
@@ -33,7 +37,21 @@ class Conformance : public testing::TestWithParam<std::pair<const char*, Factory
     for (std::thread& thread : threads) thread.join();
   }
   [[nodiscard]] static Ends make(int ranks) { return GetParam().second(ranks); }
+  // Otherwise a message is handed over as it is.
+  [[nodiscard]] static bool between_processes() { return !std::string_view(GetParam().first).starts_with("inproc"); }
 };
+
+// What a send of rank 0 to rank 3 says against `message`.
+std::string refusal(Transport& end, const std::vector<at::Tensor>& message) {
+  try {
+    end.send({3}, {MessageKind::Activation, 1, 0}, message);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::BadInput);
+    EXPECT_THAT(error.what(), testing::Not(testing::HasSubstr("\n")));
+    return error.what();
+  }
+  return "sent";
+}
 
 Tag activation(std::int32_t microbatch) { return {MessageKind::Activation, 1, microbatch}; }
 
@@ -125,6 +143,158 @@ TEST_P(Conformance, AnySizeAndTypeArrivesWhole) {
       EXPECT_TRUE(at::equal(got[index], message[index])) << index;
     }
   }
+}
+
+// Whatever stands in memory in the same way gives the same numbers: see decision 24.
+void expect_same(const at::Tensor& got, const at::Tensor& sent, const std::string& name) {
+  ASSERT_EQ(got.defined(), sent.defined()) << name;
+  if (!sent.defined()) return;
+  EXPECT_EQ(got.sizes(), sent.sizes()) << name;
+  EXPECT_EQ(got.strides(), sent.strides()) << name;
+  EXPECT_EQ(got.scalar_type(), sent.scalar_type()) << name;
+  EXPECT_TRUE(same_bytes(got, sent)) << name;
+}
+
+TEST_P(Conformance, EveryLayoutArrivesWithItsStrides) {
+  const Ends ends = make(3);
+  std::int32_t microbatch = 0;
+  for (const at::ScalarType dtype : {at::kFloat, at::kByte, at::kBFloat16, at::kComplexDouble, at::kLong}) {
+    std::vector<at::Tensor> together;
+    for (const auto& [name, tensor] : tensors_of_all_layouts(dtype)) {
+      ends[0]->send({2}, activation(++microbatch), {tensor});
+      const at::Tensor got = ends[2]->receive({0}, activation(microbatch)).at(0);
+      expect_same(got, tensor, name);
+      // What a receiver counts: the span, and nothing of what else the sender's storage holds.
+      if (between_processes()) {
+        EXPECT_EQ(got.storage().nbytes(), extent_of(tensor).span * tensor.itemsize()) << name;
+      }
+      together.push_back(tensor);
+    }
+    // All in one message, and as the layouts that are remembered.
+    for (int round = 0; round < 2; ++round) {
+      ends[0]->send({2}, {MessageKind::Gradient, 1, 0}, together);
+      const auto got = ends[2]->receive({0}, {MessageKind::Gradient, 1, 0});
+      ASSERT_EQ(got.size(), together.size());
+      for (std::size_t index = 0; index < got.size(); ++index)
+        expect_same(got[index], together[index], fmt::format("number {}", index));
+    }
+  }
+}
+
+TEST_P(Conformance, EveryPlainDtypeArrives) {
+  const Ends ends = make(3);
+  const at::Tensor bytes = at::arange(256, at::kByte).view({16, 16});
+  std::vector<at::Tensor> sent;
+  using enum at::ScalarType;
+  for (const at::ScalarType dtype : {Byte,          Char,          Short,           Int,
+                                     Long,          Half,          Float,           Double,
+                                     Bool,          BFloat16,      ComplexHalf,     ComplexFloat,
+                                     ComplexDouble, UInt16,        UInt32,          UInt64,
+                                     Float8_e5m2,   Float8_e4m3fn, Float8_e5m2fnuz, Float8_e4m3fnuz,
+                                     Float8_e8m0fnu}) {
+    const at::Tensor whole = dtype == Bool ? bytes > 100 : bytes.view(dtype);
+    for (const at::Tensor& tensor :
+         {whole, whole.t(), whole.slice(0, 0, 16, 3), whole.slice(0, 1, 2).expand({3, -1}), whole.unfold(0, 3, 2)})
+      sent.push_back(tensor);
+  }
+  sent.push_back(bytes.view(Float4_e2m1fn_x2));
+  ends[0]->send({2}, activation(0), sent);
+  const auto got = ends[2]->receive({0}, activation(0));
+  ASSERT_EQ(got.size(), sent.size());
+  for (std::size_t index = 0; index < got.size(); ++index)
+    expect_same(got[index], sent[index], c10::toString(sent[index].scalar_type()));
+}
+
+// What a view shows, and not what its memory holds.
+TEST_P(Conformance, ConjugatedAndNegatedViewsArriveAsWhatTheyShow) {
+  const Ends ends = make(3);
+  const at::Tensor numbers = at::complex(at::rand({3, 4}), at::rand({3, 4}));
+  const std::vector<at::Tensor> sent{numbers.conj(),
+                                     numbers.t().conj(),
+                                     at::imag(numbers.conj()),
+                                     numbers[1].conj(),
+                                     numbers.select(1, 2).conj(),
+                                     numbers.conj().expand({2, 3, 4}),
+                                     at::_efficientzerotensor({2, 3})};
+  ends[0]->send({2}, activation(0), sent);
+  const auto got = ends[2]->receive({0}, activation(0));
+  ASSERT_EQ(got.size(), sent.size());
+  for (std::size_t index = 0; index < got.size(); ++index) {
+    EXPECT_TRUE(at::equal(got[index], sent[index].clone())) << index;
+    EXPECT_EQ(got[index].strides(), sent[index].strides()) << index;
+  }
+}
+
+// As a layer may change any tensor that it is given, and its gradient is asked for as of any other.
+TEST_P(Conformance, WhatArrivesInAnyLayoutIsATensorOfItsOwn) {
+  const Ends ends = make(3);
+  const at::Tensor square = at::rand({6, 6});
+  const std::vector<at::Tensor> sent{square.t(), square.select(1, 2), square.slice(0, 0, 6, 2),
+                                     square[0].expand({2, 6}), square.view({36}).unfold(0, 4, 2)};
+  for (const bool requires_gradient : {false, true}) {
+    std::vector<at::Tensor> leaves;
+    for (const at::Tensor& tensor : sent) leaves.push_back(tensor.detach().requires_grad_(requires_gradient));
+    ends[0]->send({2}, activation(0), leaves);
+    for (const at::Tensor& tensor : ends[2]->receive({0}, activation(0))) {
+      EXPECT_TRUE(tensor.is_leaf());
+      EXPECT_EQ(tensor.requires_grad(), requires_gradient);
+      if (requires_gradient) (tensor * 2).sum().backward();
+      EXPECT_EQ(tensor.grad().defined(), requires_gradient);
+    }
+  }
+}
+
+TEST_P(Conformance, AMessageHoldsAnyNumberOfTensors) {
+  const Ends ends = make(3);
+  std::int32_t microbatch = 0;
+  for (const std::int64_t count : {0, 70, 300, 1000, 20'000, 1}) {
+    std::vector<at::Tensor> sent;
+    for (std::int64_t index = 0; index < count; ++index)
+      sent.push_back(index % 9 == 4 ? at::Tensor() : at::arange(index % 5 * 3, index % 5 * 3 + 6).view({2, 3}).t());
+    // Twice: then as layouts that are remembered.
+    for (int round = 0; round < 2; ++round) {
+      ends[0]->send({2}, activation(++microbatch), sent);
+      const auto got = ends[2]->receive({0}, activation(microbatch));
+      ASSERT_EQ(std::ssize(got), count);
+      for (std::size_t index = 0; index < got.size(); ++index)
+        ASSERT_NO_FATAL_FAILURE(expect_same(got[index], sent[index], ""));
+    }
+  }
+}
+
+// Threads hand over references, and so all that there is. What a link refuses it refuses at once, and goes on.
+TEST_P(Conformance, WhatIsRefusedIsHeardOfByEveryRankAtOnceAndNothingOfItIsSent) {
+  const std::vector<std::pair<std::string, std::vector<at::Tensor>>> refused{
+      {"Sparse", {at::ones({3}), at::eye(3).to_sparse()}},
+      {"QInt8", {at::ones({4}), at::_empty_affine_quantized({3}, at::kQInt8, 0.1, 0)}},
+      {"meta", {at::ones({5}), at::empty({3}, at::kMeta)}},
+      {"65 dimensions", {at::ones({6}), at::ones({1}).expand(std::vector<std::int64_t>(65, 1))}},
+      {"Bits8", {at::ones({7}), at::empty({3}, at::ScalarType::Bits8)}},
+      {"65536 tensors", std::vector<at::Tensor>(65'536)}};
+  const Ends ends = make(4);
+  if (!between_processes()) return;
+  // The first of its channel, and one whose layouts the other knows.
+  for (int round = 0; round < 2; ++round) {
+    for (const auto& [name, message] : refused) EXPECT_THAT(refusal(*ends[0], message), testing::HasSubstr(name));
+    ends[0]->send({3}, activation(round), {at::full({2}, round)});
+    EXPECT_TRUE(at::equal(ends[3]->receive({0}, activation(round)).at(0), at::full({2}, round)));
+  }
+  run(ends, [&](Transport& end) {
+    try {
+      if (end.rank() == RankId{0}) {
+        end.send({3}, activation(9), refused.front().second);
+      } else {
+        static_cast<void>(end.receive({0}, activation(9)));
+      }
+      ADD_FAILURE() << "expected an error";
+    } catch (const Aborted& aborted) {
+      EXPECT_THAT(aborted.what(), testing::HasSubstr("a tensor of the layout Sparse"));
+      EXPECT_FALSE(aborted.peer_is_lost());
+    } catch (const Error& error) {
+      EXPECT_EQ(end.rank(), RankId{0});
+      end.abort(error.what());
+    }
+  });
 }
 
 TEST_P(Conformance, MoreThanIsTakenAtOnceIsKept) {
@@ -224,7 +394,10 @@ TEST_P(Conformance, AMessageIsNotAllocatedInTheNameOfItsReceiver) {
     if (end.rank() == RankId{0}) {
       // The receiver waits by then.
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      end.send({1}, activation(0), {at::ones({size})});
+      const at::Tensor table = at::ones({size, 3});
+      end.send({1}, activation(0),
+               {at::ones({size}), table.t(), table.select(1, 1), table.select(0, 1).expand({size, 3}),
+                at::ones({size}).unfold(0, 8, 3)});
       return;
     }
     const auto counted = std::make_shared<Counted>();

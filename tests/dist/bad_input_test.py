@@ -1,5 +1,6 @@
 """Bad input gets one line that says what was got, what was expected and what to do, exit code 2, and nothing written."""
 
+import os
 import shutil
 import struct
 import subprocess
@@ -116,6 +117,34 @@ class BadInput(p.Case):
             self.refused_training(words, config=self.file("run.toml", content))
         self.refused_training(["none.toml"], config=self.folder / "none.toml")
 
+    def test_files_without_end_or_depth(self):
+        pipe = self.folder / "pipe"
+        os.mkfifo(pipe)
+        deep = self.file("deep.toml", ".".join("a" * 50000) + " = 1")
+        long = self.file("long.toml", "# a comment\n" * 200000)
+        brackets = self.file("cost.json", "[" * 2000000)
+        for file, words in (("/dev/zero", ["no regular file"]), (pipe, ["no regular file"]),
+                            (deep, ["line 1", "at most 16 parts"]), (long, ["is longer than"])):
+            self.refused_training([file, *words], config=file)
+        for file, words in (("/dev/zero", ["no regular file"]), (deep, ["at most 16 parts"])):
+            self.refused_training([file, *words], plan=file)
+        drawn = "schedule", "compare", "--ranks", 2, "--microbatches", 2, "--cost"
+        self.refused(["at most 16 levels"], *drawn, brackets)
+        self.refused(["no regular file"], *drawn, pipe)
+
+    def test_numbers_at_the_edge(self):
+        stage = '{"forward_ms": %s, "input_backward_ms": 1, "weight_backward_ms": 1, "activation_bytes": %s}'
+        drawn = "schedule", "compare", "--ranks", 2, "--microbatches", 2, "--cost"
+        for forward, size, place in (("1e308", "1", "stages[0].forward_ms"), ("1", "1e18", "stages[0].activation_bytes")):
+            cost = self.file("cost.json", '{"stages": [' + ", ".join([stage % (forward, size)] * 2) + "]}")
+            self.refused([cost, place], *drawn, cost)
+        self.refused_training(["--join-timeout is 1e+308", "at most"], join_timeout=1e308)
+
+    def test_an_address_of_another_machine(self):
+        for address in ("192.0.2.7", "no.such.host.invalid"):
+            for processes in (1, 2):
+                self.refused_training([f"--listen {address}"], listen=address, processes=processes)
+
     def test_schedule_files(self):
         good = ["0F0,0F1,0F2,0F3,0B0,0B1,0B2,0B3", "1F0,1B0,1F1,1B1,1F2,1B2,1F3,1B3"]
         for text, words in [
@@ -148,6 +177,23 @@ class BadInput(p.Case):
             file.write_bytes(b"not a checkpoint")
         self.refused(["no whole checkpoint", "stage-00"], "eval", out, "--data", self.text)
         self.refused(["no whole checkpoint", "stage-00"], "sample", out, "--prompt", "x")
+        # Nothing is begun anew over what may be mended, and nothing of it is lost where that is wanted.
+        self.refused(["no whole checkpoint", "step-00000012", "step-00000008", "--from-the-beginning"],
+                     "train", "--resume", "--out", out)
+        code, told, err = p.run("train", "--resume", "--from-the-beginning", "--out", out)
+        self.assertEqual(code, 0, err)
+        self.assertIn("as damaged-step-00000012", told + err)
+        for step in (8, 10, 12):
+            for file in (out / "checkpoints" / f"damaged-step-{step:08d}").glob("*.safetensors"):
+                self.assertEqual(file.read_bytes(), b"not a checkpoint")
+        self.assertNotIn("from-the-beginning", (out / "config.toml").read_text())
+        # A link out of the folder is another's file.
+        stage = out / "checkpoints" / "step-00000012" / "stage-000.safetensors"
+        stage.rename(self.folder / "elsewhere")
+        stage.symlink_to(self.folder / "elsewhere")
+        shutil.rmtree(out / "checkpoints" / "step-00000008")
+        shutil.rmtree(out / "checkpoints" / "step-00000010")
+        self.refused(["stage-000", "a symbolic link"], "eval", out, "--data", self.text)
         # Whole, but of another network.
         other = self.must_train(self.folder / "other", width=32)
         shutil.rmtree(out / "checkpoints")

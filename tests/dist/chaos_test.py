@@ -1,7 +1,6 @@
 """Runs in several processes of which some are killed or stopped: they end by themselves, with the same bits."""
 
 import os
-import pathlib
 import random
 import shutil
 import signal
@@ -12,30 +11,6 @@ import penstock_process as p
 
 SEED = int(os.environ.get("PENSTOCK_CHAOS_SEED", "60"))
 RUNS = int(os.environ.get("PENSTOCK_CHAOS_RUNS", "10"))
-
-
-def workers_of(launcher):
-    """The ranks of a launcher, by number, as process ids."""
-    found = {}
-    for folder in pathlib.Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            parent = int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1])
-            if parent != launcher:
-                continue
-            environment = dict(pair.split("=", 1) for pair in (folder / "environ").read_text().split("\0") if "=" in pair)
-            found[int(environment["RANK"])] = int(folder.name)
-        except (OSError, KeyError, ValueError, IndexError):
-            continue  # gone meanwhile, or another child
-    return found
-
-
-def is_there(process):
-    try:
-        return pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class Chaos(p.Case):
@@ -55,7 +30,7 @@ class Chaos(p.Case):
                 if draw.random() < 0.7:
                     p.wait_for_step(launcher, out, draw.randrange(p.SMALL["steps"]))
                 time.sleep(draw.random() * 0.3)
-                workers = workers_of(launcher.pid)
+                workers = p.workers_of(launcher.pid)
                 seen |= set(workers.values())
                 if not workers:
                     continue
@@ -71,7 +46,7 @@ class Chaos(p.Case):
                 self.assertEqual(launcher.returncode, 0, err)
                 self.assertEqual(p.losses(out), p.losses(undisturbed), err)
                 self.assertEqual(p.tensors(out, p.SMALL["steps"]), p.tensors(undisturbed, p.SMALL["steps"]))
-                self.assertEqual([process for process in seen if is_there(process)], [])
+                self.assertEqual([process for process in seen if p.is_there(process)], [])
                 left = sorted(path.name for path in (out / "checkpoints").iterdir() if not path.name.startswith("step-"))
                 self.assertEqual(left, [])
             shutil.rmtree(out)
@@ -95,7 +70,7 @@ class Chaos(p.Case):
                     "steps": 100000, "checkpoint-every": 0}
         launcher = p.start("train", *p.flags(settings))
         p.wait_for_step(launcher, out, 3)
-        os.kill(workers_of(launcher.pid)[2], signal.SIGSTOP)
+        os.kill(p.workers_of(launcher.pid)[2], signal.SIGSTOP)
         _, err = launcher.communicate(timeout=60)
         self.assertEqual(launcher.returncode, 1, err)
         self.assertRegex(err, r"process 2 \(rank 2\) is lost: it has said nothing for 1\.0 s")

@@ -5,6 +5,7 @@ import os
 import pathlib
 import random
 import shutil
+import socket
 import struct
 import subprocess
 import tempfile
@@ -76,6 +77,75 @@ def wait_for_step(process, out, step):
         if step <= 0 or file.exists() and file.read_bytes().count(b"\n") >= step:
             return
         time.sleep(0.001)
+
+
+def comes_true(holds, timeout_s=120):
+    """Asks until it is so; whether it was before the time is over."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+def is_listening(port):
+    with socket.socket() as caller:
+        return caller.connect_ex(("127.0.0.1", port)) == 0
+
+
+def environment_of(rank, world, port, **more):
+    return {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port), **more}
+
+
+def stat_of(process):
+    """State, parent and group of a process, or nothing where it is gone."""
+    try:
+        state, parent, group = pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[:3]
+        return state, int(parent), int(group)
+    except OSError:
+        return None
+
+
+def processes():
+    found = {int(folder.name): stat_of(folder.name) for folder in pathlib.Path("/proc").glob("[0-9]*")}
+    return {process: stat for process, stat in found.items() if stat}
+
+
+def descendants_of(process):
+    found = [process]
+    for ancestor in found:
+        found += [child for child, (_, parent, _) in processes().items() if parent == ancestor]
+    return found[1:]
+
+
+def group_of(leader):
+    return [process for process, (_, _, group) in processes().items() if group == leader]
+
+
+def workers_of(launcher):
+    """The ranks of a launcher, by number, as process ids."""
+    found = {}
+    for process in descendants_of(launcher):
+        try:
+            variables = pathlib.Path(f"/proc/{process}/environ").read_text().split("\0")
+            environment = dict(pair.split("=", 1) for pair in variables if "=" in pair)
+            found[int(environment.get("RANK") or environment["OMPI_COMM_WORLD_RANK"])] = process
+        except (OSError, KeyError, ValueError):
+            continue  # gone meanwhile, or another child
+    return found
+
+
+def is_there(process):
+    stat = stat_of(process)
+    return stat is not None and stat[0] != "Z"
 
 
 class Case(unittest.TestCase):

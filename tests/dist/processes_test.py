@@ -15,17 +15,6 @@ import penstock_process as p
 TORCHRUN = pathlib.Path(sys.executable).with_name("torchrun")
 
 
-def environment_of(rank, world, port, **more):
-    return {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port), **more}
-
-
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
 class SameBits(p.Case):
     def test_threads_processes_and_both(self):
         for schedule, stages, layers in (("1f1b", 4, 4), ("interleaved-1f1b", 8, 8), ("zb-v", 8, 8)):
@@ -94,7 +83,7 @@ class Together(p.Case):
     def start_rank(self, rank, world, port, out=None, **changes):
         settings = {**p.SMALL, "data": self.text, "out": out or self.folder / "out", "steps": 3, "join-timeout": 10}
         settings.update({name.replace("_", "-"): value for name, value in changes.items()})
-        return p.start("train", *p.flags(settings), env=environment_of(rank, world, port))
+        return p.start("train", *p.flags(settings), env=p.environment_of(rank, world, port))
 
     def outcomes(self, processes):
         ended = []
@@ -104,7 +93,7 @@ class Together(p.Case):
         return ended
 
     def test_two_ranks_by_hand(self):
-        port = free_port()
+        port = p.free_port()
         for code, err in self.outcomes([self.start_rank(rank, 2, port) for rank in (1, 0)]):
             self.assertEqual(code, 0, err)
         alone = self.must_train(self.folder / "alone", steps=3)
@@ -113,7 +102,7 @@ class Together(p.Case):
     @unittest.skipUnless(TORCHRUN.exists(), "no torchrun beside this Python")
     def test_under_torchrun(self):
         settings = {**p.SMALL, "data": self.text, "out": self.folder / "out", "steps": 3}
-        done = subprocess.run([TORCHRUN, "--nproc-per-node", "2", "--master-port", str(free_port()), "--no-python",
+        done = subprocess.run([TORCHRUN, "--nproc-per-node", "2", "--master-port", str(p.free_port()), "--no-python",
                                p.PENSTOCK, "train", *p.flags(settings)], capture_output=True, text=True, timeout=120)
         self.assertEqual(done.returncode, 0, done.stderr)
         alone = self.must_train(self.folder / "alone", steps=3)
@@ -127,23 +116,23 @@ class Together(p.Case):
             self.assertRegex(lines[0], expected)
 
     def test_settings_that_differ(self):
-        port = free_port()
+        port = p.free_port()
         self.assert_all_fail([self.start_rank(0, 2, port), self.start_rank(1, 2, port, batch=8)],
                              "process 1 has batch = 8, process 0 has batch = 6")
 
     def test_data_that_differ(self):
-        port = free_port()
+        port = p.free_port()
         other = self.folder / "other.txt"
         other.write_text(self.text.read_text().replace("bubble", "babble"))
         self.assert_all_fail([self.start_rank(0, 2, port), self.start_rank(1, 2, port, data=other)],
                              "process 1 has data of|process 1 has data = ")
 
     def test_a_rank_that_never_comes(self):
-        self.assert_all_fail([self.start_rank(0, 3, free_port(), stages=3, join_timeout=1)],
+        self.assert_all_fail([self.start_rank(0, 3, p.free_port(), stages=3, join_timeout=1)],
                              r"no process 1 \(rank 1\), process 2 \(rank 2\) within 1 s")
 
     def test_nobody_to_join(self):
-        self.assert_all_fail([self.start_rank(1, 2, free_port(), join_timeout=1)], "nobody at 127.0.0.1:")
+        self.assert_all_fail([self.start_rank(1, 2, p.free_port(), join_timeout=1)], "nobody at 127.0.0.1:")
 
     def test_a_process_0_that_takes_connections_and_never_answers(self):
         """As one that was stopped before it could: the kernel goes on taking connections for it."""
@@ -154,7 +143,7 @@ class Together(p.Case):
             self.assert_all_fail([self.start_rank(1, 2, port, join_timeout=1)], "nobody at 127.0.0.1:")
 
     def test_process_0_is_stopped_while_the_others_come(self):
-        port = free_port()
+        port = p.free_port()
         first, second = (self.start_rank(rank, 3, port, stages=3, join_timeout=4) for rank in (0, 1))
         time.sleep(1.5)
         os.kill(first.pid, signal.SIGSTOP)
@@ -173,7 +162,7 @@ class Together(p.Case):
             self.assert_all_fail([self.start_rank(0, 2, port)], f"port {port} of 127.0.0.1: Address already in use")
 
     def test_the_same_rank_twice(self):
-        port = free_port()
+        port = p.free_port()
         processes = [self.start_rank(0, 3, port, stages=3)]
         time.sleep(0.5)
         processes += [self.start_rank(1, 3, port, stages=3), self.start_rank(1, 3, port, stages=3)]
@@ -186,7 +175,7 @@ class Together(p.Case):
         for changes, expected in (({"MASTER_ADDR": ""}, "MASTER_ADDR"), ({"MASTER_PORT": "x"}, "MASTER_PORT"),
                                   ({"RANK": "7"}, "RANK"), ({"MASTER_ADDR": "no.such.host.invalid"}, "no.such.host")):
             for rank in (0, 1):
-                environment = {**environment_of(rank, 2, free_port()), **changes}
+                environment = {**p.environment_of(rank, 2, p.free_port()), **changes}
                 code, _, err = p.run("train", *settings, env=environment)
                 self.assertEqual(code, 2, err)
                 self.assertRegex(err, expected)

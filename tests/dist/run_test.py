@@ -1,6 +1,7 @@
 """What a run leaves behind, and the other commands on it."""
 
 import json
+import os
 import random
 import struct
 import unittest
@@ -133,6 +134,30 @@ class Run(p.Case):
         for model in ("mlp", "convnet"):
             out = self.must_train(self.folder / model, data=[images, labels], model=model)
             self.assertEqual(len(p.metrics(out)), 12)
+
+
+class Limits(p.Case):
+    def test_too_few_descriptors(self):
+        settings = p.flags({**p.SMALL, "layers": 8, "stages": 8, "processes": 8, "data": self.text,
+                            "out": self.folder / "out"})
+        code, _, err = p.run("train", *settings, before=("prlimit", "--nofile=30:30"))
+        self.assertEqual(code, 1, err)
+        self.assertRegex(err, r"^penstock: .*limit of 30 open files; expected at least \d+; raise the limit")
+        self.assertEqual(len(err.splitlines()), 1, err)
+        self.assertFalse((self.folder / "out").exists())
+
+    @unittest.skipUnless(os.geteuid() == 0, "only root can be somebody else, whom the limit holds")
+    def test_too_few_threads(self):
+        self.folder.chmod(0o777)
+        self.text.chmod(0o644)
+        # A user of its own, so that nobody else's processes count.
+        before = ("setpriv", "--reuid=54321", "--clear-groups", "prlimit", "--nproc=4:4")
+        settings = p.flags({**p.SMALL, "layers": 8, "stages": 8, "data": self.text, "out": self.folder / "out"})
+        code, _, err = p.run("train", *settings, before=before)
+        self.assertEqual(code, 1, err)
+        self.assertIn("cannot start a thread: ", err)
+        self.assertIn("ulimit -u", err)
+        self.assertEqual(len(err.splitlines()), 1, err)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 // Feeds a link's reader with frames as another process might send them. Each piece of the input is a frame behind two
 // bytes of length; the highest bit says that what every frame must begin with is put in, so that the rest is reached.
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "penstock/base/error.h"
@@ -18,12 +18,25 @@ using namespace penstock;
 constexpr std::uint64_t identity = 0x0123456789abcdefULL;
 
 void put_in_what_must_be(std::vector<std::byte>& frame, std::uint64_t sequence) {
-  constexpr std::uint16_t version = 1;
+  constexpr std::uint16_t version = 2;
   if (frame.size() < frame_header_bytes) return;
   std::memcpy(frame.data(), "PSTK", 4);
   std::memcpy(frame.data() + 4, &version, sizeof version);
   std::memcpy(frame.data() + 8, &identity, sizeof identity);
   std::memcpy(frame.data() + 16, &sequence, sizeof sequence);
+}
+
+std::uint64_t room_of(const TensorLayout& layout) {
+  std::uint64_t last = 0;
+  std::uint64_t stride = 1;
+  for (std::size_t dimension = layout.sizes.size(); dimension-- > 0;) {
+    const auto size = static_cast<std::uint64_t>(layout.sizes[dimension]);
+    if (size == 0) return 0;
+    if (!layout.strides.empty()) stride = static_cast<std::uint64_t>(layout.strides[dimension]);
+    last += (size - 1) * stride;
+    stride *= size;
+  }
+  return (last + 1) * element_bytes(layout.dtype);
 }
 
 // What was believed must be what a receiver may write: bytes within the frame, and within the message.
@@ -33,11 +46,14 @@ void check(const Incoming& incoming, const std::vector<std::byte>& frame, std::u
     std::abort();
   if (incoming.layouts == nullptr) return;
   const std::uint64_t message = bytes_of(*incoming.layouts);
-  std::uint64_t on_device = 0;
-  for (TensorLayout layout : *incoming.layouts)
-    if (std::exchange(layout.on_device, false)) on_device += bytes_of({layout});
-  if (on_device > largest) std::abort();
-  if (message > largest || incoming.offset + incoming.bytes.size() > message) std::abort();
+  // Room is made for every element that sizes and strides reach, counted here in a way of its own.
+  std::array<std::uint64_t, 2> room{};
+  for (const TensorLayout& layout : *incoming.layouts) {
+    if (!layout.strides.empty() && incoming.address.tag_kind == 3) std::abort();
+    room.at(layout.on_device ? 1 : 0) += room_of(layout);
+  }
+  if (room[0] > largest || room[1] > largest || message > room[0]) std::abort();
+  if (incoming.offset + incoming.bytes.size() > message) std::abort();
   if (incoming.last != (incoming.offset + incoming.bytes.size() == message)) std::abort();
 }
 
@@ -48,6 +64,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
   LinkTerms terms{identity, 0, 2, 2, 4, 9};
   terms.largest_message_bytes = 1U << 20U;
   terms.on_device = true;
+  terms.kinds_without_strides = 1U << 3U;
   FrameReader reader(terms);
   std::uint64_t sequence = 0;
   try {

@@ -6,6 +6,7 @@
 
 #include "penstock/nn/networks.h"
 
+#include "parity/default_dtype.h"
 #include "parity/small_networks.h"
 
 namespace penstock {
@@ -73,18 +74,6 @@ PlainRun train_plain(const TraceSettings& settings) {
   for (const at::Tensor& parameter : all) run.weights.push_back(parameter.detach());
   return run;
 }
-
-// What tensors are made of where nothing else is said, as long as it lives.
-class DefaultDtype {
- public:
-  explicit DefaultDtype(at::ScalarType dtype) { torch::set_default_dtype(c10::scalarTypeToTypeMeta(dtype)); }
-  ~DefaultDtype() { torch::set_default_dtype(before_); }
-  DefaultDtype(const DefaultDtype&) = delete;
-  DefaultDtype& operator=(const DefaultDtype&) = delete;
-
- private:
-  caffe2::TypeMeta before_ = torch::get_default_dtype();
-};
 
 class PlainLibtorch : public testing::TestWithParam<std::string> {
  protected:

@@ -1,7 +1,6 @@
 // Networks, cuts, schedules and settings drawn from a seed, each compared to one stage. PENSTOCK_PROPERTY_CASES says
 // how many (50), PENSTOCK_PROPERTY_SEED where to begin (1).
 #include <algorithm>
-#include <cstdlib>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
@@ -17,11 +16,6 @@
 
 namespace penstock {
 namespace {
-
-std::uint64_t from_environment(const char* name, std::uint64_t otherwise) {
-  const char* text = std::getenv(name);  // NOLINT(concurrency-mt-unsafe)
-  return text != nullptr ? std::strtoull(text, nullptr, 10) : otherwise;
-}
 
 struct Drawn {
   TraceSettings one;

@@ -2,6 +2,7 @@
 /// Files that are whole or not there: what is written goes to a temporary name, is synced to the disk and renamed.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <span>
@@ -10,8 +11,13 @@
 
 namespace penstock {
 
-/// Reads a whole file. \throws Error (BadInput) that names the file where it cannot be read.
-[[nodiscard]] std::string read_file(const std::filesystem::path& path);
+/// The longest file that is read into memory where nobody says otherwise.
+inline constexpr std::int64_t longest_file = std::int64_t{256} << 20;
+
+/// Reads a whole regular file of at most `most` bytes: nothing waits for a pipe's writer, and no device fills the
+/// memory.
+/// \throws Error (BadInput) that names the file where it cannot be read, is of another kind or longer.
+[[nodiscard]] std::string read_file(const std::filesystem::path& path, std::int64_t most = longest_file);
 
 /// Replaces or creates `path` with `content` so that a crash at any moment leaves the old content or the new, never a
 /// part. Where `path` is a link, the file that it leads to is replaced; a device or a pipe is written into as it is.

@@ -17,4 +17,8 @@ namespace penstock {
 /// cannot be resolved.
 [[nodiscard]] std::string address_towards(const std::string& address);
 
+/// Whether this machine can take connections at an address, which a setting named. Takes none.
+/// \throws Error (BadInput) that names the setting where it has no such name or address.
+void check_own_address(const std::string& setting, const std::string& address);
+
 }  // namespace penstock

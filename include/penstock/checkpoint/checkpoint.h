@@ -138,9 +138,12 @@ struct SkippedCheckpoint {
 [[nodiscard]] std::optional<CheckpointId> latest_whole_checkpoint(const std::filesystem::path& folder,
                                                                   std::vector<SkippedCheckpoint>* skipped = nullptr);
 
-/// Deletes all checkpoints but the `keep` newest whole ones, those that are not whole and are older than a whole one
-/// that stays, and what killed runs left behind. Each is first renamed to a temporary name, so a kill leaves whole
-/// checkpoints only. \param keep at least 1.
+/// Gives a checkpoint that is not whole another name, `damaged-step-…`, under which nothing takes, replaces or deletes
+/// it. Returns it. \throws Error (RunFailed) where it cannot be renamed.
+std::filesystem::path set_aside_checkpoint(const std::filesystem::path& path);
+
+/// Deletes the whole checkpoints but the `keep` newest, and what killed runs left behind. Those that are not whole
+/// stay. Each is first renamed to a temporary name, so a kill leaves whole checkpoints only. \param keep at least 1.
 /// \throws Error (BadInput) where the folder cannot be listed, Error (RunFailed) where one cannot be deleted.
 void keep_newest_checkpoints(const std::filesystem::path& folder, int keep);
 

@@ -13,8 +13,7 @@ namespace penstock {
 
 /// One layer's part in the memory and the work of a forward pass.
 struct LayerFootprint {
-  /// What the graph keeps beside the layer's inputs and outputs, which its neighbours keep in any case. 0 for a layer
-  /// that cannot run twice.
+  /// What the graph keeps beside the layer's inputs and outputs, which its neighbours keep in any case.
   Bytes kept;
   /// Of one forward pass: the operations of its products (matrices, convolutions, attention) and ten for each byte that
   /// it writes, the balance of a processor in a round figure.

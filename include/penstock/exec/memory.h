@@ -3,13 +3,19 @@
 #pragma once
 
 #include <memory>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
 
 #include "penstock/base/units.h"
 
 namespace penstock {
 
-/// Counts the bytes that its thread holds in CPU tensors, from the moment it is made. Create, use and destroy it on one
-/// thread. What one rank allocates and another frees is handed over by `moved`, so that each byte counts on one rank.
+struct ByteCounter;
+
+/// Counts the bytes of the CPU tensors that its thread allocates, from the moment it is made until they are freed, on
+/// whichever thread. Each storage counts once, with all that was allocated for it, and at one meter: `take_over` and
+/// `hand_over` say at which. Create, use and destroy a meter on one thread.
 /// The first meter of a process sets an allocator of libtorch's host tensors that knows their sizes (decision 22): set
 /// one of your own before it and it is replaced, after it and nothing is counted or limited any more.
 class MemoryMeter {
@@ -26,17 +32,37 @@ class MemoryMeter {
   /// The most that was held since the meter was made or `reset_peak` was called.
   [[nodiscard]] Bytes peak() const;
   void reset_peak();
-  /// From now on an allocation, or a message taken over, that would bring more than `limit` throws, as on a device that
+  /// From now on an allocation, or a tensor taken over, that would bring more than `limit` throws, as on a device that
   /// is full. \param limit 0: none.
   void set_limit(Bytes limit);
-  /// Takes over bytes from another rank (positive) or hands them over (negative). \throws Error (RunFailed) beyond the
-  /// limit.
-  void moved(Bytes bytes);
+  /// From now on the memory of these tensors counts here: what another rank has sent. Tensors may be undefined, or on
+  /// other devices, which have no part in it. Nobody else may use them meanwhile. \throws Error (RunFailed) beyond the
+  /// limit; then what was not taken over counts nowhere.
+  void take_over(const std::vector<at::Tensor>& tensors);
+  /// From now on it counts nowhere: it is on its way to another rank, or belongs to the caller of the pipeline.
+  static void hand_over(const std::vector<at::Tensor>& tensors);
+  /// How much of what is held is the memory of these tensors.
+  [[nodiscard]] Bytes held_in(const std::vector<at::Tensor>& tensors) const;
 
  private:
-  struct Counter;
   struct Guard;
-  std::shared_ptr<Counter> counter_;
+  std::unique_ptr<ByteCounter, void (*)(ByteCounter*)> counter_;
+  std::unique_ptr<Guard> guard_;
+};
+
+/// While it lives, what its thread allocates counts nowhere, for as long as it is used: what ranks tell each other, and
+/// what the caller of a pipeline gets.
+class UncountedMemory {
+ public:
+  UncountedMemory();
+  UncountedMemory(const UncountedMemory&) = delete;
+  UncountedMemory& operator=(const UncountedMemory&) = delete;
+  UncountedMemory(UncountedMemory&&) = delete;
+  UncountedMemory& operator=(UncountedMemory&&) = delete;
+  ~UncountedMemory();
+
+ private:
+  struct Guard;
   std::unique_ptr<Guard> guard_;
 };
 

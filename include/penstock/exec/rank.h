@@ -84,9 +84,9 @@ class RankExecutor {
   [[nodiscard]] std::vector<Stage>& stages() { return stages_; }
   [[nodiscard]] const std::vector<Stage>& stages() const { return stages_; }
 
-  /// Runs all instructions. \throws Error (RunFailed) that names stage, microbatch and action where a layer throws;
-  /// Aborted where another rank did. \param reduction what it allocates or lets go of does not count as memory of the
-  /// microbatches.
+  /// Runs all instructions. \throws Error that names stage, microbatch and action where a layer throws: BadInput where
+  /// the layer cannot be supported, RunFailed for everything else; Aborted where another rank did. \param reduction
+  /// what it allocates or lets go of does not count as memory of the microbatches.
   [[nodiscard]] StepOutput run(const Program& program, const StepInput& input, const GradientReduction& reduction = {});
 
  private:
@@ -96,12 +96,14 @@ class RankExecutor {
                                          const GradientReduction& reduction);
   void reduce(const Instruction& instruction, const GradientReduction& reduction);
   void interpret(const Instruction& instruction, const StepInput& input, StepOutput& output);
-  [[nodiscard]] Error named(const Instruction& instruction, const std::string& message) const;
+  [[nodiscard]] Error named(const Instruction& instruction, const std::string& message,
+                            ErrorKind kind = ErrorKind::RunFailed) const;
   void collect_losses(const StepInput& input, StepOutput& output) const;
   [[nodiscard]] Bytes held() const;
   [[nodiscard]] Bytes held_for_microbatches() const;
+  [[nodiscard]] Bytes held_in(const Tensors& tensors) const;
   void forward(const Instruction& instruction, const StepInput& input, StepOutput& output);
-  void backward(const Instruction& instruction);
+  void backward(const Instruction& instruction, const StepInput& input);
   void count_gradients(const Instruction& instruction);
   void send(const Instruction& instruction, StepOutput& output);
   void receive(const Instruction& instruction, StepOutput& output);

@@ -4,13 +4,16 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <vector>
 
 #include "penstock/base/ids.h"
 #include "penstock/exec/microbatch.h"
+#include "penstock/nn/buffers.h"
 #include "penstock/nn/cache.h"
 #include "penstock/nn/layer.h"
+#include "penstock/nn/modes.h"
 #include "penstock/nn/precision.h"
 
 namespace penstock {
@@ -29,6 +32,7 @@ struct StageParts {
   std::vector<bool> recompute;
   /// Whether the inputs that recomputation keeps wait in the host's memory. Without effect on a stage of the host.
   bool offload = false;
+  bool copied = false;  ///< whether other ranks hold copies of the stage
   Precision precision = Precision::Float32;
   bool check_finite = false;  ///< whether every layer's outputs and the loss are searched for infinities and NaN
 };
@@ -43,6 +47,8 @@ struct StepSettings {
   /// Evaluation only: whether layers remember what they saw, by microbatch, and go on from it.
   enum class Sequences : std::uint8_t { Whole, Begin, Continue } sequences = Sequences::Whole;
 };
+
+class LayerInputs;
 
 /// Runs one stage. Not thread-safe: it belongs to its rank's thread.
 class Stage {
@@ -62,6 +68,9 @@ class Stage {
 
   /// Starts a step or an evaluation, forgetting what an interrupted one left behind.
   void begin(const StepSettings& settings);
+
+  /// Ends an evaluation: modules have again the modes that they had before it.
+  void end_evaluation() { evaluation_.reset(); }
 
   /// F: runs the layers on a boundary: the chain's tensors and then the skips that are carried. A tensor takes part in
   /// the graph where it requires a gradient; any may be undefined. Returns the boundary behind the stage: detached
@@ -87,6 +96,10 @@ class Stage {
 
   /// The loss of a microbatch whose forward has run with a target; `sum` is detached.
   [[nodiscard]] const Loss& loss(MicrobatchId microbatch) const;
+
+  /// Whether a layer, by its index within the network, changes its inputs in place, as its first pass has shown; it gets
+  /// copies of them.
+  [[nodiscard]] bool changes_inputs(std::int64_t layer) const;
 
   /// The layer that a pass is in, or was in when it threw; none outside of layers.
   [[nodiscard]] std::optional<std::int64_t> current_layer() const { return current_layer_; }
@@ -117,6 +130,9 @@ class Stage {
   StageParts parts_;
   StepSettings settings_;
   std::vector<Segment> segments_;
+  std::vector<LayerInputs> inputs_;                 // by layer
+  std::vector<LayerBuffers> buffers_;               // by layer
+  std::unique_ptr<EvaluationScope> evaluation_;     // during one
   std::vector<Pass> passes_;                        // by microbatch
   std::vector<std::vector<KeyValueCache>> caches_;  // by microbatch and layer
   std::optional<std::int64_t> current_layer_;

@@ -25,6 +25,9 @@ struct WorkerEnvironment {
   int attempt = 0;
   /// Rank 0 under `launch`: an inherited socket that listens on `master_port` already. The worker's to close.
   std::optional<int> listen_descriptor = {};
+  /// Under a `launch` that watches for workers that stand still: an inherited descriptor. The worker's to close when it
+  /// has met the others; until then no other program may inherit it.
+  std::optional<int> joined_descriptor = {};
 
   friend bool operator==(const WorkerEnvironment&, const WorkerEnvironment&) = default;
 };

@@ -51,6 +51,13 @@ struct LaunchSettings {
   bool elastic = false;
   /// With `elastic`: never fewer than this.
   int fewest_processes = 1;
+  /// Workers begin with SIGHUP, SIGINT and SIGTERM blocked, and unblock them once they can take them: none is lost, and
+  /// none ends a worker while it starts.
+  bool hold_stop_signals = false;
+  /// How long a worker may be stopped (SIGSTOP) before the workers have met; it is killed then, and the attempt has
+  /// failed. They have met when none of them holds the descriptor PENSTOCK_JOINED_DESCRIPTOR any more. Afterwards they
+  /// must find out themselves. Empty: for ever.
+  std::optional<Milliseconds> standstill = {};
   /// Pass on every rank's standard output and every line of its standard error.
   bool verbose = false;
 
@@ -96,7 +103,7 @@ struct WorkerEnd {
 enum class LaunchOutcome {
   Finished,  ///< Every worker of the last attempt returned 0.
   Failed,    ///< The last attempt failed, and no restart was left or would have helped.
-  Stopped,   ///< SIGINT or SIGTERM asked for the end.
+  Stopped,   ///< SIGHUP, SIGINT or SIGTERM asked the launcher or a worker for the end.
 };
 
 /// What became of a run.
@@ -115,7 +122,8 @@ struct LaunchResult {
   std::string message = {};
 };
 
-/// What a program returns after such a launch: 0; 128 + the signal; 2 after bad input; else 1.
+/// What a program returns after such a launch: 0; 128 + the signal where all workers left as they were asked to; 2
+/// after bad input; else 1.
 [[nodiscard]] int exit_code(const LaunchResult& result);
 
 /// Starts `processes` workers and returns when all of them have ended, they and what they started, at the latest
@@ -130,14 +138,16 @@ struct LaunchResult {
 /// the last lines of the one that failed first; the same line from several ranks once.
 ///
 /// A worker that ends with a signal or another exit code than 0 ends the attempt: the others get SIGTERM (and SIGCONT),
-/// then SIGKILL. Exit code 2 (bad input) is never tried again. SIGINT and SIGTERM of the launcher are passed on, and
-/// end the launch; a second one, a second or more after the first, kills the workers at once. Where the launcher itself
-/// is killed, the kernel kills the workers, and a watching process what these have started.
+/// then SIGKILL. Exit code 2 (bad input) is never tried again. SIGHUP (unless it is ignored), SIGINT and SIGTERM of the
+/// launcher are passed on, and end the launch; a second one, a second or more after the first, kills the workers at
+/// once. A worker that returns 128 + one of these signals was asked to stop by somebody else: that too is passed on and
+/// ends the launch. Where the launcher itself is killed, the kernel kills the workers, and a watching process what
+/// these have started.
 ///
-/// Linux 5.9 or newer. While it runs, SIGINT and SIGTERM are blocked in the calling thread and SIGCHLD has its default
-/// action; both are as before afterwards. Other threads of the program must have the two signals blocked, must not wait
-/// for children in general (`waitpid(-1)`), and must not change the environment. Several launches may run at a time,
-/// each in a thread; a signal then stops one of them.
+/// Linux 5.9 or newer. While it runs, SIGHUP, SIGINT and SIGTERM are blocked in the calling thread and SIGCHLD has its
+/// default action; both are as before afterwards. Other threads of the program must have these signals blocked, must
+/// not wait for children in general (`waitpid(-1)`), and must not change the environment. Several launches may run at a
+/// time, each in a thread; a signal then stops one of them.
 /// \throws Error (BadInput) for settings out of range, an address that is not this machine's, or a program that cannot
 /// be started; Error (RunFailed) where the system has no room for another process or descriptor. No worker runs then.
 [[nodiscard]] LaunchResult launch(const LaunchSettings& settings, const LaunchHooks& hooks = {});

@@ -1,10 +1,15 @@
 /// \file
-/// Dropout whose mask depends on (seed, step, microbatch, layer) alone, so that it is the same on any number of stages
-/// and can be drawn again.
+/// Random numbers that depend on (seed, step, microbatch, layer) alone, so that they are the same on any number of
+/// stages and can be drawn again: those of every operation of libtorch's that draws, and a dropout of our own.
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
 
+#include <ATen/core/Generator.h>
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/nn/module.h>
 
 namespace penstock {
@@ -14,28 +19,60 @@ struct DrawPlace {
   std::uint64_t seed = 0;
   std::int64_t step = 0;
   std::int64_t microbatch = 0;
-  std::int64_t layer = 0;
+  std::int64_t layer = 0;  ///< the loss draws as the layer behind the last
 };
 
 /// While it lives, random layers of this thread draw for `place`; the n-th draw within it always gives the same
 /// numbers. Scopes nest.
+///
+/// Within a scope every operation of libtorch's that would draw from the generator which all threads share draws from
+/// one of the scope's own: `torch::dropout`, `rand`, `bernoulli_`, attention with `dropout_p`, and so each module that
+/// is made of them. An operation that is given another generator than the shared one keeps it, and is refused within a
+/// `RecomputeScope`, where that would have gone on. An operation that takes no generator and is not made of others that
+/// do is refused by name when it would draw. Other operations cost what they cost outside. The scope holds for its
+/// thread: threads that a layer starts by itself draw from the shared generator, and are refused where libtorch hands
+/// its thread's state on to them.
 class DrawScope {
  public:
   explicit DrawScope(const DrawPlace& place);
+  /// A scope in which nothing may be drawn: for a backward pass, whose operations run in an order of their own under
+  /// every cut and schedule.
+  [[nodiscard]] static DrawScope refusing() { return DrawScope(); }
   DrawScope(const DrawScope&) = delete;
   DrawScope& operator=(const DrawScope&) = delete;
   DrawScope(DrawScope&&) = delete;
   DrawScope& operator=(DrawScope&&) = delete;
   ~DrawScope();
 
-  /// A key for the next draw of the innermost scope of this thread. \throws Error (RunFailed) where there is none.
+  /// Whether anything has been drawn in this scope.
+  [[nodiscard]] bool has_drawn() const { return draws_ > 0 || !generators_.empty(); }
+
+  /// A key for the next draw of the innermost scope of this thread. \throws Error (RunFailed) where there is none, or
+  /// one that refuses.
   [[nodiscard]] static std::uint64_t next_key();
 
+  /// The innermost scope's own generator for a device: one for the whole scope, seeded when it is first asked for.
+  /// \param operation that draws, for the error's text. \throws Error (RunFailed) as `next_key`.
+  [[nodiscard]] static const at::Generator& generator(at::Device device, std::string_view operation);
+
+  /// Whether the generator is the innermost scope's own, which operations hand on to those that they are made of.
+  [[nodiscard]] static bool owns(const at::Generator& generator);
+
  private:
-  DrawPlace place_;
+  DrawScope();
+  static DrawScope& innermost(std::string_view operation);
+  [[nodiscard]] std::uint64_t key_of(std::uint64_t draw) const;
+
+  std::optional<DrawPlace> place_;  // none: refuses
   std::uint64_t draws_ = 0;
+  std::vector<at::Generator> generators_;  // by device
   DrawScope* outer_;
+  c10::impl::IncludeDispatchKeyGuard seen_;  // by what hands out the generators
 };
+
+/// Hands the scopes' generators to the operations of libraries that have been loaded since the last call, and of
+/// programs: those of libtorch's own are reached from the start. `build_layer` calls it. Not thread-safe.
+void reach_random_operations();
 
 /// Zeroes each element with `probability` in training and scales the others by 1 / (1 − probability); passes everything
 /// in evaluation. Any shape, any floating dtype.

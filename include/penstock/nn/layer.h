@@ -41,10 +41,16 @@ class Layer {
     }
   }
 
+  /// Of a tensor that the module returns several times, each place has a name of its own in the graph: what comes back
+  /// for one is added up before it is added to the others, as it is if a cut carries them apart.
   /// \throws Error (RunFailed) where a layer of one tensor is given another number of them; whatever the module throws.
-  [[nodiscard]] Tensors forward(const Tensors& inputs) const { return forward_(inputs); }
+  [[nodiscard]] Tensors forward(const Tensors& inputs) const;
 
   [[nodiscard]] torch::nn::Module& module() const { return *module_; }
+
+  /// Of a layer that has just been built and was not copied: whether somebody else holds its module too, who could
+  /// make it another layer as well.
+  [[nodiscard]] bool is_held_elsewhere() const { return module_.use_count() > 2; }
 
  private:
   static const at::Tensor& single_input(const Tensors& inputs);
@@ -70,9 +76,10 @@ struct ParameterAddress {
   friend bool operator==(const ParameterAddress&, const ParameterAddress&) = default;
 };
 
-/// Two parameters that are one: `copy` starts as `owner` does and both see the sum of their gradients, wherever the cut
-/// falls. Where an owner has several copies, all see the sum of all, in the order of the ties. The norm for clipping
-/// counts it once.
+/// Two parameters that are one: `copy` starts as `owner` does and both see the sum of their gradients, in the order of
+/// the layers, wherever the cut falls. The norm for clipping counts it once. Ties that share a parameter belong
+/// together
+/// (`tie_groups`): a copy may be the owner of another, and an owner have any number of copies.
 struct Tie {
   ParameterAddress owner;
   ParameterAddress copy;
@@ -111,8 +118,8 @@ struct Network {
   std::vector<Skip> skips;
 };
 
-/// \throws Error (BadInput) for a network without layers or loss, for a skip that names a layer that there is not or is
-/// read before it is written, and for ties in which a copy has two owners or is an owner.
+/// \throws Error (BadInput) for a network without layers or loss, for a skip that names a layer that there is not
+/// or is read before it is written, and for ties that name such a layer or are no groups (`tie_groups`).
 void check_network(const Network& network);
 
 /// A layer from a module type and the arguments of its constructor. Example:
@@ -123,18 +130,10 @@ template <LayerModule Module, class... Arguments>
 }
 
 /// Builds one layer with initial weights that depend on `seed` and `layer` alone: the same under any cut, on any
-/// thread. Refuses modules that hold a `torch::nn::Dropout`, whose numbers would depend on the cut; use
-/// `penstock::Dropout`. Builds one layer at a time in the process, because libtorch's default generator is one for all
-/// threads.
-/// \throws Error (BadInput) for such a module; (RunFailed) for whatever its constructor throws.
+/// thread. Builds one layer at a time in the process, because libtorch's default generator is one for all threads. What
+/// the layer draws later, in its forward pass, comes from a `DrawScope`.
+/// \throws Error (RunFailed) for whatever its constructor throws.
 [[nodiscard]] Layer build_layer(const Network& network, std::int64_t layer, std::uint64_t seed, at::Device device);
-
-/// Whether a layer's forward pass can be run twice: not with a batch norm of libtorch's.
-[[nodiscard]] bool is_recomputable(const Layer& built);
-
-/// Refuses a layer whose forward pass cannot be run twice: one with a batch norm of libtorch's, whose running
-/// statistics would see each microbatch twice. \throws Error (BadInput)
-void check_recomputable(const Layer& built, std::int64_t layer);
 
 /// The number of parameters of each layer. Builds one layer of each kind, one at a time, and lets it go again.
 [[nodiscard]] std::vector<std::int64_t> parameter_counts(const Network& network);

@@ -38,8 +38,8 @@ struct PipelineSettings {
   /// The same bits from run to run need `choose_repeatable_algorithms` on others than the host.
   std::vector<at::Device> devices;
   /// Intra-op threads of each rank; 0: the cores divided by the ranks, at least 1. Part of the numbers: libtorch's
-  /// reductions round differently on another number of threads.
-  int threads_per_rank = 0;
+  /// reductions round differently on another number of threads. With 1, any number of stages has the same bits.
+  int threads_per_rank = 1;
   std::uint64_t seed = 0;  ///< of initial weights and random layers
   OptimizerSettings optimizer;
   double clip_norm = 0;  ///< of the gradient over all stages; 0: no clipping. Typical: 1
@@ -74,7 +74,7 @@ struct UpdateSettings {
   std::int64_t step = 0;  ///< numbers the random layers' draws
   double learning_rate = 1e-3;
   bool keep_outputs = false;  ///< return the outputs of the last stage
-  bool stop = false;          ///< ask all processes to end after this step: see `StepResult::stop`
+  int stop_signal = 0;        ///< 1 to 31: asks all processes to end after this step; 0: goes on
   bool saving = false;        ///< tell all processes that this one still writes: see `StepResult::saving`
 };
 
@@ -88,13 +88,13 @@ struct MicrobatchLoss {
 
 /// What one training step was like.
 struct StepResult {
-  double loss = 0;                     ///< mean over the minibatch's weight, before the update
-  double weight = 0;                   ///< of the minibatch: samples or unmasked tokens
-  double gradient_norm = 0;            ///< over all stages, of the divided gradient, before clipping
-  bool skipped = false;                ///< Float16: the gradient was not finite, and nothing was updated
-  double loss_scale = 1;               ///< that the step's gradients were scaled by
-  bool stop = false;                   ///< some process has asked to end after this step; the same on all
-  bool saving = false;                 ///< some process was still writing when this step ended; the same on all
+  double loss = 0;           ///< mean over the minibatch's weight, before the update
+  double weight = 0;         ///< of the minibatch: samples or unmasked tokens
+  double gradient_norm = 0;  ///< over all stages, of the divided gradient, before clipping
+  bool skipped = false;      ///< Float16: the gradient was not finite, and nothing was updated
+  double loss_scale = 1;     ///< that the step's gradients were scaled by
+  int stop_signal = 0;       ///< with which some process asked to end after this step, 0: none; the same on all
+  bool saving = false;       ///< some process was still writing when this step ended; the same on all
   std::vector<MicrobatchLoss> losses;  ///< by microbatch
   /// By microbatch, where they were asked for; `merge_outputs` joins them. Only where the last stage's rank lives.
   std::vector<Tensors> outputs;

@@ -36,7 +36,7 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
   std::string schedule = "1f1b";
   int microbatches = 4;
   std::vector<std::string> devices;
-  int threads_per_rank = 0;
+  int threads_per_rank = 1;
   std::string recompute = "none";
   bool offload = false;
   std::string memory_limit;
@@ -76,6 +76,7 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
   // What is kept and told.
   std::string out;
   bool resume = false;
+  bool from_the_beginning = false;
   std::int64_t eval_every = 100;
   std::int64_t eval_samples = 256;
   std::int64_t checkpoint_every = 100;
@@ -113,7 +114,9 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Pipeline, "microbatches", settings.microbatches,
         "slices of the minibatch that flow through the stages, or auto");
   visit(Pipeline, "devices", settings.devices, "of the ranks, with commas between: cpu,cpu or cuda:0,cuda:1");
-  visit(Pipeline, "threads-per-rank", settings.threads_per_rank, "0: cores / ranks, at least 1; part of the numbers");
+  visit(
+      Pipeline, "threads-per-rank", settings.threads_per_rank,
+      "of libtorch in each rank, part of the numbers: with 1 any number of stages has the same bits; 0: cores / ranks");
   visit(Pipeline, "recompute", settings.recompute,
         "layers run again in the backward: none, full, selected, auto, or 1-4,7");
   visit(Pipeline, "offload", settings.offload, "what recomputation keeps waits in the host's memory");
@@ -153,6 +156,8 @@ void visit_settings(Settings& settings, Visitor&& visit) {
         "own address for other processes; empty: loopback, or towards MASTER_ADDR");
   visit(Run, "out", settings.out, "folder of the run: settings, metrics, checkpoints");
   visit(Run, "resume", settings.resume, "go on from the folder's last whole checkpoint");
+  visit(Run, "from-the-beginning", settings.from_the_beginning,
+        "with resume, where no checkpoint is whole: begin anew, and keep the damaged ones under other names");
   visit(Run, "eval-every", settings.eval_every, "steps between held-out evaluations; 0: only at the end");
   visit(Run, "eval-samples", settings.eval_samples, "held-out samples of an evaluation");
   visit(Run, "checkpoint-every", settings.checkpoint_every, "steps between checkpoints; 0: only at the end");
@@ -168,7 +173,8 @@ void visit_settings(Settings& settings, Visitor&& visit) {
 /// value is of the wrong type.
 void apply_toml(TrainSettings& settings, const std::filesystem::path& file);
 
-/// The settings as TOML, with their meanings as comments; `out` and `resume`, which belong to one start, are left out.
+/// The settings as TOML, with their meanings as comments; `out`, `resume` and `from-the-beginning`, which belong to one
+/// start, are left out.
 /// `apply_toml` gives back equal settings.
 [[nodiscard]] std::string to_toml(const TrainSettings& settings);
 

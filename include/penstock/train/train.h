@@ -61,8 +61,8 @@ struct TrainStart {
 
 /// How it ended.
 struct TrainResult {
-  std::int64_t step = 0;              ///< updates of the network in the last checkpoint
-  bool interrupted = false;           ///< `should_stop` ended it; the last checkpoint is of the last update
+  std::int64_t step = 0;              ///< updates of the network in the last checkpoint; -1: stopped before the first
+  int stop_signal = 0;                ///< that ended it, of any process, 0 for none; the last update is saved
   double loss = 0;                    ///< of the last step
   double held_out_loss = 0;           ///< NaN where nothing is held out
   std::optional<double> bigram_loss;  ///< text: of a byte bigram model fitted to the same training split, nats per byte
@@ -78,10 +78,13 @@ struct TrainResult {
 
 /// Where a training run tells what it does. All are called on the caller's thread; empty ones are skipped.
 struct TrainObserver {
+  std::function<void()> on_joined;  ///< all processes have met; not called where there is only one
   std::function<void(const TrainStart&)> on_start;
   std::function<void(const StepMetrics&)> on_step;
   std::function<void(const std::string&)> on_note;  ///< one line each: what was skipped, resumed or saved
-  std::function<bool()> should_stop;                ///< asked between steps; true saves and ends the run
+  /// Asked between steps, and while processes come together: the number of the signal that asks the run to stop, 1 to
+  /// 31; 0: none. All processes save after their step and end with it, whichever was asked.
+  std::function<int()> stop_signal;
 };
 
 /// Trains, or goes on training. Writes into `settings.out`: config.toml (the resolved settings), metrics.jsonl (a line
@@ -94,6 +97,10 @@ struct TrainObserver {
 /// \throws Error (BadInput) before anything is written; (RunFailed) with the last checkpoint whole.
 TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
                   const std::optional<ProcessSettings>& processes = std::nullopt);
+
+/// Makes sure that this process can open the files of such a run and hold the links to the others.
+/// \throws Error (RunFailed) that names the limit and what is needed.
+void check_limits(const TrainSettings& settings, int processes);
 
 /// The threads of each rank that a run on this machine has where `settings.threads_per_rank` is 0.
 [[nodiscard]] int threads_of_ranks(const TrainSettings& settings);

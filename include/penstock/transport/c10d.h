@@ -32,8 +32,13 @@ struct DirectBackend;
 /// others: it waits until they are done too, or lost. Must outlive its ends of the transport.
 class ProcessGroup {
  public:
+  /// How many descriptors and threads a process of so many needs at most for its links, besides those that it has.
+  [[nodiscard]] static int descriptors_for(int processes);
+  [[nodiscard]] static int threads_for(int processes);
+
   /// Meets the others. \throws Error (BadInput) where the port is taken, an address cannot be resolved, or another
-  /// process has this one's number; (RunFailed) that names those who have not come in time.
+  /// process has this one's number; (RunFailed) that names those who have not come in time, or
+  /// which limit of the system leaves no room for the links.
   explicit ProcessGroup(const ProcessSettings& settings);
   /// \param direct what brings tensors from device to device in place of NCCL: the tests have one of their own.
   ProcessGroup(const ProcessSettings& settings, const DirectBackend& direct);

@@ -2,6 +2,7 @@
 /// Which processes train together, and how they meet. Free of libtorch.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -33,7 +34,9 @@ struct ProcessSettings {
   std::vector<std::string> devices;
   bool shared_memory = true;           ///< messages of two processes of one machine go through memory that they share
   Milliseconds join_timeout{120'000};  ///< until all processes must have come
-  Milliseconds peer_timeout{30'000};   ///< after so much silence a process counts as lost. Dead ones show at once
+  /// Asked, in the caller's thread, while this one waits for the others to come: true ends the wait.
+  std::function<bool()> asked_to_stop;
+  Milliseconds peer_timeout{30'000};  ///< after so much silence a process counts as lost. Dead ones show at once
 };
 
 /// \throws Error (BadInput) for a number out of its range, more processes than ranks, devices of fewer

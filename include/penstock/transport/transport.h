@@ -22,8 +22,8 @@ namespace penstock {
 enum class MessageKind : std::uint8_t {
   Activation,    ///< output of a stage, to the next; channel: the stage that receives
   Gradient,      ///< gradient of a stage's output; channel: the stage that receives
-  TiedGradient,  ///< gradient of a tied copy, to the rank of its owner; channel: the tie
-  TiedSum,       ///< sum of a tie's gradients, or its initial weights, to the rank of the copy; channel: the tie
+  TiedGradient,  ///< gradient of a tied parameter, to the rank that adds; channel: the group, microbatch: the member
+  TiedSum,       ///< sum of a group's gradients, or its initial value, to the ranks of its members; channel: the group
   CopyGradient,  ///< some of the gradients of a stage with several holders, to the one that adds them up; channel: the
                  ///< stage, microbatch: the bucket
   CopySum,       ///< their sum, back to the other holders; addressed as CopyGradient
@@ -35,7 +35,7 @@ enum class MessageKind : std::uint8_t {
 inline constexpr int message_kinds = 10;
 
 /// The most tensors in one message to another process.
-inline constexpr std::size_t most_message_tensors = 64;
+inline constexpr std::size_t most_message_tensors = 65'535;
 
 /// The address of a message within a pair of ranks.
 struct Tag {
@@ -74,7 +74,11 @@ class Transport {
   /// Hands `message` over, with what says whether its tensors require gradients, and returns at once. Messages of one
   /// tag arrive in the order in which they were sent. The receiver may get the very storage that was sent: the sender
   /// must not write to it afterwards. It is let go of on another thread. A rank that has nothing to wait for learns
-  /// here that it has to stop. \throws Aborted after an `abort`
+  /// here that it has to stop. A tensor that goes to another process arrives with its values, dtype, sizes and strides,
+  /// whatever these are, in memory of its own: of the span from its first element to its last and no more.
+  /// \throws Aborted after an `abort`; Error (BadInput), to another process, for more than `most_message_tensors`, a
+  /// dtype that the format has no number for, or what `check_is_plain_memory` refuses: nothing has then been sent, and
+  /// whoever catches it lets the other ranks know by `abort`.
   virtual void send(RankId to, const Tag& tag, std::vector<at::Tensor> message) = 0;
 
   /// Waits for the next message of that tag. \throws Aborted

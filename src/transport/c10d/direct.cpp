@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <fmt/format.h>
+#include <system_error>
 #include <thread>
 
 #include <ATen/ATen.h>
@@ -13,7 +14,8 @@
 
 #include "penstock/base/error.h"
 
-#include "transport/c10d/wire_dtype.h"
+#include "transport/c10d/wire_tensor.h"
+#include "transport/strided_tensor.h"
 
 namespace penstock {
 namespace {
@@ -45,7 +47,10 @@ auto with_own_errors(Call call) {
 }
 
 // What a group sends and receives, whatever the type: NCCL does not have all of them.
-std::vector<at::Tensor> as_bytes(const at::Tensor& tensor) { return {tensor.detach().view({-1}).view(at::kByte)}; }
+// \param dense in the order of its memory
+std::vector<at::Tensor> as_bytes(const at::Tensor& dense) {
+  return {dense.detach().as_strided({dense.numel()}, {1}, dense.storage_offset()).view(at::kByte)};
+}
 
 }  // namespace
 
@@ -80,14 +85,20 @@ void DirectChannel::let_go_of_sent() {
 
 DirectChannel::Expected DirectChannel::receive(const Layouts& layouts) {
   Expected expected;
+  std::vector<at::Tensor> landings;
+  std::vector<std::pair<at::Tensor, at::Tensor>> with_gaps;  // their memory, and what lands
   std::vector<c10::intrusive_ptr<c10d::Work>> works;
   with_own_errors([&] {
     const c10::OptionalStreamGuard own_stream(stream_);
     for (const TensorLayout& layout : layouts) {
       if (!layout.on_device) continue;
-      expected.tensors.push_back(
-          at::empty(layout.sizes, at::TensorOptions().dtype(scalar_type_of(layout.dtype)).device(device_)));
-      std::vector<at::Tensor> bytes = as_bytes(expected.tensors.back());
+      const at::Tensor& landing = landings.emplace_back(landing_for(layout, device_));
+      const at::Tensor room = room_with_gaps(layout, device_);
+      // Detached: what is received may be to require its gradient before it is here.
+      if (room.defined()) with_gaps.emplace_back(room.detach(), landing);
+      const at::Tensor& memory = room.defined() ? room : landing;
+      expected.tensors.push_back(layout.strides.empty() ? memory : as_layout(memory, layout.sizes, layout.strides));
+      std::vector<at::Tensor> bytes = as_bytes(landing);
       works.push_back(group_->recv(bytes, sender, only_tag));
     }
   });
@@ -97,7 +108,8 @@ DirectChannel::Expected DirectChannel::receive(const Layouts& layouts) {
       for (const auto& work : works) work->abort();
     receiving_.insert(receiving_.end(), works.begin(), works.end());
   }
-  expected.wait = [this, works = std::move(works), tensors = expected.tensors] {
+  expected.wait = [this, works = std::move(works), tensors = expected.tensors, landings = std::move(landings),
+                   with_gaps = std::move(with_gaps)]() mutable {
     bool all_here = true;
     try {
       for (const auto& work : works) all_here = work->wait() && all_here;
@@ -107,8 +119,16 @@ DirectChannel::Expected DirectChannel::receive(const Layouts& layouts) {
     if (stream_) {
       // The allocator must not hand their memory out again before that stream has done with it.
       const VirtualGuardImpl device(device_.type());
-      for (const at::Tensor& tensor : tensors)
-        device.recordDataPtrOnStream(tensor.storage().data_ptr(), device.getStream(device_));
+      for (const auto* used : {&tensors, &landings})
+        for (const at::Tensor& tensor : *used)
+          device.recordDataPtrOnStream(tensor.storage().data_ptr(), device.getStream(device_));
+    }
+    for (const auto& [room, landing] : with_gaps)
+      if (all_here) room.copy_(landing);
+    {
+      const UncountedScope uncounted;
+      with_gaps.clear();
+      landings.clear();
     }
     const std::scoped_lock lock(mutex_);
     for (const auto& work : works) std::erase(receiving_, work);
@@ -201,7 +221,13 @@ void DirectChannels::abort() {
   if (aborted_.exchange(true)) return;
   std::vector<std::thread> aborting;
   aborting.reserve(channels_.size());
-  for (const auto& [pair, channel] : channels_) aborting.emplace_back([&channel] { channel->abort(); });
+  for (const auto& [pair, channel] : channels_) {
+    try {
+      aborting.emplace_back([&channel] { channel->abort(); });
+    } catch (const std::system_error&) {
+      channel->abort();  // no room for a thread: one after the other
+    }
+  }
   for (std::thread& thread : aborting) thread.join();
 }
 

@@ -51,7 +51,8 @@ class DirectChannel {
   ~DirectChannel();
 
   // Enqueues them, behind what the thread's current stream has been given, and keeps them until they have gone. They
-  // are contiguous, on this end's device. The first waits until the other has heard of it. \throws Error (RunFailed)
+  // are dense, on this end's device, and go in the order of their memory. The first waits until the other has heard of
+  // it. \throws Error (RunFailed)
   void send(const std::vector<at::Tensor>& tensors);
 
   struct Expected {

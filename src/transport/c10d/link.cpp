@@ -6,12 +6,13 @@
 #include <utility>
 
 #include <ATen/ATen.h>
-#include <c10/core/Allocator.h>
-#include <c10/util/ThreadLocalDebugInfo.h>
+#include <c10/util/Exception.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/thread.h"
 
 #include "transport/c10d/wire_dtype.h"
+#include "transport/c10d/wire_tensor.h"
 
 namespace penstock {
 namespace {
@@ -45,33 +46,26 @@ void for_each_piece(const std::vector<at::Tensor>& tensors, std::uint64_t offset
   }
 }
 
-// No rank's meter sees what is made while it stands for it.
-struct Uncounted final : c10::MemoryReportingInfoBase {
-  void reportMemoryUsage(void* /*pointer*/, std::int64_t /*bytes*/, std::size_t /*allocated*/, std::size_t /*reserved*/,
-                         c10::Device /*device*/) override {}
-  [[nodiscard]] bool memoryProfilingEnabled() const override { return false; }
-};
-
-// For what comes in frames. Counted by whoever receives the message, whichever thread takes the frames.
-std::vector<at::Tensor> make_tensors(const Layouts& layouts) {
-  static const auto uncounted = std::make_shared<Uncounted>();
-  const c10::DebugInfoGuard guard(c10::DebugInfoKind::PROFILER_STATE, uncounted);
-  std::vector<at::Tensor> tensors;
-  tensors.reserve(layouts.size());
-  for (const TensorLayout& layout : layouts)
-    tensors.push_back(layout.dtype == WireDtype::Undefined || layout.on_device
-                          ? at::Tensor()
-                          : at::empty(layout.sizes, at::TensorOptions().dtype(scalar_type_of(layout.dtype))));
-  return tensors;
+// What comes in frames. The other would refuse what is beyond the largest.
+std::uint64_t checked_bytes(const Layouts& layouts, std::uint64_t most) {
+  const auto in_frames = bytes_of(layouts, /*on_device=*/false, most);
+  if (!in_frames || !bytes_of(layouts, /*on_device=*/true, most))
+    throw bad_input(fmt::format("a message of more than {} bytes between processes", most),
+                    "less, from the first element of each tensor to its last",
+                    "use more microbatches, or let the layer return contiguous tensors");
+  return in_frames->in_transit;
 }
 
-// A contiguous copy on the CPU, in memory that no rank's meter sees.
-at::Tensor packed(const at::Tensor& tensor) {
-  const auto memory = std::make_shared<std::vector<std::byte>>(tensor.nbytes());
-  at::Tensor copy = at::from_blob(
-      memory->data(), tensor.sizes(), [memory](void*) {}, at::TensorOptions().dtype(tensor.scalar_type()));
-  copy.copy_(tensor.detach());
-  return copy;
+// What a process group throws, whatever it is, says that the other has closed its end.
+struct ConnectionClosed : std::exception {};
+
+template <typename Call>
+auto on_connection(Call call) {
+  try {
+    return call();
+  } catch (const std::exception&) {
+    throw ConnectionClosed();
+  }
 }
 
 }  // namespace
@@ -121,15 +115,23 @@ Link::Link(c10d::Backend& group, const LinkSettings& settings, LinkObserver obse
     auto view = incoming_.back()->view(largest_frame_bytes);
     receives_.push_back(group_.recv(view, settings_.process, frame_tag));
   }
-  pump_ = std::thread([this] { pump(); });
-  receiver_ = std::thread([this] { receive(); });
-  if (!shared) return;
-  shared_ = std::make_unique<Shared>(std::move(shared), settings.terms);
-  shared_->writer = std::thread([this] { write_shared(); });
-  shared_->reader = std::thread([this] { read_shared(); });
+  try {
+    pump_ = start_thread([this] { guarded(&Link::pump); });
+    receiver_ = start_thread([this] { guarded(&Link::receive); });
+    if (!shared) return;
+    shared_ = std::make_unique<Shared>(std::move(shared), settings.terms);
+    shared_->writer = start_thread([this] { guarded(&Link::write_shared); });
+    shared_->reader = start_thread([this] { guarded(&Link::read_shared); });
+  } catch (...) {
+    end();
+    throw;
+  }
 }
 
-Link::~Link() {
+Link::~Link() { end(); }
+
+// Perhaps before all threads were made.
+void Link::end() {
   std::vector<c10::intrusive_ptr<c10d::Work>> waits;
   {
     const std::scoped_lock lock(mutex_);
@@ -142,8 +144,8 @@ Link::~Link() {
     shared_->stopping = true;
     shared_->in.wake();
     shared_->out.wake();
-    shared_->reader.join();
-    shared_->writer.join();
+    for (std::thread* thread : {&shared_->reader, &shared_->writer})
+      if (thread->joinable()) thread->join();
   }
   for (const auto& work : waits) {
     try {
@@ -153,32 +155,31 @@ Link::~Link() {
       continue;
     }
   }
-  receiver_.join();
-  pump_.join();
+  for (std::thread* thread : {&receiver_, &pump_})
+    if (thread->joinable()) thread->join();
 }
 
 void Link::send(const FrameAddress& address, const std::vector<at::Tensor>& tensors) {
   const std::optional<at::Device> device =
       settings_.direct == nullptr ? std::nullopt : settings_.direct->device_between({address.from}, {address.to});
-  std::vector<at::Tensor> direct;
   Outgoing outgoing;
   outgoing.frame.kind = FrameKind::Message;
   outgoing.frame.address = address;
+  outgoing.layouts = layouts_of(tensors, device);
+  outgoing.frame.message_bytes = checked_bytes(outgoing.layouts, settings_.terms.largest_message_bytes);
   outgoing.tensors.reserve(tensors.size());
-  outgoing.layouts.reserve(tensors.size());
-  for (const at::Tensor& tensor : tensors) {
-    outgoing.layouts.push_back(layout_of(tensor));
-    if (device && tensor.defined() && tensor.device() == *device && tensor.numel() > 0) {
-      outgoing.layouts.back().on_device = true;
+  std::vector<at::Tensor> direct;
+  for (std::size_t index = 0; index < tensors.size(); ++index) {
+    const bool on_device = outgoing.layouts[index].on_device;
+    at::Tensor goes = for_wire(tensors[index], outgoing.layouts[index], !on_device);
+    if (on_device) {
+      direct.push_back(std::move(goes));
       outgoing.tensors.emplace_back();
-      direct.push_back(tensor.detach().contiguous());
       continue;
     }
-    const bool as_it_is = !tensor.defined() || (tensor.device().is_cpu() && tensor.is_contiguous());
-    outgoing.tensors.push_back(as_it_is ? tensor : packed(tensor));
-    if (!as_it_is) outgoing.originals.push_back(tensor);
+    if (!goes.is_same(tensors[index])) outgoing.originals.push_back(tensors[index]);
+    outgoing.tensors.push_back(std::move(goes));
   }
-  outgoing.frame.message_bytes = bytes_of(outgoing.layouts);
   const bool goes = shared_ ? enqueue_shared(std::move(outgoing)) : enqueue(std::move(outgoing), /*in_front=*/false);
   // Behind the frame, from which the other learns that it has to receive.
   if (goes && !direct.empty()) send_direct(address, direct);
@@ -268,7 +269,7 @@ bool Link::share_frame(Outgoing& outgoing) {
   const std::size_t end = fill(shared_->frames, outgoing, into);
   shared_->out.publish(end);
   report_.sent += Bytes{static_cast<std::int64_t>(end)};
-  return outgoing.sent < outgoing.frame.message_bytes;
+  return outgoing.has_more();
 }
 
 // Waits for room, a little at a time: the other may be gone.
@@ -305,9 +306,9 @@ bool Link::take_shared() {
     if (bytes == 0) return false;
     heard_ = std::chrono::steady_clock::now();
     if (!take(shared.reader_of_frames.read(std::span(shared.frame).first(bytes)), shared.arriving)) shared.ended = true;
-  } catch (const Error& error) {
+  } catch (...) {
     shared.ended = true;
-    lose(error.what());
+    end_with_exception();
   }
   return true;
 }
@@ -365,12 +366,14 @@ bool Link::enqueue(Outgoing outgoing, bool in_front) {
           spent_.push_back(std::move(outgoing));
           return true;
         }
-      } catch (const std::exception&) {
-        return false;  // the receiving thread will say why
+      } catch (const ConnectionClosed&) {
+        unsendable_ = true;
+        changed_.notify_all();
+        return false;
       }
     }
     // The rest of a message that is under way stays together.
-    const bool under_way = !queue_.empty() && queue_.front().sent > 0;
+    const bool under_way = !queue_.empty() && queue_.front().frame.kind == FrameKind::Continuation;
     queue_.insert(in_front ? queue_.begin() + (under_way ? 1 : 0) : queue_.end(), std::move(outgoing));
   }
   changed_.notify_all();
@@ -385,8 +388,10 @@ std::size_t Link::fill(FrameWriter& writer, Outgoing& outgoing, std::span<std::b
     std::memcpy(into.data() + begin, outgoing.reason.data(), outgoing.reason.size());
     end += outgoing.reason.size();
   }
-  const auto part = static_cast<std::size_t>(
-      std::min<std::uint64_t>(outgoing.frame.message_bytes - outgoing.sent, largest_frame_bytes - begin));
+  const bool more_layouts = FrameWriter::has_more_layouts(outgoing.frame, outgoing.layouts);
+  const auto part = more_layouts ? 0
+                                 : static_cast<std::size_t>(std::min<std::uint64_t>(
+                                       outgoing.frame.message_bytes - outgoing.sent, largest_frame_bytes - begin));
   for_each_piece(outgoing.tensors, outgoing.sent, part, [&](const std::byte* from, std::size_t at, std::size_t count) {
     std::memcpy(into.data() + begin + at, from, count);
   });
@@ -394,7 +399,7 @@ std::size_t Link::fill(FrameWriter& writer, Outgoing& outgoing, std::span<std::b
   FrameWriter::finish(into, begin, end);
   outgoing.sent += part;
   outgoing.frame.kind = outgoing.frame.kind == FrameKind::Message ? FrameKind::Continuation : outgoing.frame.kind;
-  outgoing.frame.with_layouts = false;
+  outgoing.frame.with_layouts = more_layouts;
   return end;
 }
 
@@ -404,70 +409,64 @@ bool Link::send_frame(Outgoing& outgoing) {
   free_.pop_back();
   const std::size_t end = fill(writer_, outgoing, buffer->bytes);
   auto view = buffer->view(end);
-  auto work = group_.send(view, settings_.process, frame_tag);
+  auto work = on_connection([&] { return group_.send(view, settings_.process, frame_tag); });
   under_way_.emplace_back(std::move(work), std::move(buffer));
   ++frames_;
   report_.sent += Bytes{static_cast<std::int64_t>(end)};
-  return outgoing.sent < outgoing.frame.message_bytes;
+  return outgoing.has_more();
 }
 
 // Takes back the buffers of what has been sent, and sends what had to wait for them.
 void Link::pump() {
+  // By then the receiving thread has said why, if it can.
+  constexpr std::chrono::seconds longest_silence{1};
   std::vector<Outgoing> spent;
   std::unique_lock lock(mutex_);
-  try {
-    for (;;) {
-      // While buffers are plenty nobody waits for one: the thread sleeps on.
-      changed_.wait(lock, [this] {
-        return ending_ || lost_ || !queue_.empty() || free_.size() < window / 2 || (closing_ && !under_way_.empty());
-      });
-      if (lost_ || ending_) return;
-      if (!under_way_.empty()) {
-        auto [work, buffer] = std::move(under_way_.front());
-        under_way_.pop_front();
-        waited_for_ = work;
-        lock.unlock();
-        const bool done = work->wait(for_ever);
-        lock.lock();
-        waited_for_.reset();
-        if (!done) return;  // aborted: this link ends
-        free_.push_back(std::move(buffer));
-      }
-      while (!queue_.empty() && !free_.empty()) {
-        if (!send_frame(queue_.front())) {
-          spent_.push_back(std::move(queue_.front()));
-          queue_.pop_front();
-        }
-      }
-      spent.swap(spent_);
+  for (;;) {
+    // While buffers are plenty nobody waits for one: the thread sleeps on.
+    changed_.wait(lock, [this] {
+      return ending_ || lost_ || unsendable_ || !queue_.empty() || free_.size() < window / 2 ||
+             (closing_ && !under_way_.empty());
+    });
+    if (unsendable_) changed_.wait_for(lock, longest_silence, [this] { return ending_ || lost_; });
+    if (lost_ || ending_) return;
+    if (unsendable_) throw ConnectionClosed();
+    if (!under_way_.empty()) {
+      auto [work, buffer] = std::move(under_way_.front());
+      under_way_.pop_front();
+      waited_for_ = work;
       lock.unlock();
-      spent.clear();
+      const bool done = on_connection([&work = work] { return work->wait(for_ever); });
       lock.lock();
-      if (queue_.empty()) changed_.notify_all();
+      waited_for_.reset();
+      if (!done) return;  // aborted: this link ends
+      free_.push_back(std::move(buffer));
     }
-  } catch (const std::exception&) {
-    if (lock.owns_lock()) lock.unlock();
-    lose("its connection is closed");
+    while (!queue_.empty() && !free_.empty()) {
+      if (!send_frame(queue_.front())) {
+        spent_.push_back(std::move(queue_.front()));
+        queue_.pop_front();
+      }
+    }
+    spent.swap(spent_);
+    lock.unlock();
+    spent.clear();
+    lock.lock();
+    if (queue_.empty()) changed_.notify_all();
   }
 }
 
 void Link::receive() {
   FrameReader reader(settings_.terms);
   Arriving arriving;
-  try {
-    for (std::size_t next = 0;; next = (next + 1) % window) {
-      if (!receives_[next]->wait(for_ever)) return;  // aborted: this link ends
-      heard_ = std::chrono::steady_clock::now();
-      if (!take(reader.read(incoming_[next]->bytes), arriving)) return;
-      auto view = incoming_[next]->view(largest_frame_bytes);
-      const std::scoped_lock lock(mutex_);
-      if (ending_) return;  // nobody would abort this receive any more
-      receives_[next] = group_.recv(view, settings_.process, frame_tag);
-    }
-  } catch (const Error& error) {
-    lose(error.what());
-  } catch (const std::exception&) {
-    lose("its connection is closed");
+  for (std::size_t next = 0;; next = (next + 1) % window) {
+    if (!on_connection([&] { return receives_[next]->wait(for_ever); })) return;  // aborted: this link ends
+    heard_ = std::chrono::steady_clock::now();
+    if (!take(reader.read(incoming_[next]->bytes), arriving)) return;
+    auto view = incoming_[next]->view(largest_frame_bytes);
+    const std::scoped_lock lock(mutex_);
+    if (ending_) return;  // nobody would abort this receive any more
+    receives_[next] = on_connection([&] { return group_.recv(view, settings_.process, frame_tag); });
   }
 }
 
@@ -501,23 +500,30 @@ bool Link::take(const Incoming& incoming, Arriving& arriving) {
     report_.received += Bytes{static_cast<std::int64_t>(frame_header_bytes + incoming.bytes.size())};
     report_.messages_received += incoming.last ? 1 : 0;
   }
-  if (incoming.last) {
-    auto direct = arriving.direct.tensors.begin();
-    for (std::size_t index = 0; index < arriving.tensors.size(); ++index) {
-      const TensorLayout& layout = (*incoming.layouts)[index];
-      if (layout.on_device) arriving.tensors[index] = std::move(*direct++);
-      if (layout.takes_gradient) arriving.tensors[index].requires_grad_();
-    }
-    observer_.on_message(arriving.address, std::exchange(arriving.tensors, {}),
-                         std::exchange(arriving.direct.wait, {}));
-  }
+  if (incoming.last) finish_message(*incoming.layouts, arriving);
   return true;
+}
+
+void Link::finish_message(const Layouts& layouts, Arriving& arriving) {
+  auto direct = arriving.direct.tensors.begin();
+  for (std::size_t index = 0; index < arriving.tensors.size(); ++index) {
+    const TensorLayout& layout = layouts[index];
+    at::Tensor& tensor = arriving.tensors[index];
+    if (layout.on_device) {
+      tensor = std::move(*direct++);
+    } else if (!layout.strides.empty()) {
+      const UncountedScope uncounted;
+      tensor = landed(layout, tensor);
+    }
+    if (layout.takes_gradient) tensor.requires_grad_();
+  }
+  observer_.on_message(arriving.address, std::exchange(arriving.tensors, {}), std::exchange(arriving.direct.wait, {}));
 }
 
 // What comes from device to device is received at once, in the order of the frames, whatever is asked for first.
 Link::Arriving Link::begin_message(const Incoming& incoming) {
   const FrameAddress& address = incoming.address;
-  Arriving arriving{address, make_tensors(*incoming.layouts), {}};
+  Arriving arriving{address, landings_for(*incoming.layouts), {}};
   if (!std::ranges::any_of(*incoming.layouts, &TensorLayout::on_device)) return arriving;
   if (!settings_.direct->device_between({address.from}, {address.to}))
     throw run_failed(fmt::format("a tensor on a device from rank {} to rank {}", address.from, address.to),
@@ -530,14 +536,42 @@ Link::Arriving Link::begin_message(const Incoming& incoming) {
   return arriving;
 }
 
-void Link::lose(const std::string& reason) {
+void Link::lose(const std::string& reason) { end_with(observer_.on_lost, reason); }
+
+void Link::end_with(const std::function<void(const std::string&)>& tell, const std::string& reason) {
   {
     const std::scoped_lock lock(mutex_);
     if (lost_ || ending_ || said_goodbye_) return;
     lost_ = true;
   }
   changed_.notify_all();
-  observer_.on_lost(reason);
+  tell(reason);
+}
+
+void Link::guarded(void (Link::*work)()) {
+  try {
+    (this->*work)();
+  } catch (...) {
+    end_with_exception();
+  }
+}
+
+// The other's fault are only frames that are refused, and that it is gone. Whoever waits must hear of all else too.
+void Link::end_with_exception() {
+  try {
+    throw;
+  } catch (const ConnectionClosed&) {
+    lose("its connection is closed");
+  } catch (const Error& error) {
+    lose(error.what());
+  } catch (const c10::Error& error) {
+    const std::string reason = error.what_without_backtrace();
+    end_with(observer_.on_failed, reason.substr(0, reason.find('\n')));
+  } catch (const std::exception& error) {
+    end_with(observer_.on_failed, error.what());
+  } catch (...) {
+    end_with(observer_.on_failed, "an unknown exception");
+  }
 }
 
 }  // namespace penstock

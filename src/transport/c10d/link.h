@@ -40,13 +40,14 @@ struct LinkSettings {
   DirectChannels* direct = nullptr;  // null where no tensors go from device to device; outlives the link
 };
 
-// What a link tells its owner, from its own thread or the rank's that receives. Each of the last two at most once.
+// What a link tells its owner, from its own thread or the rank's that receives. Of the last two one, at most once.
 struct LinkObserver {
   // `wait` is empty, or to be called on the thread that uses the tensors; false where their bytes do not come.
   std::function<void(const FrameAddress&, std::vector<at::Tensor>, std::function<bool()> wait)> on_message;
   // The other has given up, for a reason of its own or because it has lost a process.
   std::function<void(const std::string& reason, bool peer_is_lost)> on_abort;
-  std::function<void(const std::string& reason)> on_lost;  // it is gone, silent, or says what it must not
+  std::function<void(const std::string& reason)> on_lost;    // it is gone, silent, or says what it must not
+  std::function<void(const std::string& reason)> on_failed;  // this process cannot take or send what it must
 };
 
 // Messages go through shared memory where there is some, and all else through the process group, which also notices
@@ -62,7 +63,9 @@ class Link {
   Link& operator=(Link&&) = delete;
   ~Link();
 
-  // Thread-safe, and does not wait: what the network does not take at once is kept until it does.
+  // Thread-safe, and does not wait: what the network does not take at once is kept until it does. \throws Error
+  // (BadInput) for what no message holds: nothing of it has then been sent, and the next one goes as if it had not
+  // been.
   void send(const FrameAddress& address, const std::vector<at::Tensor>& tensors);
   // On the thread of a process's only rank: takes messages from shared memory until `done`, which is asked after each.
   // Otherwise the link's thread takes them, which has to be woken first and has to wake the rank. Returns at once where
@@ -81,14 +84,18 @@ class Link {
   [[nodiscard]] LinkReport report() const;
 
  private:
+  void end();
   struct Buffer;
   struct Outgoing {
     Frame frame;
     Layouts layouts;
-    std::vector<at::Tensor> tensors;    // contiguous, on the CPU; undefined where they go from device to device
+    std::vector<at::Tensor> tensors;    // as they go, on the CPU; undefined where they go from device to device
     std::vector<at::Tensor> originals;  // of those that had to be copied
     std::string reason;
     std::uint64_t sent = 0;
+
+    // \pre its first frame has been filled
+    [[nodiscard]] bool has_more() const { return frame.with_layouts || sent < frame.message_bytes; }
   };
   struct Arriving {
     FrameAddress address;
@@ -115,7 +122,14 @@ class Link {
   // Whether more is to come.
   bool take(const Incoming& incoming, Arriving& arriving);
   [[nodiscard]] Arriving begin_message(const Incoming& incoming);
+  void finish_message(const Layouts& layouts, Arriving& arriving);
   void lose(const std::string& reason);
+  // The first end of the link, which `tell` tells.
+  void end_with(const std::function<void(const std::string&)>& tell, const std::string& reason);
+  // Ends the link for the exception that is being handled, whatever it is.
+  void end_with_exception();
+  // Runs a thread's work.
+  void guarded(void (Link::*work)());
 
   c10d::Backend& group_;
   LinkSettings settings_;
@@ -133,6 +147,7 @@ class Link {
   bool ending_ = false;          // no more will be sent
   bool said_goodbye_ = false;    // the other
   bool lost_ = false;
+  bool unsendable_ = false;   // the connection has refused a frame
   std::uint64_t frames_ = 0;  // sent
   std::uint64_t frames_at_heartbeat_ = 0;
   LinkReport report_;

@@ -20,7 +20,9 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/hash.h"
+#include "penstock/base/limits.h"
 #include "penstock/base/listening.h"
+#include "penstock/base/thread.h"
 #include "penstock/transport/c10d.h"
 
 #include "transport/c10d/backend.h"
@@ -144,6 +146,7 @@ class ProcessGroup::State {
   c10::intrusive_ptr<c10d::Backend> backend_;
   std::unique_ptr<DirectChannels> direct_;    // null where all tensors are on the host
   std::vector<std::unique_ptr<Link>> links_;  // by process; none to oneself
+  bool meeting_ = true;                       // the others may not be there yet
   std::mutex mutex_;
   std::condition_variable ending_changed_;
   bool ending_ = false;
@@ -159,6 +162,9 @@ ProcessGroup::State::State(const ProcessSettings& settings, const DirectBackend&
       inboxes_(end_.index() - first_.index()),
       links_(static_cast<std::size_t>(settings.processes)) {
   if (settings_.processes == 1) return;
+  const std::string links = fmt::format("process {} of {}", settings_.process, settings_.processes);
+  need_descriptors(descriptors_for(settings_.processes), links);
+  need_threads(threads_for(settings_.processes), links);
   quiet_libtorch();
   store_ = open_store(settings_);
   meet();
@@ -168,7 +174,7 @@ ProcessGroup::State::State(const ProcessSettings& settings, const DirectBackend&
   std::vector<std::unique_ptr<SharedMemory>> shared = share_memory();
   for (int process = 0; process < settings_.processes; ++process)
     if (process != settings_.process) link_to(process, std::move(shared[static_cast<std::size_t>(process)]));
-  heart_ = std::thread([this] { beat(); });
+  heart_ = start_thread([this] { beat(); });
 }
 
 // Drawn by process 0.
@@ -201,6 +207,7 @@ void ProcessGroup::State::meet() {
     throw bad_input(fmt::format("another process {} of this run", settings_.process), "one process for each number",
                     "give each process its own RANK");
   static_cast<void>(exchange("joined", fmt::format("{} ranks", settings_.ranks)));
+  meeting_ = false;
 }
 
 // With each of the other processes of this machine, by process; null with those of others. The lower one makes it.
@@ -286,6 +293,8 @@ void ProcessGroup::State::link_to(int process, std::unique_ptr<SharedMemory> sha
                 end_.value,
                 message_kinds,
                 direct_ && direct_->reaches_any(first, end)};
+  for (const MessageKind kind : {MessageKind::Values, MessageKind::LossWeights, MessageKind::Report})
+    link.terms.kinds_without_strides |= std::uint64_t{1} << static_cast<unsigned>(kind);
   // Processes elsewhere have cores of their own, but where they are is not known here: no more than costs a delay.
   link.spin = std::chrono::microseconds(static_cast<std::int64_t>(spin_us_for(settings_.ranks)));
   link.direct = direct_.get();
@@ -302,6 +311,12 @@ void ProcessGroup::State::link_to(int process, std::unique_ptr<SharedMemory> sha
   };
   observer.on_lost = [this, name](const std::string& reason) {
     abort(fmt::format("{} is lost: {}", name, reason), /*peer_is_lost=*/true);
+  };
+  observer.on_failed = [this, name](const std::string& reason) {
+    abort(run_failed(fmt::format("a link to {} that failed with \"{}\"", name, reason), "room for its messages",
+                     "where memory ran out, lower --width, --context or --batch")
+              .what(),
+          /*peer_is_lost=*/false);
   };
   links_[static_cast<std::size_t>(process)] =
       std::make_unique<Link>(*backend_, link, std::move(observer), std::move(shared));
@@ -355,8 +370,9 @@ void ProcessGroup::State::send(RankId from, RankId to, const Tag& tag, MessageTe
   try {
     links_[static_cast<std::size_t>(process_of(to))]->send(
         {from.value, to.value, tag.channel, tag.microbatch, static_cast<std::uint8_t>(tag.kind)}, message);
-  } catch (const Error&) {
-    check_soon_not_aborted();
+  } catch (const Error& error) {
+    // What no message holds is nobody's end, and all are to hear of it at once.
+    if (error.kind() == ErrorKind::RunFailed) check_soon_not_aborted();
     throw;
   }
 }
@@ -396,6 +412,10 @@ bool ProcessGroup::State::comes(const std::string& key, std::chrono::steady_cloc
   constexpr std::chrono::milliseconds between{10};
   while (!store_->check({key})) {
     check_not_aborted();
+    // Nobody counts on this process yet; later all end together.
+    if (meeting_ && settings_.asked_to_stop && settings_.asked_to_stop())
+      throw run_failed("a request to stop while the processes came together", "all processes of the run",
+                       "start it again");
     if (std::chrono::steady_clock::now() >= deadline) return false;
     std::this_thread::sleep_for(between);
   }
@@ -471,6 +491,20 @@ class C10dTransport final : public Transport {
 };
 
 }  // namespace
+
+// Of each other process process 0 has the connection to the store besides that of Gloo and the shared memory; Gloo may
+// have two connections for a moment, while both sides call.
+int ProcessGroup::descriptors_for(int processes) {
+  constexpr int own = 24;
+  constexpr int of_each = 4;
+  return processes == 1 ? 0 : own + of_each * (processes - 1);
+}
+
+int ProcessGroup::threads_for(int processes) {
+  constexpr int own = 6;  // of the store, of Gloo, and the heart
+  constexpr int of_each = 4;
+  return processes == 1 ? 0 : own + of_each * (processes - 1);
+}
 
 ProcessGroup::ProcessGroup(const ProcessSettings& settings) : ProcessGroup(settings, nccl()) {}
 

@@ -18,6 +18,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/listening.h"
+#include "penstock/base/thread.h"
 
 #include "transport/c10d/link.h"
 
@@ -59,7 +60,7 @@ void limit_answers(int port, Milliseconds timeout) {
 StorePointer connected(const ProcessSettings& settings, const c10d::TCPStoreOptions& options) {
   std::promise<StorePointer> promise;
   std::future<StorePointer> store = promise.get_future();
-  std::thread([promise = std::move(promise), address = settings.address, options]() mutable {
+  start_thread([promise = std::move(promise), address = settings.address, options]() mutable {
     try {
       promise.set_value(c10::make_intrusive<c10d::TCPStore>(address, options));
     } catch (...) {
@@ -68,7 +69,11 @@ StorePointer connected(const ProcessSettings& settings, const c10d::TCPStoreOpti
   }).detach();
   // The connection has the same limit, and says more.
   constexpr std::chrono::seconds longer{1};
-  if (store.wait_for(to_chrono(settings.join_timeout) + longer) != std::future_status::ready) throw nobody_at(settings);
+  const auto deadline = std::chrono::steady_clock::now() + to_chrono(settings.join_timeout) + longer;
+  constexpr std::chrono::milliseconds between{50};
+  while (store.wait_for(between) != std::future_status::ready)
+    if (std::chrono::steady_clock::now() >= deadline || (settings.asked_to_stop && settings.asked_to_stop()))
+      throw nobody_at(settings);
   try {
     return store.get();
   } catch (const std::exception&) {

@@ -11,6 +11,8 @@
 
 #include <ATen/core/Tensor.h>
 
+#include "transport/strided_tensor.h"
+
 namespace penstock {
 namespace {
 
@@ -98,7 +100,7 @@ class EmulatedTransport final : public Transport {
     Link& link = found->second;
     double bytes = 0;
     for (const at::Tensor& tensor : message)
-      if (tensor.defined()) bytes += static_cast<double>(tensor.nbytes());
+      if (tensor.defined()) bytes += static_cast<double>(extent_of(tensor).distinct * tensor.element_size());
     link.free_at =
         later_by(std::max(std::chrono::steady_clock::now(), link.free_at), bytes / link.of.bytes_per_millisecond);
     return later_by(link.free_at, link.of.latency.count);

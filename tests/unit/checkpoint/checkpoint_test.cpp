@@ -116,10 +116,20 @@ TEST_F(Checkpoint, KeepsTheNewest) {
   fs::remove(folder() / "step-00000040" / "index.json");
   fs::remove(folder() / "step-00000010" / "index.json");
   keep_newest_checkpoints(folder(), 2);
-  EXPECT_THAT(entries(), ElementsAre("step-00000030", "step-00000040", "step-00000050"));
+  // Those that are not whole stay: whoever damaged them may mend them.
+  EXPECT_THAT(entries(), ElementsAre("step-00000010", "step-00000030", "step-00000040", "step-00000050"));
   keep_newest_checkpoints(folder(), 1);
-  EXPECT_THAT(entries(), ElementsAre("step-00000050"));
+  EXPECT_THAT(entries(), ElementsAre("step-00000010", "step-00000040", "step-00000050"));
   expect_checkpoint({50, folder() / "step-00000050"});
+}
+
+TEST_F(Checkpoint, OneThatIsSetAsideIsTakenNoMoreAndReplacesNothing) {
+  for (const std::int64_t step : {10, 20}) write_checkpoint(folder(), step);
+  fs::create_directory(folder() / "damaged-step-00000020");
+  EXPECT_EQ(set_aside_checkpoint(folder() / "step-00000020"), folder() / "damaged-step-00000020.1");
+  EXPECT_EQ(latest_whole_checkpoint(folder())->step, 10);
+  EXPECT_TRUE(fs::exists(folder() / "damaged-step-00000020.1" / "index.json"));
+  EXPECT_TRUE(fs::is_empty(folder() / "damaged-step-00000020"));
 }
 
 TEST_F(Checkpoint, NoNameInTwoStages) {

@@ -126,12 +126,21 @@ TEST(Cost, RefusesBadLinksAndCaps) {
 
 TEST(Cost, TenMegabytesOfNoiseAreRefused) {
   const std::string noise(10 << 20, '{');
-  EXPECT_THAT(refusal_of(noise), HasSubstr("not JSON"));
+  EXPECT_THAT(refusal_of(noise), HasSubstr("at most 16 levels"));
   std::string nested = "{\"stages\": ";
   nested += std::string(1 << 20, '[');
-  EXPECT_THAT(refusal_of(nested), HasSubstr("not JSON"));
-  nested += std::string(1 << 20, ']') + "}";
-  EXPECT_THAT(refusal_of(nested), HasSubstr("nested too deeply"));
+  EXPECT_THAT(refusal_of(nested), HasSubstr("at most 16 levels"));
+  EXPECT_THAT(refusal_of(std::string(10 << 20, 'x')), HasSubstr("not JSON"));
+}
+
+TEST(Cost, NumbersThatOverflowWhatIsComputedOfThemAreRefused) {
+  const std::string rest = R"("input_backward_ms": 2, "weight_backward_ms": 3)";
+  EXPECT_THAT(refusal_of(R"({"stages": [{"forward_ms": 1e308, )" + rest + "}]}"), HasSubstr("stages[0].forward_ms is"));
+  EXPECT_THAT(refusal_of(R"({"stages": [{"forward_ms": 1, "activation_bytes": 1e15, )" + rest + "}]}"),
+              HasSubstr("stages[0].activation_bytes is"));
+  EXPECT_THAT(
+      refusal_of(R"({"stages": [{"forward_ms": 1, )" + rest + R"(}], "link": {"bandwidth_bytes_per_ms": 1e-300}})"),
+      HasSubstr("link.bandwidth_bytes_per_ms is"));
 }
 
 TEST(Cost, ValidationNamesTheValueOfACostThatWasMadeInCode) {

@@ -76,12 +76,29 @@ TEST(Footprint, EqualLayersAreEqualAndSamplesGrowAlike) {
   EXPECT_EQ(select_recomputed(one), select_recomputed(four));
 }
 
+// Holds its weights at 1, in place.
+struct Clamping : torch::nn::Module {
+  at::Tensor forward(const at::Tensor& input) {
+    {
+      const at::NoGradGuard no_graph;
+      weight.clamp_max_(1);
+    }
+    return (input * weight).tanh();
+  }
+  at::Tensor weight = register_parameter("weight", at::ones({8}));
+};
+
 TEST(Footprint, ALayerThatCannotRunTwiceIsNotSelected) {
-  const Network network = network_of({layer_of<torch::nn::BatchNorm1dImpl>("norm", torch::nn::BatchNorm1dOptions(8)),
-                                      layer_of<Hoarder>("three", 3), layer_of<Hoarder>("last", 3)});
+  const Network network =
+      network_of({layer_of<Clamping>("clamping"), layer_of<Hoarder>("three", 3), layer_of<Hoarder>("last", 3)});
   const auto footprints = layer_footprints(network, {at::zeros({4, 8})});
   EXPECT_EQ(footprints[0].kept, Bytes{0});
   EXPECT_EQ(select_recomputed(footprints), (std::vector<bool>{false, true, false}));
+}
+
+TEST(Footprint, OneThatChangesItsBuffersCanRunTwice) {
+  const Network network = network_of({layer_of<torch::nn::BatchNorm1dImpl>("norm", torch::nn::BatchNorm1dOptions(8))});
+  EXPECT_GT(layer_footprints(network, {at::zeros({4, 8})})[0].kept, Bytes{0});
 }
 
 TEST(SelectRecomputed, TakesHalfOfTheBytesForTheLeastWork) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <ATen/ATen.h>
 
@@ -39,14 +40,68 @@ TEST(Memory, CountsEveryByteOnce) {
   EXPECT_EQ(meter.peak(), Bytes{13});
 }
 
-// As a received message, which the receiver takes over by `moved`.
-TEST(Memory, WhatWasMadeElsewhereIsCountedWhereItIsFreed) {
+// As a message that was received: what is taken over counts until it is freed, wherever that is.
+TEST(Memory, WhatWasMadeElsewhereCountsFromWhenItIsTakenOver) {
   MemoryMeter meter;
   at::Tensor elsewhere;
   std::thread([&] { elsewhere = at::empty({1024}, at::kByte); }).join();
-  meter.moved({1024});
+  EXPECT_EQ(meter.held(), Bytes{0});
+  meter.take_over({elsewhere, at::Tensor(), elsewhere.narrow(0, 10, 20)});
   EXPECT_EQ(meter.held(), Bytes{1024});
-  elsewhere.reset();
+  EXPECT_EQ(meter.peak(), Bytes{1024});
+  std::thread([&] { elsewhere.reset(); }).join();
+  EXPECT_EQ(meter.held(), Bytes{0});
+}
+
+TEST(Memory, WhatIsHandedOverCountsNoMore) {
+  MemoryMeter meter;
+  at::Tensor tensor = at::empty({1024}, at::kByte);
+  EXPECT_EQ(meter.held_in({tensor.slice(0, 0, 3), tensor}), Bytes{1024});
+  MemoryMeter::hand_over({tensor.slice(0, 0, 3)});
+  EXPECT_EQ(meter.held(), Bytes{0});
+  EXPECT_EQ(meter.held_in({tensor}), Bytes{0});
+  tensor.reset();
+  EXPECT_EQ(meter.held(), Bytes{0});
+}
+
+TEST(Memory, WhatOutlivesItsMeterIsFreedAndNobodyElseCountsIt) {
+  at::Tensor longer;
+  {
+    const MemoryMeter meter;
+    longer = at::empty({1024}, at::kByte);
+  }
+  const MemoryMeter other;
+  EXPECT_EQ(other.held(), Bytes{0});
+  longer.reset();
+  EXPECT_EQ(other.held(), Bytes{0});
+}
+
+TEST(Memory, MemoryThatIsNotOursCountsNowhere) {
+  MemoryMeter meter;
+  std::vector<float> own(16);
+  const at::Tensor tensor = at::from_blob(own.data(), {16}, at::kFloat);
+  meter.take_over({tensor});
+  EXPECT_EQ(meter.held(), Bytes{0});
+}
+
+TEST(Memory, WhatIsUncountedStaysSo) {
+  MemoryMeter meter;
+  at::Tensor told;
+  {
+    const UncountedMemory uncounted;
+    told = at::empty({1024}, at::kByte);
+  }
+  const at::Tensor counted = at::empty({8}, at::kByte);
+  EXPECT_EQ(meter.held(), Bytes{8});
+  told.reset();
+  EXPECT_EQ(meter.held(), Bytes{8});
+}
+
+TEST(Memory, BeyondTheLimitNothingIsTakenOver) {
+  MemoryMeter meter({1000});
+  at::Tensor elsewhere;
+  std::thread([&] { elsewhere = at::empty({1001}, at::kByte); }).join();
+  EXPECT_THROW(meter.take_over({elsewhere}), Error);
   EXPECT_EQ(meter.held(), Bytes{0});
 }
 
@@ -76,15 +131,6 @@ TEST(Memory, DoesNotCountOtherThreads) {
   at::Tensor elsewhere;
   std::thread([&] { elsewhere = at::empty({1024}, at::kFloat); }).join();
   EXPECT_EQ(meter.held(), Bytes{0});
-}
-
-TEST(Memory, BytesThatMoveCountWhereTheyGo) {
-  MemoryMeter meter;
-  meter.moved({100});
-  EXPECT_EQ(meter.held(), Bytes{100});
-  meter.moved({-100});
-  EXPECT_EQ(meter.held(), Bytes{0});
-  EXPECT_EQ(meter.peak(), Bytes{100});
 }
 
 }  // namespace

@@ -42,24 +42,34 @@ std::jthread signal_when_all_run(const std::filesystem::path& folder, std::size_
   });
 }
 
+// Which signals a worker begins with blocked; a shell would unblock them.
+LaunchSettings tells_its_mask() {
+  LaunchSettings settings;
+  settings.command = {
+      "python3", "-c",
+      "import sys; sys.stderr.write([line for line in open('/proc/self/status') if 'SigBlk' in line][0])"};
+  return settings;
+}
+
 // The launcher of a signal test is one of several threads, of which none may take the signals.
 class Signals : public testing::Test {
  protected:
   Signals() {
-    sigemptyset(&both_);
-    sigaddset(&both_, SIGINT);
-    sigaddset(&both_, SIGTERM);
-    ::pthread_sigmask(SIG_BLOCK, &both_, &before_);
+    sigemptyset(&held_);
+    sigaddset(&held_, SIGINT);
+    sigaddset(&held_, SIGTERM);
+    sigaddset(&held_, SIGHUP);
+    ::pthread_sigmask(SIG_BLOCK, &held_, &before_);
   }
   ~Signals() override {
     const timespec at_once = {};
-    while (::sigtimedwait(&both_, nullptr, &at_once) > 0) {
+    while (::sigtimedwait(&held_, nullptr, &at_once) > 0) {
     }
     ::pthread_sigmask(SIG_SETMASK, &before_, nullptr);
   }
 
  private:
-  sigset_t both_ = {};
+  sigset_t held_ = {};
   sigset_t before_ = {};
 };
 
@@ -124,6 +134,30 @@ TEST(Killing, AStoppedWorkerIsEndedToo) {
   EXPECT_TRUE(none_runs(folder));
 }
 
+TEST(Killing, AWorkerThatIsStoppedBeforeAllHaveMetIsEnded) {
+  auto settings = shell_workers(3, "test $RANK = 1 && kill -STOP $$; exec sleep 1000");
+  settings.standstill = Milliseconds{200};
+  settings.stop_grace = {600'000};
+  const auto told = launch_and_listen(settings);
+  ASSERT_TRUE(told.result.failure);
+  EXPECT_EQ(told.result.failure->rank, 1);
+  EXPECT_THAT(told.result.message, HasSubstr("stopped for 200 ms"));
+}
+
+TEST(Killing, AWorkerThatIsStoppedAfterAllHaveMetIsLeftToTheOthers) {
+  const auto folder = fresh_folder();
+  // Rank 1 is stopped for longer than it might have been before, and goes on when rank 0 lets it.
+  auto settings = shell_workers(
+      2,
+      fmt::format("eval \"exec $PENSTOCK_JOINED_DESCRIPTOR>&-\"; echo $$ >{0}/$RANK; if test $RANK = 1; then kill "
+                  "-STOP $$; else until grep -q 'State:.T' /proc/$(cat {0}/1)/status; do sleep 0.01; done; sleep 0.5; "
+                  "kill -CONT $(cat {0}/1); fi",
+                  folder.string()));
+  settings.standstill = Milliseconds{100};
+  const auto told = launch_and_listen(settings);
+  EXPECT_EQ(told.result.outcome, LaunchOutcome::Finished) << told.result.message;
+}
+
 TEST(Killing, AKilledLauncherLeavesNobody) {
   const auto folder = fresh_folder();
   const pid_t launcher = ::fork();
@@ -166,11 +200,12 @@ TEST(Killing, WhatAWorkerLeftBehindEndsWithIt) {
 }
 
 TEST_F(Signals, ArePassedOnAndWorkersMayTakeTheirTimeToSave) {
-  for (const int signal : {SIGTERM, SIGINT}) {
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) {
     const auto folder = fresh_folder();
-    auto settings = shell_workers(3, fmt::format("trap 'sleep 0.1; echo warn saved by $RANK >&2; exit {1}' TERM INT; : "
-                                                 ">{0}/$$; while :; do sleep 0.01; done",
-                                                 folder.string(), 128 + signal));
+    auto settings =
+        shell_workers(3, fmt::format("trap 'sleep 0.1; echo warn saved by $RANK >&2; exit {1}' TERM INT HUP; : "
+                                     ">{0}/$$; while :; do sleep 0.01; done",
+                                     folder.string(), 128 + signal));
     settings.restarts = 5;
     const auto sender = signal_when_all_run(folder, 3, signal);
     const auto told = launch_and_listen(settings);
@@ -190,7 +225,7 @@ TEST_F(Signals, AWorkerThatCouldNotSaveIsNamed) {
       shell_workers(2, fmt::format("trap 'test $RANK = 0 && exit 143; echo penstock: full >&2; exit 1' TERM; : >{}/$$; "
                                    "while :; do sleep 0.01; done",
                                    folder.string())));
-  EXPECT_EQ(exit_code(told.result), 143);
+  EXPECT_EQ(exit_code(told.result), 1) << "143 says that all is saved";
   EXPECT_EQ(told.result.message, "stopped by signal 15 (SIGTERM); rank 1 ended with exit code 1: penstock: full");
 }
 
@@ -218,6 +253,31 @@ TEST_F(Signals, ThatComeAgainKillAtOnce) {
   const auto told = launch_and_listen(settings);
   EXPECT_EQ(told.result.outcome, LaunchOutcome::Stopped);
   EXPECT_THAT(told.result.killed, ElementsAre(0, 1));
+  EXPECT_EQ(exit_code(told.result), 1);
+}
+
+TEST_F(Signals, OfAWorkerEndTheLaunchAsThoseOfTheLauncherDo) {
+  for (const int signal : {SIGHUP, SIGINT, SIGTERM}) {
+    auto settings =
+        shell_workers(3, fmt::format("trap 'exit {0}' HUP INT TERM; test $RANK = 1 && exit {0}; while :; do "
+                                     "sleep 0.01; done",
+                                     128 + signal));
+    settings.restarts = 5;
+    const auto told = launch_and_listen(settings);
+    EXPECT_EQ(told.result.outcome, LaunchOutcome::Stopped) << told.result.message;
+    EXPECT_EQ(exit_code(told.result), 128 + signal);
+    EXPECT_EQ(told.result.attempt.number, 0);
+  }
+}
+
+TEST_F(Signals, AWorkerThatAnotherSignalEndsMeanwhileHasNotSaved) {
+  const auto folder = fresh_folder();
+  const auto sender = signal_when_all_run(folder, 2, SIGTERM);
+  const auto told = launch_and_listen(shell_workers(
+      2, fmt::format("trap 'test $RANK = 0 && exit 143; kill -SEGV $$' TERM; : >{}/$$; while :; do sleep 0.01; done",
+                     folder.string())));
+  EXPECT_EQ(exit_code(told.result), 1);
+  EXPECT_THAT(told.result.message, HasSubstr("rank 1 ended by signal 11 (SIGSEGV)"));
 }
 
 TEST_F(Signals, EndTheWaitForARestart) {
@@ -240,9 +300,17 @@ TEST_F(Signals, EndTheWaitForARestart) {
   EXPECT_EQ(told.result.attempt.number, 0);
 }
 
+TEST_F(Signals, AreHeldForWorkersThatAreNotReady) {
+  LaunchSettings settings = tells_its_mask();
+  settings.hold_stop_signals = true;
+  const auto told = launch_and_listen(settings);
+  ASSERT_EQ(told.lines.size(), 1U);
+  EXPECT_THAT(told.lines[0], testing::EndsWith("0000000000004003")) << "15, 2 and 1";
+}
+
 TEST_F(Signals, AreUnblockedInWorkersAndHandledByThemAlone) {
   // Where a worker began with SIGTERM blocked, it could never be asked to save.
-  const auto told = launch_and_listen(shell_workers(1, "grep SigBlk /proc/self/status >&2"));
+  const auto told = launch_and_listen(tells_its_mask());
   ASSERT_EQ(told.lines.size(), 1U);
   EXPECT_THAT(told.lines[0], testing::EndsWith("0000000000000000"));
 }

@@ -45,19 +45,6 @@ TEST(Layer, CountsParametersWithoutBuildingLayersOfOneKindTwice) {
   EXPECT_EQ(built, 1);
 }
 
-TEST(Layer, RefusesDropoutThatDrawsFromTheSharedGenerator) {
-  Network network;
-  network.layers.push_back({"sequence", "", [] {
-                              struct Sequence : torch::nn::Module {
-                                Sequence() { register_module("dropout", torch::nn::Dropout(0.5)); }
-                                at::Tensor forward(const at::Tensor& input) { return input; }
-                              };
-                              return Layer(std::make_shared<Sequence>());
-                            }});
-  EXPECT_THAT([&] { static_cast<void>(build_layer(network, 0, 1, at::kCPU)); },
-              testing::ThrowsMessage<Error>(testing::HasSubstr("penstock::Dropout")));
-}
-
 TEST(Layer, TakesModulesOfSeveralTensors) {
   struct Swap : torch::nn::Module {
     Tensors forward(const Tensors& inputs) { return {inputs.at(1), inputs.at(0)}; }

@@ -95,58 +95,6 @@ TEST(Pipeline, RefusesWhatDoesNotFit) {
   EXPECT_THROW(pipeline.step(torch::ones({3, 4}), torch::ones({3, 4}), 0, 0.1), Error);
 }
 
-// Of one owner, in the first, the third and the last of four layers.
-Network tied_network() {
-  Network network = linear_network(4);
-  network.ties = {{{0, "weight"}, {2, "weight"}}, {{0, "weight"}, {3, "weight"}}};
-  return network;
-}
-
-TEST(Pipeline, AllCopiesOfOneOwnerGetTheSumOfAll) {
-  torch::manual_seed(1);
-  const at::Tensor input = torch::randn({4, 4});
-  std::vector<at::Tensor> updated;
-  for (const int stages : {1, 2, 4}) {
-    Pipeline pipeline(tied_network(), schedule(stages, 2), {});
-    const auto before = pipeline.weights();
-    static_cast<void>(pipeline.step(input, torch::zeros({4, 4}), 0, 0.1));
-    std::map<std::string, at::Tensor> weights;
-    for (const auto& [name, tensor] : pipeline.weights()) weights[name] = tensor;
-    EXPECT_TRUE(at::equal(weights["layers.0.weight"], weights["layers.2.weight"])) << stages;
-    EXPECT_TRUE(at::equal(weights["layers.0.weight"], weights["layers.3.weight"])) << stages;
-    EXPECT_FALSE(at::equal(weights["layers.0.weight"], before.front().second)) << stages;
-    updated.push_back(weights["layers.0.weight"]);
-  }
-  EXPECT_TRUE(at::equal(updated[0], updated[1]));
-  EXPECT_TRUE(at::equal(updated[0], updated[2]));
-}
-
-// What a rank sends of a tie is the other's from then on.
-TEST(Pipeline, TiesTakeNoMoreMemoryFromStepToStep) {
-  Pipeline pipeline(tied_network(), schedule(4, 2), {});
-  const at::Tensor input = torch::ones({4, 4});
-  auto peaks_of_next_step = [&, step = std::int64_t{0}]() mutable {
-    pipeline.begin_accounting();
-    static_cast<void>(pipeline.step(input, input, step++, 0.001));
-    return pipeline.peak_memory();
-  };
-  static_cast<void>(peaks_of_next_step());
-  const std::vector<Bytes> second = peaks_of_next_step();
-  for (int step = 0; step < 5; ++step) static_cast<void>(peaks_of_next_step());
-  EXPECT_EQ(peaks_of_next_step(), second);
-}
-
-TEST(Pipeline, TiesOfWhichNoneOwnsAllAreRefused) {
-  for (const std::vector<Tie>& ties :
-       {std::vector<Tie>{{{0, "weight"}, {1, "weight"}}, {{1, "weight"}, {2, "weight"}}},
-        std::vector<Tie>{{{0, "weight"}, {2, "weight"}}, {{1, "weight"}, {2, "weight"}}},
-        std::vector<Tie>{{{0, "weight"}, {1, "weight"}}, {{1, "weight"}, {0, "weight"}}}}) {
-    Network network = linear_network(3);
-    network.ties = ties;
-    EXPECT_THAT([&] { Pipeline(network, schedule(3, 2), {}); }, ThrowsMessage<Error>(HasSubstr("one owner for all")));
-  }
-}
-
 TEST(Pipeline, EvaluatesAndForwardsAnyNumberOfSamples) {
   torch::manual_seed(1);
   Pipeline one(linear_network(4), schedule(1, 1), {});
@@ -410,7 +358,7 @@ TEST(Pipeline, CopiesOfTheStateStayAsTheyWereTaken) {
   std::map<std::string, at::Tensor> by_name;
   for (const SavedStage& stage : copies)
     for (const NamedTensor& named : stage.tensors) by_name[named.name] = named.tensor;
-  EXPECT_EQ(by_name.size(), 3 * before.size()) << "weights and two moments of each";
+  EXPECT_EQ(by_name.size(), 4 * before.size()) << "weights, two moments and a count of updates of each";
   for (const auto& [name, weight] : before) EXPECT_TRUE(at::equal(by_name.at(name), weight)) << name;
 
   pipeline.copy_state(copies);
@@ -429,7 +377,20 @@ TEST(Pipeline, ThatSomeProcessStillWritesIsKnownToAll) {
     update.saving = saving;
     const StepResult result = pipeline.step(minibatch, update);
     EXPECT_EQ(result.saving, saving);
-    EXPECT_FALSE(result.stop);
+    EXPECT_EQ(result.stop_signal, 0);
+  }
+}
+
+TEST(Pipeline, WhichSignalAsksForTheEndIsKnownToAll) {
+  Pipeline pipeline(linear_network(2), schedule(2, 2), {});
+  const std::vector<Microbatch> minibatch = pipeline.cut(torch::ones({2, 4}), torch::ones({2, 4}));
+  for (const int signal : {0, 1, 2, 15}) {
+    UpdateSettings update;
+    update.stop_signal = signal;
+    update.saving = signal == 2;
+    const StepResult result = pipeline.step(minibatch, update);
+    EXPECT_EQ(result.stop_signal, signal);
+    EXPECT_EQ(result.saving, signal == 2);
   }
 }
 

@@ -1,0 +1,19 @@
+/// \file
+/// What the system lets a process have: asked before it is begun, so that the lack is named and not met on the way.
+#pragma once
+
+#include <string>
+
+namespace penstock {
+
+/// Makes sure that this process can open so many more descriptors, and raises its soft limit where the hard one lets
+/// it.
+/// \param what needs them, for the message: "8 processes".
+/// \throws Error (RunFailed) that names the limit and the number that is needed.
+void need_descriptors(int more, const std::string& what);
+
+/// Makes sure that this process can start so many more threads at this moment: starts them, and ends them again.
+/// \throws Error (RunFailed) that names the limits and the number that is needed.
+void need_threads(int more, const std::string& what);
+
+}  // namespace penstock

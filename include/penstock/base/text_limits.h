@@ -1,0 +1,23 @@
+/// \file
+/// What is asked of a text before a parser sees it: parsers recurse, and make more of a short text than it is long.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+namespace penstock {
+
+/// How much may be in a text.
+struct TextLimits {
+  int deepest = 16;                    ///< values within values, and parts of a dotted key
+  std::int64_t most_values = 500'000;  ///< what a parser makes a value of its own for
+};
+
+/// Looks at brackets, commas and strings alone: what is no JSON may pass. \param source names the text in messages.
+/// \throws Error (BadInput) that names the source and the line.
+void check_json_limits(std::string_view text, std::string_view source, const TextLimits& limits);
+
+/// The same for TOML.
+void check_toml_limits(std::string_view text, std::string_view source, const TextLimits& limits);
+
+}  // namespace penstock

@@ -1,0 +1,27 @@
+/// \file
+/// Threads, where the system may have no room for another.
+#pragma once
+
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "penstock/base/error.h"
+
+namespace penstock {
+
+/// What to say where no thread can be made: it names the limits that may be the reason.
+[[nodiscard]] Error no_room_for_thread(const std::system_error& reason);
+
+/// A thread that does `work`. Who makes several must end those that there are where a later one throws.
+/// \throws Error (RunFailed) where the system has no room for it.
+template <class Work>
+[[nodiscard]] std::thread start_thread(Work&& work) {
+  try {
+    return std::thread(std::forward<Work>(work));
+  } catch (const std::system_error& reason) {
+    throw no_room_for_thread(reason);
+  }
+}
+
+}  // namespace penstock
