@@ -83,6 +83,26 @@ TEST(PlanCommand, WritesPlanDrawingSweepAndExport) {
   EXPECT_THAT(read_file(folder / "README.md"), HasSubstr("_load_csv"));
 }
 
+TEST(PlanCommand, AnExportKeepsTiesOnOneRankOrRefuses) {
+  LayerCosts costs = some_costs();
+  costs.ties = {{{0, "token.weight"}, {9, "output.weight"}, {400}}};
+  const std::string cost = cost_file(costs, "tied.json");
+  const auto folder = in_folder("tied_export");
+  const std::string line = "--cost " + cost + " --ranks 2 --batch 16 --effort 1 --export-pytorch " + folder.string();
+  const Outcome refused = plan(line + " --schedule 1f1b");
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.err, HasSubstr("no plan keeps token.weight of layer 0 and output.weight of layer 9 on one rank"));
+  EXPECT_FALSE(std::filesystem::exists(folder));
+  const Outcome outcome = plan(line);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("one parameter on rank 0"));
+  const Json exported = Json::parse(read_file(folder / "plan.json"));
+  EXPECT_EQ(exported["stages"].front()["rank"], exported["stages"].back()["rank"]);
+  EXPECT_EQ(exported["ties"], Json::parse(R"([{"owner": {"layer": 0, "parameter": "token.weight"},
+                                               "copy": {"layer": 9, "parameter": "output.weight"}}])"));
+  EXPECT_THAT(read_file(folder / "README.md"), AllOf(HasSubstr("plan[\"ties\"]"), HasSubstr("scale_grads=False")));
+}
+
 TEST(PlanCommand, BadInputIsOneLineAndExitCodeTwo) {
   const std::string cost = cost_file(some_costs(), "good.json");
   const auto zero = in_folder("zero.json");

@@ -64,6 +64,82 @@ TEST(LayerCost, TheJsonFormGivesItBack) {
   EXPECT_EQ(load_layer_costs(path), costs);
 }
 
+std::string with_ties(const std::string& ties) {
+  std::string json = three_layers;
+  json.insert(json.rfind('}'), ",\n  \"ties\": " + ties);
+  return json;
+}
+
+TEST(LayerCost, TheJsonFormGivesTiesBack) {
+  const std::string json = with_ties(R"([
+    {"owner": {"layer": 0, "parameter": "token.weight"}, "copy": {"layer": 2, "parameter": "output.weight"}, "bytes": 90},
+    {"owner": {"layer": 0, "parameter": "token.weight"}, "copy": {"layer": 1, "parameter": "weight"}, "bytes": 90}])");
+  const LayerCosts costs = parse_layer_costs(json);
+  ASSERT_EQ(costs.ties.size(), 2);
+  EXPECT_EQ(costs.ties[0], (LayerTie{{0, "token.weight"}, {2, "output.weight"}, {90}}));
+  EXPECT_EQ(parse_layer_costs(to_json(costs)), costs);
+  EXPECT_NE(parse_layer_costs(three_layers), costs);
+  EXPECT_TRUE(parse_layer_costs(three_layers).ties.empty());
+  EXPECT_EQ(to_string(costs.ties[0]), "token.weight of layer 0 and output.weight of layer 2");
+  validate(costs);
+}
+
+TEST(LayerCost, TiesThatCannotBeAreRefusedByTheirPlace) {
+  for (const auto& [ties, words] :
+       {std::pair{R"({})", "ties"},
+        std::pair{R"([{"owner": {"layer": 0, "parameter": "a"}, "copy": {"layer": 1, "parameter": "a"}}])",
+                  "ties[0].bytes"},
+        std::pair{R"([{"owner": {"layer": 3, "parameter": "a"}, "copy": {"layer": 1, "parameter": "a"}, "bytes": 1}])",
+                  "ties[0].owner.layer is 3"},
+        std::pair{R"([{"owner": {"layer": 0, "parameter": ""}, "copy": {"layer": 1, "parameter": "a"}, "bytes": 1}])",
+                  "ties[0].owner.parameter"},
+        std::pair{R"([{"owner": {"layer": 0, "parameter": "a"}, "copy": {"layer": 1, "name": "a"}, "bytes": 1}])",
+                  "ties[0].copy"},
+        std::pair{R"([{"owner": {"layer": 0, "parameter": "a"}, "copy": {"layer": 1, "parameter": "a"}, "bytes": -1}])",
+                  "ties[0].bytes is -1"}})
+    EXPECT_THAT(refusal(with_ties(ties)), HasSubstr(words)) << ties;
+  const LayerCosts good = parse_layer_costs(three_layers);
+  for (const auto& [ties, words] :
+       {std::pair{std::vector<LayerTie>{{{0, "a"}, {7, "a"}, {1}}}, "ties[0].copy.layer is 7"},
+        std::pair{std::vector<LayerTie>{{{1, "a"}, {1, "b"}, {1}}}, "within layer 1"},
+        std::pair{std::vector<LayerTie>{{{0, "a"}, {1, "b"}, {101}}}, "parameters have 100"},
+        std::pair{std::vector<LayerTie>{{{0, "a"}, {1, "b"}, {-1}}}, "ties[0].bytes is -1"},
+        std::pair{std::vector<LayerTie>{{{0, "a"}, {2, "a"}, {1}}, {{1, "a"}, {2, "a"}, {1}}},
+                  "one owner of every copy"},
+        std::pair{std::vector<LayerTie>{{{0, "a"}, {1, "a"}, {1}}, {{1, "a"}, {2, "a"}, {1}}},
+                  "owners that are no copies"},
+        std::pair{std::vector<LayerTie>{{{0, "a"}, {1, "a"}, {1}}, {{1, "a"}, {0, "a"}, {1}}},
+                  "owners that are no copies"}}) {
+    LayerCosts costs = good;
+    costs.ties = ties;
+    try {
+      validate(costs);
+      ADD_FAILURE() << words;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), HasSubstr(words));
+    }
+  }
+}
+
+// Weights and optimizer state stay with the owner, the gradient with the last layer.
+TEST(LayerCost, SharedTiesCountOnce) {
+  LayerCosts costs = parse_layer_costs(three_layers);
+  costs.ties = {{{0, "a"}, {2, "a"}, {50}}, {{0, "a"}, {1, "a"}, {50}}};
+  costs.layers[2].optimizer = costs.layers[1].optimizer = {3000};
+  const LayerCosts shared = with_shared_ties(costs);
+  validate(shared);
+  EXPECT_TRUE(shared.ties.empty());
+  EXPECT_EQ(shared.layers[0].parameter.count, 100);
+  EXPECT_EQ(shared.layers[0].optimizer.count, 200);
+  EXPECT_EQ(shared.layers[0].gradient.count, 50);
+  for (const std::size_t copy : {std::size_t{1}, std::size_t{2}}) {
+    EXPECT_EQ(shared.layers[copy].parameter.count, 950);
+    EXPECT_EQ(shared.layers[copy].optimizer.count, 2850);
+  }
+  EXPECT_EQ(shared.layers[1].gradient.count, 475) << "half a byte for each byte of a weight";
+  EXPECT_EQ(shared.layers[2].gradient.count, 500);
+}
+
 TEST(LayerCost, TimesBetweenMeasuredSizesLieOnALine) {
   const LayerCosts costs = parse_layer_costs(three_layers);
   const LayersAtSize three(costs, 3);

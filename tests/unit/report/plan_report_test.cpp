@@ -42,6 +42,21 @@ PlanReport report() {
   return report;
 }
 
+TEST(PlanReport, SaysWhereTheEndsOfTiesAre) {
+  PlanReport tied = report();
+  EXPECT_THAT(to_text(tied), Not(HasSubstr("tied")));
+  Plan& plan = tied.answer.plans.front();
+  plan.ties = {{{0, "token.weight"}, {7, "output.weight"}, {2048}}, {{0, "bias"}, {2, "bias"}, {1024}}};
+  EXPECT_THAT(to_text(tied),
+              AllOf(HasSubstr("tied: token.weight of layer 0 and output.weight of layer 7, 2 KiB: rank 1 sends its "
+                              "gradient to rank 0 and gets the sum\n"),
+                    HasSubstr("tied: bias of layer 0 and bias of layer 2, 1 KiB: both on rank 0\n")));
+  const auto json = nlohmann::json::parse(to_json(tied));
+  EXPECT_EQ(json["plans"][0]["ties"][0]["copy"]["parameter"], "output.weight");
+  EXPECT_EQ(json["plans"][0]["ties"][1]["bytes"], 1024);
+  EXPECT_TRUE(json["plans"][1]["ties"].empty());
+}
+
 TEST(PlanReport, SaysWhyInWords) {
   EXPECT_THAT(to_text(report()),
               AllOf(HasSubstr(" 1  1f1b"), HasSubstr("1 stage"), HasSubstr("first layers of the stages: 0,3\n"),
