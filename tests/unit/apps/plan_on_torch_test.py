@@ -19,45 +19,113 @@ except ImportError as error:
     sys.exit(77)
 
 WIDTH = 16
+WORDS = 12
 BATCH = 16
-RESTRICTIONS = [[], ["--schedule", "interleaved-1f1b", "--stages-per-rank", "2"], ["--schedule", "synthesised"],
-                ["--schedule", "1f1b", "--cut", "1"]]
+# Of a network: what the plan is restricted to.
+RESTRICTIONS = {
+    "plain": [[], ["--schedule", "interleaved-1f1b", "--stages-per-rank", "2"], ["--schedule", "synthesised"],
+              ["--schedule", "1f1b", "--cut", "1"]],
+    "tied": [[], ["--schedule", "zb-v"], ["--schedule", "v-half", "--recompute", "none"]],
+}
+CASES = [(name, index, restrictions) for name, lists in RESTRICTIONS.items() for index, restrictions in enumerate(lists)]
 
 
-def network():
+class Block(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(WIDTH)
+        self.wide = torch.nn.Linear(WIDTH, 2 * WIDTH)
+        self.narrow = torch.nn.Linear(2 * WIDTH, WIDTH)
+
+    def forward(self, x):
+        return x + self.narrow(torch.nn.functional.gelu(self.wide(self.norm(x))))
+
+
+def network(name):
+    """As GPT-2 is: the head has the embedding's weights. Or nothing is tied."""
     torch.manual_seed(3)
-    return [layer for _ in range(4) for layer in (torch.nn.Linear(WIDTH, WIDTH), torch.nn.Tanh())]
+    if name == "plain":
+        return [layer for _ in range(4) for layer in (torch.nn.Linear(WIDTH, WIDTH), torch.nn.Tanh())]
+    layers = [torch.nn.Embedding(WORDS, WIDTH), *(Block() for _ in range(4)), torch.nn.Linear(WIDTH, WORDS, bias=False)]
+    layers[-1].weight = layers[0].weight
+    return layers
 
 
-def train_one(rank, folder):
+def samples_of(name, samples):
+    if name == "plain":
+        return torch.randn(samples, WIDTH)
+    return torch.randint(WORDS, (samples,))
+
+
+def targets_of(name, samples):
+    return torch.randn(samples, WIDTH) if name == "plain" else torch.randint(WORDS, (samples,))
+
+
+def loss_of(name):
+    return torch.nn.functional.mse_loss if name == "plain" else torch.nn.functional.cross_entropy
+
+
+def separate(layers):
+    """Tied parameters as two, as processes have them that load a checkpoint layer by layer."""
+    for layer in layers:
+        for module in layer.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                setattr(module, name, torch.nn.Parameter(parameter.detach().clone()))
+    return layers
+
+
+def lines_of_the_guide(folder):
+    """What README.md of the export shows, from the tie's lines to the step."""
+    with open(f"{folder}/README.md", encoding="utf-8") as file:
+        program = file.read().split("```python")[1].split("```")[0]
+    return program[program.index("for tie in"):]
+
+
+def train_one(rank, folder, name):
     with open(f"{folder}/plan.json", encoding="utf-8") as file:
         plan = json.load(file)
-    count = len(plan["stages"])
-    layers = network()
-    mine = [index for index, stage in enumerate(plan["stages"]) if stage["rank"] == rank]
-    modules = {index: torch.nn.Sequential(*layers[plan["stages"][index]["first_layer"]:plan["stages"][index]["end_layer"]])
-               for index in mine}
-    stages = [PipelineStage(modules[index], index, count, torch.device("cpu")) for index in mine]
-    runtime = pipelining._PipelineScheduleRuntime(stages, plan["microbatches"], loss_fn=torch.nn.functional.mse_loss)
-    runtime._load_csv(f"{folder}/schedule.csv")
     torch.manual_seed(99)
-    inputs, targets = torch.randn(BATCH, WIDTH), torch.randn(BATCH, WIDTH)
-    runtime.step(*([inputs] if 0 in mine else []), **({"target": targets} if count - 1 in mine else {}))
-    whole = network()
-    torch.nn.functional.mse_loss(torch.nn.Sequential(*whole)(inputs), targets).backward()
-    for index in mine:
-        first = plan["stages"][index]["first_layer"]
-        for offset, module in enumerate(modules[index]):
-            for ours, expected in zip(module.parameters(), whole[first + offset].parameters(), strict=True):
-                torch.testing.assert_close(ours.grad, expected.grad, msg=lambda text: f"{folder}, layer {first + offset}: {text}")
+    inputs, targets = samples_of(name, BATCH), targets_of(name, BATCH)
+    layers = separate(network(name))
+    program = lines_of_the_guide(folder).replace("schedule.csv", f"{folder}/schedule.csv")
+    exec(program, {"torch": torch, "schedules": pipelining, "PipelineStage": PipelineStage, "plan": plan, "rank": rank,  # noqa: S102
+                   "layers": layers, "loss": loss_of(name), "device": torch.device("cpu"), "inputs": inputs, "targets": targets})
+    whole = network(name)
+    loss_of(name)(torch.nn.Sequential(*whole)(inputs), targets).backward()
+    for stage in plan["stages"]:
+        if stage["rank"] != rank:
+            continue
+        for layer in range(stage["first_layer"], stage["end_layer"]):
+            for ours, expected in zip(layers[layer].parameters(), whole[layer].parameters(), strict=True):
+                torch.testing.assert_close(ours.grad, expected.grad, msg=lambda text, layer=layer: f"{folder}, layer {layer}: {text}")
 
 
 def train(rank, scratch):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{scratch}/store", rank=rank, world_size=2)
-    for index in range(len(RESTRICTIONS)):
-        train_one(rank, f"{scratch}/{index}")
+    for name, index, _ in CASES:
+        train_one(rank, f"{scratch}/{name}{index}", name)
     dist.destroy_process_group()
+
+
+def plan(scratch, name, restrictions, folder):
+    # Powers of two: PyTorch cuts a batch into equal parts only.
+    return subprocess.run([tool, "plan", "--cost", f"{scratch}/{name}.json", "--ranks", "2", "--batch", str(BATCH),
+                           "--microbatches", "2,4,8", "--model", name, "--export-pytorch", f"{scratch}/{folder}", *restrictions],
+                          capture_output=True, text=True, check=False)
+
+
+def check_ties(scratch):
+    """They are found, and a plan that cannot keep them is refused by name."""
+    with open(f"{scratch}/tied.json", encoding="utf-8") as file:
+        ties = json.load(file)["ties"]
+    assert ties == [{"owner": {"layer": 0, "parameter": "weight"}, "copy": {"layer": 5, "parameter": "weight"},
+                     "bytes": 4 * WORDS * WIDTH}], ties
+    for restrictions in (["--schedule", "1f1b"], ["--schedule", "zb-v,1f1b", "--stages-per-rank", "1"], ["--cut", "3"]):
+        refused = plan(scratch, "tied", restrictions, "refused")
+        assert refused.returncode == 2, f"{restrictions}: {refused.stdout}"
+        assert "weight of layer 0 and weight of layer 5 on one rank" in refused.stderr, refused.stderr
+    assert not os.path.exists(f"{scratch}/refused")
 
 
 if __name__ == "__main__":
@@ -66,14 +134,12 @@ if __name__ == "__main__":
     from measure_layers import measure_layers, save
 
     with tempfile.TemporaryDirectory() as scratch:
-        cost = os.path.join(scratch, "cost.json")
-        save(cost, measure_layers(network(), lambda samples: torch.randn(samples, WIDTH), sizes=[1, 4, 8], repeats=5,
-                                  model={"name": "test"}))
-        for index, restrictions in enumerate(RESTRICTIONS):
-            # Powers of two: PyTorch cuts a batch into equal parts only.
-            done = subprocess.run([tool, "plan", "--cost", cost, "--ranks", "2", "--batch", str(BATCH), "--microbatches", "2,4,8",
-                                   "--model", "test", "--export-pytorch", f"{scratch}/{index}", *restrictions],
-                                  capture_output=True, text=True, check=False)
-            assert done.returncode == 0, f"{restrictions}: {done.stderr}"
+        for name in RESTRICTIONS:
+            save(f"{scratch}/{name}.json", measure_layers(network(name), lambda samples, name=name: samples_of(name, samples),
+                                                          sizes=[1, 4, 8], repeats=5, model={"name": name}))
+        check_ties(scratch)
+        for name, index, restrictions in CASES:
+            done = plan(scratch, name, restrictions, f"{name}{index}")
+            assert done.returncode == 0, f"{name} {restrictions}: {done.stderr}"
         torch.multiprocessing.spawn(train, args=(scratch,), nprocs=2)
-        print(f"{len(RESTRICTIONS)} plans trained in PyTorch's runtime to the gradients of one process")
+        print(f"{len(CASES)} plans trained in PyTorch's runtime to the gradients of one process")
