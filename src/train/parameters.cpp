@@ -16,8 +16,8 @@
 
 namespace penstock {
 
-std::vector<LayerParameter> parameters_of(const Layer& layer) {
-  std::vector<LayerParameter> parameters;
+std::vector<ModuleParameter> parameters_of(const Layer& layer) {
+  std::vector<ModuleParameter> parameters;
   std::map<const void*, std::size_t> places;
   for (const auto& parameter : layer.module().named_parameters()) {
     const auto [place, is_new] = places.emplace(parameter.value().unsafeGetTensorImpl(), parameters.size());
@@ -82,7 +82,7 @@ bool share_elements(const at::Tensor& a, const at::Tensor& b) {
 void check_parameters(const std::vector<PlacedLayer>& layers) {
   std::map<const void*, std::vector<PlacedParameter>> by_storage;
   for (const PlacedLayer& placed : layers) {
-    for (const LayerParameter& parameter : parameters_of(*placed.built)) {
+    for (const ModuleParameter& parameter : parameters_of(*placed.built)) {
       const at::Tensor& tensor = parameter.tensor;
       if (!tensor.has_storage() || tensor.numel() == 0) continue;
       PlacedParameter next{placed.rank, {placed.layer, parameter.names.front()}, tensor};
