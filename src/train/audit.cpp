@@ -190,6 +190,7 @@ class Auditor {
   // All microbatches go forward before the first goes back.
   Outcome run_cut() {
     std::vector<Stage> stages;
+    stages.reserve(layers());
     for (std::int64_t layer = 0; layer < static_cast<std::int64_t>(layers()); ++layer)
       stages.push_back(make_stage(layer, layer + 1, false));
     Outcome outcome;
@@ -251,6 +252,7 @@ class Auditor {
   // Layers that are not built by the executor, on autograd alone.
   Outcome run_plainly() {
     std::vector<Layer> built;
+    built.reserve(layers());
     for (std::int64_t layer = 0; layer < static_cast<std::int64_t>(layers()); ++layer) built.push_back(build(layer));
     Outcome outcome;
     outcome.outputs.resize(layers());

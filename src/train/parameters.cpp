@@ -64,7 +64,7 @@ bool share_elements(const at::Tensor& a, const at::Tensor& b) {
   const Extent of_b = extent_of(b);
   if (a.scalar_type() != b.scalar_type()) return true;
   if (of_a.end <= of_b.first || of_b.end <= of_a.first) return false;
-  at::Tensor marks = at::zeros({std::max(of_a.end, of_b.end)}, at::kBool);
+  const at::Tensor marks = at::zeros({std::max(of_a.end, of_b.end)}, at::kBool);
   marks.as_strided(a.sizes(), a.strides(), a.storage_offset()).fill_(true);
   return marks.as_strided(b.sizes(), b.strides(), b.storage_offset()).any().item<bool>();
 }
