@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <map>
 #include <numeric>
+#include <set>
+#include <tuple>
 #include <utility>
 
 namespace penstock {
@@ -121,38 +123,90 @@ RankId rank_of_layer(const Cut& cut, const Placement& placement, std::int64_t la
   return placement.holders[stage_of_layer(cut, layer)].front();
 }
 
+namespace {
+
+/// All layers that have one parameter.
+struct Shared {
+  const LayerParameter* owner = nullptr;
+  Bytes size;
+  std::vector<const LayerParameter*> members;  ///< the owner among them, in the order in which gradients are added
+};
+
+std::vector<Shared> shared_parameters(const std::vector<LayerTie>& ties) {
+  std::vector<Shared> all;
+  for (const LayerTie& tie : ties) {
+    auto found = std::find_if(all.begin(), all.end(), [&](const Shared& other) { return *other.owner == tie.owner; });
+    if (found == all.end()) found = all.insert(all.end(), {&tie.owner, tie.size, {&tie.owner}});
+    found->members.push_back(&tie.copy);
+  }
+  for (Shared& shared : all)
+    std::sort(shared.members.begin(), shared.members.end(), [](const LayerParameter* a, const LayerParameter* b) {
+      return std::tie(a->layer, a->parameter) < std::tie(b->layer, b->parameter);
+    });
+  return all;
+}
+
+/// By how many gradients more than those of its own a rank that adds them up holds at its fullest: what has arrived,
+/// and a sum beside its two summands.
+std::int64_t most_beside(const Shared& shared, const std::vector<RankId>& rank_of_member, RankId home) {
+  std::int64_t beside = 0;
+  std::int64_t most = 0;
+  for (std::size_t member = 0; member < shared.members.size(); ++member) {
+    if (rank_of_member[member] != home) ++beside;
+    if (member > 0) most = std::max(most, beside + 1);
+    if (member > 0) --beside;  // a sum in place of two
+  }
+  return most;
+}
+
+}  // namespace
+
 void add_tied_exchange(const std::vector<LayerTie>& ties, const Cut& cut, const Placement& placement, const Cost& cost,
                        std::vector<double>& time) {
+  const auto rank_of = [&](const LayerParameter& end) { return rank_of_layer(cut, placement, end.layer); };
   std::map<RankPair, double> link_free;
-  const auto send = [&](RankId from, RankId to, Bytes size) {
-    if (from == to) return;
+  const auto arrival = [&](RankId from, RankId to, Bytes size) {
     const LinkCost& link = link_between(cost, from, to);
     double& free = link_free[{from, to}];
     free = std::max(free, time[from.index()]) + static_cast<double>(size.count) / link.bytes_per_millisecond;
-    time[to.index()] = std::max(time[to.index()], free + link.latency.count);
+    return free + link.latency.count;
   };
-  // Every sum is whole before the first is handed out.
-  for (const bool back : {false, true})
-    for (const LayerTie& tie : ties) {
-      const RankId owner = rank_of_layer(cut, placement, tie.owner.layer);
-      const RankId copy = rank_of_layer(cut, placement, tie.copy.layer);
-      if (back)
-        send(owner, copy, tie.size);
-      else
-        send(copy, owner, tie.size);
-    }
+  const std::vector<Shared> all = shared_parameters(ties);
+  // All ranks send, then the owners' add and send the sums, then the others receive them.
+  std::vector<double> whole;
+  for (const Shared& shared : all) {
+    const RankId home = rank_of(*shared.owner);
+    whole.push_back(0);
+    for (const LayerParameter* member : shared.members)
+      if (rank_of(*member) != home) whole.back() = std::max(whole.back(), arrival(rank_of(*member), home, shared.size));
+  }
+  std::vector<double> sums_there(time.size(), 0);
+  for (std::size_t index = 0; index < all.size(); ++index) {
+    const RankId home = rank_of(*all[index].owner);
+    time[home.index()] = std::max(time[home.index()], whole[index]);
+    std::set<RankId> others;
+    for (const LayerParameter* member : all[index].members) others.insert(rank_of(*member));
+    others.erase(home);
+    for (const RankId other : others)
+      sums_there[other.index()] = std::max(sums_there[other.index()], arrival(home, other, all[index].size));
+  }
+  for (std::size_t rank = 0; rank < time.size(); ++rank) time[rank] = std::max(time[rank], sums_there[rank]);
 }
 
 void add_tied_memory(const std::vector<LayerTie>& ties, const Cut& cut, const Placement& placement, const Cost& cost,
                      std::vector<Bytes>& memory) {
+  std::vector<std::int64_t> beside(memory.size(), 0);
+  for (const Shared& shared : shared_parameters(ties)) {
+    std::vector<RankId> ranks;
+    ranks.reserve(shared.members.size());
+    for (const LayerParameter* member : shared.members) ranks.push_back(rank_of_layer(cut, placement, member->layer));
+    const RankId home = rank_of_layer(cut, placement, shared.owner->layer);
+    std::int64_t& most = beside[home.index()];
+    most = std::max(most, shared.size.count * most_beside(shared, ranks, home));
+  }
   for (std::size_t rank = 0; rank < memory.size(); ++rank) {
-    Bytes of_others;
-    for (const LayerTie& tie : ties)
-      if (rank_of_layer(cut, placement, tie.owner.layer).index() == rank &&
-          rank_of_layer(cut, placement, tie.copy.layer).index() != rank)
-        of_others = std::max(of_others, tie.size);
-    if (of_others.count == 0) continue;
-    Bytes standing = of_others;
+    if (beside[rank] == 0) continue;
+    Bytes standing{beside[rank]};
     for (std::size_t stage = 0; stage < cost.stages.size(); ++stage)
       for (const RankId holder : placement.holders[stage])
         if (holder.index() == rank)

@@ -46,13 +46,13 @@ class TiedLayers {
   std::vector<TieWay> ways_;
 };
 
-/// Adds to `time`, by rank when it is done with what comes before, the exchange of the gradients of ties whose ends are
-/// on two ranks: the copies' to the owner, and when they are added their sum back. Of several holders the first do it.
+/// Adds to `time`, by rank when it is done with what comes before, the exchange of the gradients of tied parameters:
+/// the copies' to the rank of the owner, and the sum once to each rank of a copy. Of several holders the first do it.
 void add_tied_exchange(const std::vector<LayerTie>& ties, const Cut& cut, const Placement& placement, const Cost& cost,
                        std::vector<double>& time);
 
-/// Raises `memory`, the peak of each rank in the passes, to what it holds while it adds the gradients of ties: what
-/// stands, and the gradient of a copy on another rank.
+/// Raises `memory`, the peak of each rank in the passes, to what the rank of an owner holds while it adds gradients:
+/// what stands, gradients that have arrived, and the sum beside its summands.
 void add_tied_memory(const std::vector<LayerTie>& ties, const Cut& cut, const Placement& placement, const Cost& cost,
                      std::vector<Bytes>& memory);
 
