@@ -9,8 +9,8 @@ namespace penstock::app {
 
 // Writes plan.json (cut, ranks of the stages, microbatches, recomputation, prediction), schedule.csv (compute actions,
 // as `_load_csv` reads them) and README.md into `folder`, which is made. Throws Error (BadInput) for a schedule with
-// copies of stages, which PyTorch's runtime does not know, and for tied parameters on two ranks, whose gradients it does
-// not add.
+// copies of stages, which PyTorch's runtime does not know, and for tied parameters on two ranks, whose gradients it
+// does not add.
 void export_for_pytorch(const Plan& plan, const LayerCosts& costs, const std::filesystem::path& folder);
 
 }  // namespace penstock::app

@@ -14,7 +14,9 @@ using torch::Tensor;
 
 // Fine: what it draws depends on seed, step, microbatch and layer alone.
 struct Random : torch::nn::Module {
-  Random() : linear(register_module("linear", torch::nn::Linear(8, 8))), dropout(register_module("dropout", torch::nn::Dropout(0.2))) {}
+  Random()
+      : linear(register_module("linear", torch::nn::Linear(8, 8))),
+        dropout(register_module("dropout", torch::nn::Dropout(0.2))) {}
   Tensor forward(const Tensor& input) { return dropout(linear(input)); }
   torch::nn::Linear linear;
   torch::nn::Dropout dropout;
@@ -74,7 +76,8 @@ penstock::Network network_of(std::vector<penstock::LayerSpec> layers) {
 
 bool audited(const char* title, const penstock::Network& network) {
   const torch::Tensor inputs = torch::randn({12, 8});
-  const penstock::AuditReport report = penstock::audit(network, penstock::Minibatch{{{inputs}}, {{torch::randn({12, 1})}}});
+  const penstock::AuditReport report =
+      penstock::audit(network, penstock::Minibatch{{{inputs}}, {{torch::randn({12, 1})}}});
   std::cout << "== " << title << "\n\n" << to_string(report) << '\n';
   return report.holds();
 }
@@ -84,9 +87,13 @@ bool audited(const char* title, const penstock::Network& network) {
 int main() {
   using penstock::layer_of;
   torch::manual_seed(1);
-  const bool good = audited("no fault", network_of({layer_of<Random>("random"), layer_of<InPlace>("in place"), layer_of<Normalised>("norm")}));
-  audited("a counter in a member, and a list that grows", network_of({layer_of<Counting>("counting"), layer_of<Hoarding>("hoarding")}));
-  audited("a parameter that the forward pass changes", network_of({layer_of<Random>("random"), layer_of<Clamping>("clamping")}));
+  const bool good =
+      audited("no fault",
+              network_of({layer_of<Random>("random"), layer_of<InPlace>("in place"), layer_of<Normalised>("norm")}));
+  audited("a counter in a member, and a list that grows",
+          network_of({layer_of<Counting>("counting"), layer_of<Hoarding>("hoarding")}));
+  audited("a parameter that the forward pass changes",
+          network_of({layer_of<Random>("random"), layer_of<Clamping>("clamping")}));
   penstock::Network without_graph = network_of({layer_of<Random>("random")});
   without_graph.loss = [](const penstock::Tensors& outputs, const penstock::Tensors& targets) {
     return penstock::Loss{(outputs[0] - targets[0]).detach().square().sum(), 4};

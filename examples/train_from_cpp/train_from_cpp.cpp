@@ -23,7 +23,8 @@ int main() {
   };
 
   // Once, for a network of one's own: whether it has the same bits however it is cut, and what its layers do.
-  std::cout << to_string(penstock::audit(network, penstock::Minibatch{{{torch::rand({6, 2})}}, {{torch::rand({6, 1})}}}));
+  std::cout << to_string(
+      penstock::audit(network, penstock::Minibatch{{{torch::rand({6, 2})}}, {{torch::rand({6, 1})}}}));
 
   const auto schedule = penstock::verify(penstock::one_f_one_b_schedule(/*ranks=*/3, /*microbatches=*/8));
   penstock::Pipeline pipeline(network, schedule, {});

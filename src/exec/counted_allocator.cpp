@@ -34,6 +34,8 @@ Header* header_of(void* memory) { return reinterpret_cast<Header*>(static_cast<s
 // The counter that the listener which was told last on this thread stands for.
 thread_local ByteCounter* told = nullptr;
 
+thread_local ByteCounter* innermost_counter = nullptr;
+
 // As libtorch's allocator tells it: to the thread's meter, or to a profiler of libtorch's. Returns who counts it.
 ByteCounter* report(void* memory, std::int64_t bytes) {
   auto* listener =
@@ -133,10 +135,7 @@ void ByteCounter::take_away(std::int64_t bytes) {
     elsewhere.fetch_sub(bytes, std::memory_order_relaxed);
 }
 
-ByteCounter*& counter_of_thread() {
-  thread_local ByteCounter* counter = nullptr;
-  return counter;
-}
+ByteCounter*& counter_of_thread() { return innermost_counter; }
 
 std::unique_ptr<ByteCounter, void (*)(ByteCounter*)> make_counter() {
   return {retired_counters().take(), [](ByteCounter* counter) { retired_counters().put(counter); }};

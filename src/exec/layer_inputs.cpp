@@ -91,8 +91,7 @@ bool LayerInputs::changes_any() const {
   });
 }
 
-Tensors LayerInputs::first_pass(const Layer& layer, const Tensors& inputs, Forward forward,
-                                Changes& changes) const {
+Tensors LayerInputs::first_pass(const Layer& layer, const Tensors& inputs, Forward forward, Changes& changes) const {
   const torch::nn::Module& module = layer.module();
   const Versions versions = versions_of(module.parameters());
   const Tensors buffers = module.buffers();

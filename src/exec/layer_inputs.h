@@ -32,8 +32,7 @@ class LayerInputs {
 
  private:
   using Changes = std::vector<bool>;  // by input
-  [[nodiscard]] Tensors first_pass(const Layer& layer, const Tensors& inputs, Forward forward,
-                                   Changes& changes) const;
+  [[nodiscard]] Tensors first_pass(const Layer& layer, const Tensors& inputs, Forward forward, Changes& changes) const;
   [[nodiscard]] static Tensors pass(const Tensors& inputs, Forward forward, const Changes& changes);
 
   std::array<std::optional<Changes>, 2> changes_;  // in evaluation, in training

@@ -147,8 +147,8 @@ class Division {
   std::vector<Visited> visited_;
 };
 
-// Leads an edge elsewhere, and returns where it led. The node of an operation in place on a view has another node in it,
-// whose edges are the same but for the first.
+// Leads an edge elsewhere, and returns where it led. The node of an operation in place on a view has another node in
+// it, whose edges are the same but for the first.
 Edge redirect(Node& node, std::size_t index, Edge to) {
   if (auto* in_place = dynamic_cast<CopySlices*>(&node); in_place != nullptr && index > 0 && in_place->fn)
     redirect(*in_place->fn, index, to);

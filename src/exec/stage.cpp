@@ -22,8 +22,8 @@ namespace penstock {
 using torch::autograd::Edge;
 using torch::autograd::edge_list;
 
-// Where the gradients of a segment's inputs end: a node for each, as each would have in one graph with what comes before,
-// so that a hook on one is not called for another's gradient. By input; null where it takes no gradient.
+// Where the gradients of a segment's inputs end: a node for each, as each would have in one graph with what comes
+// before, so that a hook on one is not called for another's gradient. By input; null where it takes no gradient.
 using InputGradients = std::vector<OwnedNode<GradientCollector>>;
 
 // What is kept of a segment for one microbatch. Of its outputs only the place in the graph: their storage is free as

@@ -182,6 +182,7 @@ std::vector<std::shared_ptr<const FamilyShape>> PlanningProblem::shapes(int rank
       FamilyShape shape{&family, count, has_split_backward(sample), sample.placement};
       if (shares_ties()) {
         std::vector<std::int32_t> rank_of;
+        rank_of.reserve(sample.placement.holders.size());
         for (const auto& holders : sample.placement.holders) rank_of.push_back(holders.front().value);
         const auto ties = std::make_shared<TiedLayers>(given_costs_->ties, std::move(rank_of), costs_->layers.size());
         if (request_->cut ? !ties->are_kept_by(*request_->cut) : ties->ways().empty()) {

@@ -238,6 +238,7 @@ class Search {
     const Cost cost = cost_of(plan, problem_.given_costs());
     const Timeline timeline = simulate(schedule, cost);
     std::vector<Bytes> memory;
+    memory.reserve(static_cast<std::size_t>(plan.ranks));
     for (std::int32_t rank = 0; rank < plan.ranks; ++rank) memory.push_back(peak_bytes(timeline, RankId{rank}));
     add_tied_memory(problem_.costs().ties, plan.cut, schedule->placement, cost, memory);
     return memory;

@@ -24,8 +24,8 @@ using Named = std::pair<std::string, at::Tensor>;
 // What one way of running the microbatches leaves.
 struct Outcome {
   std::vector<double> losses;
-  std::vector<std::vector<Tensors>> outputs;   // by layer and microbatch, where they are known
-  std::vector<std::vector<Named>> gradients;   // by layer
+  std::vector<std::vector<Tensors>> outputs;  // by layer and microbatch, where they are known
+  std::vector<std::vector<Named>> gradients;  // by layer
 };
 
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -190,6 +190,7 @@ class Auditor {
   // All microbatches go forward before the first goes back.
   Outcome run_cut() {
     std::vector<Stage> stages;
+    stages.reserve(layers());
     for (std::int64_t layer = 0; layer < static_cast<std::int64_t>(layers()); ++layer)
       stages.push_back(make_stage(layer, layer + 1, false));
     Outcome outcome;
@@ -251,14 +252,15 @@ class Auditor {
   // Layers that are not built by the executor, on autograd alone.
   Outcome run_plainly() {
     std::vector<Layer> built;
+    built.reserve(layers());
     for (std::int64_t layer = 0; layer < static_cast<std::int64_t>(layers()); ++layer) built.push_back(build(layer));
     Outcome outcome;
     outcome.outputs.resize(layers());
     for (std::size_t microbatch = 0; microbatch < microbatches_.size(); ++microbatch) {
       const Tensors outputs = forward_plainly(built, static_cast<std::int64_t>(microbatch), outcome);
       current_.reset();
-      const DrawScope draws({settings_.seed, 0, static_cast<std::int64_t>(microbatch),
-                             static_cast<std::int64_t>(layers())});
+      const DrawScope draws(
+          {settings_.seed, 0, static_cast<std::int64_t>(microbatch), static_cast<std::int64_t>(layers())});
       const Loss loss = network_.loss(outputs, microbatches_[microbatch].targets);
       outcome.losses.push_back(loss.sum.item<double>());
       if (loss.sum.requires_grad()) loss.sum.backward();
@@ -331,15 +333,17 @@ class Auditor {
         LayerAudit& facts = found(static_cast<std::int64_t>(layer));
         facts.shared.push_back(fmt::format("{} is layer {}'s {}, the same object", named.key(), other, name));
         if (other != facts.layer && facts.refused.empty())
-          facts.refused = fmt::format("its {} is the same object as layer {}'s {}; give each layer its own and name them "
-                                      "in Network::ties",
-                                      named.key(), other, name);
+          facts.refused = fmt::format(
+              "its {} is the same object as layer {}'s {}; give each layer its own and name them "
+              "in Network::ties",
+              named.key(), other, name);
       }
     }
     for (const Tie& tie : network_.ties)
       if (tie.copy.layer >= 0 && tie.copy.layer < static_cast<std::int64_t>(layers()))
         found(tie.copy.layer)
-            .shared.push_back(fmt::format("{} is tied to layer {}'s {}", tie.copy.name, tie.owner.layer, tie.owner.name));
+            .shared.push_back(
+                fmt::format("{} is tied to layer {}'s {}", tie.copy.name, tie.owner.layer, tie.owner.name));
   }
 
   void compare(AuditedWay way, const Outcome& expected, const Outcome& got) {

@@ -41,8 +41,8 @@ std::string facts_of(const LayerAudit& layer) {
 void add_differences(const std::vector<AuditDifference>& differences, const std::string& where, std::string& text) {
   constexpr std::size_t most = 4;
   for (std::size_t index = 0; index < std::min(differences.size(), most); ++index)
-    text += fmt::format("{}: {}, {}, differs from libtorch's by {:.2g} of it\n", where, words_of(differences[index].way),
-                        differences[index].what, differences[index].relative);
+    text += fmt::format("{}: {}, {}, differs from libtorch's by {:.2g} of it\n", where,
+                        words_of(differences[index].way), differences[index].what, differences[index].relative);
   if (differences.size() > most) text += fmt::format("{}: and {} more\n", where, differences.size() - most);
 }
 
@@ -60,7 +60,8 @@ std::string to_string(const AuditReport& report) {
   for (const LayerAudit& layer : report.layers) width = std::max(width, layer.name.size());
   std::string text = fmt::format("{:>5}  {:<{}}  {:<9}  {}\n", "layer", "name", width, "verdict", "what it does");
   for (const LayerAudit& layer : report.layers) {
-    std::string line = fmt::format("{:>5}  {:<{}}  {:<9}  {}", layer.layer, layer.name, width, verdict_of(layer), facts_of(layer));
+    std::string line =
+        fmt::format("{:>5}  {:<{}}  {:<9}  {}", layer.layer, layer.name, width, verdict_of(layer), facts_of(layer));
     line.erase(line.find_last_not_of(' ') + 1);
     text += line + '\n';
   }
@@ -76,9 +77,10 @@ std::string to_string(const AuditReport& report) {
       text += fmt::format("{}: it keeps {} more after each microbatch; let go of tensors of earlier passes\n", where,
                           to_string(layer.leak));
     if (!layer.differences.empty() && layer.refused.empty())
-      text += fmt::format("{}: it depends on more than its inputs, parameters and buffers, perhaps on members that its "
-                          "forward pass changes; make these buffers\n",
-                          where);
+      text += fmt::format(
+          "{}: it depends on more than its inputs, parameters and buffers, perhaps on members that its "
+          "forward pass changes; make these buffers\n",
+          where);
   }
   return text;
 }

@@ -23,7 +23,7 @@ Bytes size_of(const Tensors& tensors) {
   return total;
 }
 
-bool is_tied(const std::vector<TieGroup>& ties, std::int64_t layer, const LayerParameter& parameter) {
+bool is_tied(const std::vector<TieGroup>& ties, std::int64_t layer, const ModuleParameter& parameter) {
   return std::any_of(parameter.names.begin(), parameter.names.end(),
                      [&](const std::string& name) { return group_of(ties, {layer, name}) != nullptr; });
 }
@@ -40,7 +40,7 @@ Contents contents_of(const Stage& stage, const std::vector<TieGroup>& ties) {
   for (std::size_t index = 0; index < stage.layers().size(); ++index) {
     const std::int64_t layer = stage.first_layer() + static_cast<std::int64_t>(index);
     const Layer& built = stage.layers()[index];
-    for (const LayerParameter& parameter : parameters_of(built)) {
+    for (const ModuleParameter& parameter : parameters_of(built)) {
       if (!parameter.tensor.requires_grad()) continue;
       (is_tied(ties, layer, parameter) ? contents.tied : contents.parameters).push_back(parameter.tensor);
     }

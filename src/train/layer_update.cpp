@@ -11,7 +11,7 @@ namespace penstock {
 
 std::function<void()> layer_update(const OptimizerSettings& settings, const Layer& layer) {
   std::vector<Optimizer::Parameter> parameters;
-  for (const LayerParameter& parameter : parameters_of(layer))
+  for (const ModuleParameter& parameter : parameters_of(layer))
     if (parameter.tensor.requires_grad()) parameters.push_back({parameter.names.front(), parameter.tensor});
   const auto optimizer = std::make_shared<Optimizer>(settings, parameters);
   return [optimizer, parameters = std::move(parameters)] {

@@ -158,8 +158,8 @@ void Optimizer::update_plainly(Entry& entry, double learning_rate) const {
     parameter.add_(gradient, -learning_rate);
     return;
   }
-  at::Tensor& first = entry.moments[0];
-  at::Tensor& second = entry.moments[1];
+  const at::Tensor& first = entry.moments[0];
+  const at::Tensor& second = entry.moments[1];
   const auto count = static_cast<double>(entry.updates);
   if (entry.weight_decay != 0) parameter.mul_(1 - learning_rate * entry.weight_decay);
   first.mul_(settings_.beta1).add_(gradient, 1 - settings_.beta1);

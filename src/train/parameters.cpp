@@ -16,8 +16,8 @@
 
 namespace penstock {
 
-std::vector<LayerParameter> parameters_of(const Layer& layer) {
-  std::vector<LayerParameter> parameters;
+std::vector<ModuleParameter> parameters_of(const Layer& layer) {
+  std::vector<ModuleParameter> parameters;
   std::map<const void*, std::size_t> places;
   for (const auto& parameter : layer.module().named_parameters()) {
     const auto [place, is_new] = places.emplace(parameter.value().unsafeGetTensorImpl(), parameters.size());
@@ -64,7 +64,7 @@ bool share_elements(const at::Tensor& a, const at::Tensor& b) {
   const Extent of_b = extent_of(b);
   if (a.scalar_type() != b.scalar_type()) return true;
   if (of_a.end <= of_b.first || of_b.end <= of_a.first) return false;
-  at::Tensor marks = at::zeros({std::max(of_a.end, of_b.end)}, at::kBool);
+  const at::Tensor marks = at::zeros({std::max(of_a.end, of_b.end)}, at::kBool);
   marks.as_strided(a.sizes(), a.strides(), a.storage_offset()).fill_(true);
   return marks.as_strided(b.sizes(), b.strides(), b.storage_offset()).any().item<bool>();
 }
@@ -82,7 +82,7 @@ bool share_elements(const at::Tensor& a, const at::Tensor& b) {
 void check_parameters(const std::vector<PlacedLayer>& layers) {
   std::map<const void*, std::vector<PlacedParameter>> by_storage;
   for (const PlacedLayer& placed : layers) {
-    for (const LayerParameter& parameter : parameters_of(*placed.built)) {
+    for (const ModuleParameter& parameter : parameters_of(*placed.built)) {
       const at::Tensor& tensor = parameter.tensor;
       if (!tensor.has_storage() || tensor.numel() == 0) continue;
       PlacedParameter next{placed.rank, {placed.layer, parameter.names.front()}, tensor};

@@ -13,13 +13,13 @@
 namespace penstock {
 
 // One that takes a gradient or one that does not.
-struct LayerParameter {
+struct ModuleParameter {
   std::vector<std::string> names;  // within the layer: several where one submodule is registered several times
   at::Tensor tensor;
 };
 
 // In the order of their first names, which is that of `named_parameters`.
-[[nodiscard]] std::vector<LayerParameter> parameters_of(const Layer& layer);
+[[nodiscard]] std::vector<ModuleParameter> parameters_of(const Layer& layer);
 
 [[nodiscard]] std::vector<std::shared_ptr<DeferredBatchNorm>> batch_norms_of(const Layer& layer);
 

@@ -131,9 +131,8 @@ bool covers(const LayerCosts& costs, const std::vector<std::int64_t>& sizes) {
 bool knows_ties(const LayerCosts& costs, const Network& network) {
   std::ptrdiff_t count = 0;
   for (const TieGroup& group : tie_groups(network.ties))
-    count += std::count_if(group.members.begin(), group.members.end(), [&](const ParameterAddress& member) {
-      return member.layer != group.owner.layer;
-    });
+    count += std::count_if(group.members.begin(), group.members.end(),
+                           [&](const ParameterAddress& member) { return member.layer != group.owner.layer; });
   return std::ssize(costs.ties) == count;
 }
 

@@ -116,7 +116,7 @@ std::vector<Worker::Parameter> Worker::find_parameters() const {
     for (std::size_t index = 0; index < stage.layers().size(); ++index) {
       const std::int64_t layer = stage.first_layer() + static_cast<std::int64_t>(index);
       std::int64_t place = 0;
-      for (LayerParameter& parameter : parameters_of(stage.layers()[index])) {
+      for (ModuleParameter& parameter : parameters_of(stage.layers()[index])) {
         if (!parameter.tensor.requires_grad()) continue;
         const bool copy = std::any_of(plan_.network.ties.begin(), plan_.network.ties.end(), [&](const Tie& tie) {
           const auto& names = parameter.names;
@@ -280,7 +280,7 @@ std::vector<StageReport> Worker::report() {
     report.first_layer = stage.first_layer();
     report.layers = static_cast<std::int64_t>(stage.layers().size());
     for (const Layer& layer : stage.layers())
-      for (const LayerParameter& parameter : parameters_of(layer)) report.parameters += parameter.tensor.numel();
+      for (const ModuleParameter& parameter : parameters_of(layer)) report.parameters += parameter.tensor.numel();
     report.busy_share = active_ms_ > 0 ? busy_ms_[local] / active_ms_ : 0;
     report.peak_memory = peak_memory();
     report.sent = sent_[local] + copies_.sent(local);

@@ -31,7 +31,7 @@ class OnOneDevice(p.Case):
         settings = {**p.SMALL, **self.SETTINGS, "data": self.text, "out": out, **changes}
         variables = {"NCCL_HOSTID": f"host-{rank}", "NCCL_SOCKET_IFNAME": "lo", "NCCL_DEBUG": "INFO",
                      "NCCL_DEBUG_FILE": str(self.folder / f"nccl-{rank}")}
-        return p.start("train", *p.flags(settings), env=processes.environment_of(rank, world, port, **variables))
+        return p.start("train", *p.flags(settings), env=p.environment_of(rank, world, port, **variables))
 
     def communicators(self, rank):
         file = self.folder / f"nccl-{rank}"
@@ -43,7 +43,7 @@ class OnOneDevice(p.Case):
                 settings = {"schedule": schedule, "stages": stages, "layers": layers}
                 threads = self.must_train(self.folder / f"{schedule}-{stages}-threads", **self.SETTINGS, **settings)
                 out = self.folder / f"{schedule}-{stages}-nccl"
-                port = processes.free_port()
+                port = p.free_port()
                 for process in [self.start_rank(rank, 2, port, out, **settings) for rank in (0, 1)]:
                     _, err = process.communicate(timeout=240)
                     self.assertEqual(process.returncode, 0, err)
@@ -63,7 +63,7 @@ class OnOneDevice(p.Case):
 
     def test_a_dead_process_ends_the_wait_for_its_device(self):
         out = self.folder / "out"
-        port = processes.free_port()
+        port = p.free_port()
         started = [self.start_rank(rank, 2, port, out, steps=100000, **{"checkpoint-every": 0}) for rank in (0, 1)]
         p.wait_for_step(started[0], out, 3)
         started[1].kill()

@@ -51,8 +51,8 @@ class Doctor(p.Case):
         self.assertGreater(json.loads(told)["makespan_ms"], 6)
 
     def test_between_the_ranks_of_a_launcher(self):
-        port = processes.free_port()
-        started = [p.start("doctor", "--json", env=processes.environment_of(rank, 3, port)) for rank in range(3)]
+        port = p.free_port()
+        started = [p.start("doctor", "--json", env=p.environment_of(rank, 3, port)) for rank in range(3)]
         outcomes = [(*process.communicate(timeout=120), process.returncode) for process in started]
         self.assertEqual([code for _, _, code in outcomes], [0, 0, 0], outcomes)
         self.assertEqual([told == "" for told, _, _ in outcomes], [False, True, True])
@@ -61,14 +61,14 @@ class Doctor(p.Case):
 
     @unittest.skipUnless(processes.TORCHRUN.exists(), "no torchrun beside this Python")
     def test_under_torchrun(self):
-        done = subprocess.run([processes.TORCHRUN, "--nproc-per-node", "2", "--master-port", str(processes.free_port()),
+        done = subprocess.run([processes.TORCHRUN, "--nproc-per-node", "2", "--master-port", str(p.free_port()),
                                "--no-python", p.PENSTOCK, "doctor"], capture_output=True, text=True, timeout=120)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("links between 2 ranks", done.stdout)
         self.assertIn("16 MiB", done.stdout)
 
     def test_a_place_to_meet(self):
-        port = processes.free_port()
+        port = p.free_port()
         told = self.told("--no-links", "--master-addr", "127.0.0.1", "--master-port", port)
         self.assertIn(f"port {port} of 127.0.0.1 is free", told)
         variables = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -86,7 +86,7 @@ class Doctor(p.Case):
         self.refused("WORLD_SIZE", env={**os.environ, "RANK": "0"})
 
     def test_a_rank_that_never_comes(self):
-        code, _, err = p.run("doctor", "--join-timeout", 1, env=processes.environment_of(0, 2, processes.free_port()))
+        code, _, err = p.run("doctor", "--join-timeout", 1, env=p.environment_of(0, 2, p.free_port()))
         self.assertEqual(code, 1)
         self.assertRegex(err, r"^penstock: no process 1 \(rank 1\) within 1 s")
 

@@ -8,7 +8,6 @@ import signal
 import unittest
 
 import penstock_process as p
-from chaos_test import workers_of
 
 TWO = {"replicas": 2, "stages": 2, "tied-head": True}
 
@@ -100,7 +99,7 @@ class Replicas(p.Case):
                             "join-timeout": 20}
                 launcher = p.start("train", *p.flags(settings))
                 p.wait_for_step(launcher, out, 6)
-                os.kill(workers_of(launcher.pid)[1], signal.SIGKILL)
+                os.kill(p.workers_of(launcher.pid)[1], signal.SIGKILL)
                 _, err = launcher.communicate(timeout=120)
                 self.assertEqual(launcher.returncode, 0, err)
                 self.assertEqual([step for step, _, _ in p.losses(out)], list(range(1, 41)))

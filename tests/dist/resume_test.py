@@ -38,13 +38,15 @@ class Resume(p.Case):
         self.assertEqual(p.losses(half), p.losses(whole))
         self.assertEqual(p.tensors(half, 12), p.tensors(whole, 12))
 
-    def test_begins_anew_and_says_so_where_there_is_no_whole_checkpoint(self):
+    def test_begins_anew_only_when_told_to_where_there_is_no_whole_checkpoint(self):
         out = self.must_train(self.folder / "run")
         for index in (out / "checkpoints").glob("*/index.json"):
             index.write_text("{")
-        code, told, err = p.run("train", "--resume", "--out", out)
+        code, _, err = p.run("train", "--resume", "--out", out)
+        self.assertEqual(code, 2, err)
+        self.assertIn("--from-the-beginning", err)
+        code, told, err = p.run("train", "--resume", "--from-the-beginning", "--out", out)
         self.assertEqual(code, 0, err)
-        self.assertIn("skipped", told)
         self.assertIn("from the beginning", told)
         self.assertEqual([line["step"] for line in p.metrics(out)], list(range(1, 13)))
 

@@ -1,5 +1,5 @@
-// What every rank holds is the same after many steps as after a few, whatever crosses the boundaries. PENSTOCK_MEMORY_STEPS
-// says how many (60).
+// What every rank holds is the same after many steps as after a few, whatever crosses the boundaries.
+// PENSTOCK_MEMORY_STEPS says how many (60).
 #include <cstdint>
 #include <gtest/gtest.h>
 #include <string>
@@ -72,8 +72,9 @@ std::vector<Case> cases() {
           {"halves", {trained, halves, layer_of<Gate>("gate"), halves, layer_of<Together>("together"), trained}},
           {"rows", {trained, row, trained, row, trained, trained}},
           {"sum", {trained, trained, trained, trained, layer_of<Sum>("sum"), trained}, true},
-          {"passing", {trained, layer_of<Passing>("passing"), layer_of<Gate>("gate"), layer_of<Passing>("passing"),
-                       layer_of<Together>("together"), trained}}};
+          {"passing",
+           {trained, layer_of<Passing>("passing"), layer_of<Gate>("gate"), layer_of<Passing>("passing"),
+            layer_of<Together>("together"), trained}}};
 }
 
 Network network_of(const Case& of, bool tied) {
@@ -106,7 +107,8 @@ TEST_P(CountedMemory, IsTheSameAfterManySteps) {
       const std::vector<Schedule> schedules(static_cast<std::size_t>(replicas), make_schedule(GetParam(), 3, 4));
       Pipeline pipeline(network_of(of, /*tied=*/true), verify(side_by_side(schedules)), settings);
       const at::Tensor input = torch::randn({4 * replicas, size, size});
-      const at::Tensor target = of.pooled ? torch::randn({4 * replicas, size}) : torch::randn({4 * replicas, size, size});
+      const at::Tensor target =
+          of.pooled ? torch::randn({4 * replicas, size}) : torch::randn({4 * replicas, size, size});
       const auto minibatch = split_minibatch({{{input}}, {{target}}}, 4 * replicas);
       static_cast<void>(peaks_of(pipeline, minibatch, 5));
       const auto early = peaks_of(pipeline, minibatch, 5);

@@ -49,7 +49,8 @@ class DrawnPart : public torch::nn::Module {
     }
     if (kind_ == "attention")
       attention_ = register_module(
-          "attention", torch::nn::MultiheadAttention(torch::nn::MultiheadAttentionOptions(sample_width, 2).dropout(0.2)));
+          "attention",
+          torch::nn::MultiheadAttention(torch::nn::MultiheadAttentionOptions(sample_width, 2).dropout(0.2)));
     if (kind_ == "frozen norm") {
       norm_ = register_module("norm", torch::nn::BatchNorm1d(sample_length));
       norm_->eval();
@@ -122,7 +123,8 @@ class DrawnPart : public torch::nn::Module {
     if (kind_ == "turned") return torch::tanh(linear(x.transpose(0, 1))).transpose(0, 1);
     if (kind_ == "one row") return torch::tanh(linear(x)).mean(1, true).expand_as(x);
     if (kind_ == "gaps")
-      return torch::linear(x, torch::cat({weight_, weight_ * 2})).unflatten(-1, {sample_width, 2}).select(-1, 0) + 0 * x[0];
+      return torch::linear(x, torch::cat({weight_, weight_ * 2})).unflatten(-1, {sample_width, 2}).select(-1, 0) +
+             0 * x[0];
     if (kind_ == "view") return torch::linear(x, torch::cat({weight_, weight_ * 2})).narrow(-1, 3, sample_width);
     return torch::tanh(linear(x)) + x;  // linear, frozen, unused, query, parameter, penalty, collect, halves, thrice
   }
@@ -138,11 +140,11 @@ class DrawnPart : public torch::nn::Module {
 };
 
 const std::vector<std::string>& kinds() {
-  static const std::vector<std::string> all{"linear",   "twice",     "recurrent",   "split",    "weight norm",
-                                            "function", "detached",  "codes",       "in place", "in place later",
-                                            "random",   "attention", "frozen norm", "hooks",    "turned",
-                                            "one row",  "gaps",      "view",        "frozen",   "unused",
-                                            "query",    "parameter", "penalty",     "collect",  "halves", "thrice"};
+  static const std::vector<std::string> all{
+      "linear",    "twice",    "recurrent",      "split",  "weight norm", "function",    "detached",
+      "codes",     "in place", "in place later", "random", "attention",   "frozen norm", "hooks",
+      "turned",    "one row",  "gaps",           "view",   "frozen",      "unused",      "query",
+      "parameter", "penalty",  "collect",        "halves", "thrice"};
   return all;
 }
 

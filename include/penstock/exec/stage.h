@@ -97,8 +97,8 @@ class Stage {
   /// The loss of a microbatch whose forward has run with a target; `sum` is detached.
   [[nodiscard]] const Loss& loss(MicrobatchId microbatch) const;
 
-  /// Whether a layer, by its index within the network, changes its inputs in place, as its first pass has shown; it gets
-  /// copies of them.
+  /// Whether a layer, by its index within the network, changes its inputs in place, as its first pass has shown; it
+  /// gets copies of them.
   [[nodiscard]] bool changes_inputs(std::int64_t layer) const;
 
   /// The layer that a pass is in, or was in when it threw; none outside of layers.

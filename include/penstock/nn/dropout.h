@@ -37,7 +37,7 @@ class DrawScope {
   explicit DrawScope(const DrawPlace& place);
   /// A scope in which nothing may be drawn: for a backward pass, whose operations run in an order of their own under
   /// every cut and schedule.
-  [[nodiscard]] static DrawScope refusing() { return DrawScope(); }
+  [[nodiscard]] static DrawScope refusing() { return {}; }
   DrawScope(const DrawScope&) = delete;
   DrawScope& operator=(const DrawScope&) = delete;
   DrawScope(DrawScope&&) = delete;

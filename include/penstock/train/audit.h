@@ -1,6 +1,6 @@
 /// \file
-/// A doctor for a network of one's own: whether it has the same bits however it is cut and scheduled, and what its layers
-/// do that pipelines have to know of.
+/// A doctor for a network of one's own: whether it has the same bits however it is cut and scheduled, and what its
+/// layers do that pipelines have to know of.
 #pragma once
 
 #include <cstdint>
@@ -40,10 +40,10 @@ struct AuditDifference {
 /// What was found about one layer.
 struct LayerAudit {
   std::int64_t layer = 0;
-  std::string name;             ///< as its `LayerSpec` has it
-  bool is_random = false;       ///< it draws random numbers in training
-  bool works_in_place = false;  ///< it changes its inputs, of which it therefore gets copies
-  bool changes_dtype = false;   ///< an output has another floating dtype than the first input
+  std::string name;                  ///< as its `LayerSpec` has it
+  bool is_random = false;            ///< it draws random numbers in training
+  bool works_in_place = false;       ///< it changes its inputs, of which it therefore gets copies
+  bool changes_dtype = false;        ///< an output has another floating dtype than the first input
   std::vector<std::string> buffers;  ///< those that its forward pass changes
   std::vector<std::string> shared;   ///< "weight is layer 3's weight": parameters that are one with others, tied or not
   Bytes leak;                        ///< what it keeps more after each microbatch; 0 for a layer that keeps nothing

@@ -57,6 +57,7 @@ inline constexpr const char* updates_name = "updates";
 class Optimizer {
  public:
   using Named = std::pair<std::string, at::Tensor>;
+  /// One parameter, and how rules know it.
   struct Parameter {
     std::string name;           ///< as in checkpoints
     at::Tensor tensor;          ///< shared, not copied

@@ -111,12 +111,9 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Pipeline, "cut", settings.cut, "uniform, parameters, auto, or the first layers of the later stages: 3,6,9");
   visit(Pipeline, "schedule", settings.schedule,
         "a name (penstock schedule compare lists them), a file (.csv), or auto");
-  visit(Pipeline, "microbatches", settings.microbatches,
-        "slices of the minibatch that flow through the stages, or auto");
+  visit(Pipeline, "microbatches", settings.microbatches, "slices of the minibatch in flight together, or auto");
   visit(Pipeline, "devices", settings.devices, "of the ranks, with commas between: cpu,cpu or cuda:0,cuda:1");
-  visit(
-      Pipeline, "threads-per-rank", settings.threads_per_rank,
-      "of libtorch in each rank, part of the numbers: with 1 any number of stages has the same bits; 0: cores / ranks");
+  visit(Pipeline, "threads-per-rank", settings.threads_per_rank, "part of the numbers; 0: the cores over the ranks");
   visit(Pipeline, "recompute", settings.recompute,
         "layers run again in the backward: none, full, selected, auto, or 1-4,7");
   visit(Pipeline, "offload", settings.offload, "what recomputation keeps waits in the host's memory");
@@ -162,8 +159,7 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Run, "eval-samples", settings.eval_samples, "held-out samples of an evaluation");
   visit(Run, "checkpoint-every", settings.checkpoint_every, "steps between checkpoints; 0: only at the end");
   visit(Run, "keep", settings.keep, "newest checkpoints that are kept");
-  visit(Run, "wait-for-checkpoints", settings.wait_for_checkpoints,
-        "write them between steps, not a copy behind the next steps");
+  visit(Run, "wait-for-checkpoints", settings.wait_for_checkpoints, "write them between steps, not behind the next");
   visit(Run, "timeline", settings.timeline, "draw the last step below its prediction: timeline.svg and .html");
   visit(Run, "check-finite", settings.check_finite, "name the layer that first returns infinity or NaN (slow)");
 }

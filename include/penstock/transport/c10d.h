@@ -32,8 +32,9 @@ struct DirectBackend;
 /// others: it waits until they are done too, or lost. Must outlive its ends of the transport.
 class ProcessGroup {
  public:
-  /// How many descriptors and threads a process of so many needs at most for its links, besides those that it has.
+  /// How many descriptors a process of so many needs at most for its links, besides those that it has.
   [[nodiscard]] static int descriptors_for(int processes);
+  /// The same of threads.
   [[nodiscard]] static int threads_for(int processes);
 
   /// Meets the others. \throws Error (BadInput) where the port is taken, an address cannot be resolved, or another

@@ -66,7 +66,7 @@ at::Tensor for_wire(const at::Tensor& tensor, const TensorLayout& layout, bool t
   const bool as_it_is = (tensor.is_cpu() || !to_host) && shows_its_memory(tensor);
   if (as_it_is && layout.strides.empty()) return tensor;
   if (tensor.numel() == 0) return {};
-  const at::Tensor source = without_repeats(tensor.detach());
+  at::Tensor source = without_repeats(tensor.detach());
   const Extent extent = extent_of(source);
   if (as_it_is && extent.spread == Spread::Dense) return source;
   const auto elements = static_cast<std::int64_t>(extent.distinct);

@@ -134,7 +134,9 @@ TEST(Audit, OfOneMicrobatchIsRefused) {
   Network network;
   network.layers = {layer_of<Plain>("plain")};
   network.loss = squared_error;
-  EXPECT_THROW(static_cast<void>(audit(network, std::vector<Microbatch>{{{torch::zeros({1, width})}, {torch::zeros({1, width})}}})), Error);
+  EXPECT_THROW(static_cast<void>(
+                   audit(network, std::vector<Microbatch>{{{torch::zeros({1, width})}, {torch::zeros({1, width})}}})),
+               Error);
 }
 
 }  // namespace
