@@ -88,6 +88,7 @@ TEST(PlanCommand, AnExportKeepsTiesOnOneRankOrRefuses) {
   costs.ties = {{{0, "token.weight"}, {9, "output.weight"}, {400}}};
   const std::string cost = cost_file(costs, "tied.json");
   const auto folder = in_folder("tied_export");
+  std::filesystem::remove_all(folder);
   const std::string line = "--cost " + cost + " --ranks 2 --batch 16 --effort 1 --export-pytorch " + folder.string();
   const Outcome refused = plan(line + " --schedule 1f1b");
   EXPECT_EQ(refused.code, 2);
