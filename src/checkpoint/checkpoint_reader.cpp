@@ -110,8 +110,7 @@ void keep_newest_checkpoints(const std::filesystem::path& folder, int keep) {
   check_invariant(keep >= 1, "at least one checkpoint is kept");
   const std::vector<CheckpointId> whole = whole_checkpoints(folder);
   // What is damaged is left to whoever may mend it.
-  for (std::size_t older = static_cast<std::size_t>(keep); older < whole.size(); ++older)
-    delete_checkpoint(whole[older].path);
+  for (auto older = static_cast<std::size_t>(keep); older < whole.size(); ++older) delete_checkpoint(whole[older].path);
   remove_abandoned(folder);
 }
 

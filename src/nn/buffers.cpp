@@ -46,6 +46,7 @@ bool keeps_statistics(const torch::nn::Module& module) {
 
 }  // namespace
 
+// A layer is shared, not given: its copy says so.  NOLINTNEXTLINE(modernize-pass-by-value)
 LayerBuffers::LayerBuffers(const Layer& built, std::int64_t layer, const BufferUse& use)
     : layer_(built), index_(layer), use_(use) {}
 

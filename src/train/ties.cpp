@@ -135,7 +135,7 @@ void Worker::add_tied_gradients() {
       if (next.defined()) sum = sum.defined() ? sum + next : next;
     }
     for (const RankId other : others) send_tied(other, tag_of_sum(index), copy_of(sum));
-    give_tied(group, std::move(sum));
+    give_tied(group, sum);
   }
   for (std::size_t index = 0; index < plan_.ties.size(); ++index) {
     const TieGroup& group = plan_.ties[index];
@@ -147,7 +147,7 @@ void Worker::add_tied_gradients() {
 }
 
 // To the members whose first holder this rank is, each a buffer of its own.
-void Worker::give_tied(const TieGroup& group, at::Tensor sum) {
+void Worker::give_tied(const TieGroup& group, const at::Tensor& sum) {
   bool taken = false;
   for (const ParameterAddress& member : group.members) {
     if (holders_of_layer(member.layer).front() != transport_.rank()) continue;

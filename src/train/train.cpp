@@ -240,6 +240,7 @@ std::optional<CheckpointId> Run::latest_checkpoint() {
     note(fmt::format("skipped {}: {}", checkpoint.path.string(), checkpoint.reason));
   if (latest || damaged_.empty() || settings_.from_the_beginning) return latest;
   std::vector<std::string> names;
+  names.reserve(damaged_.size());
   for (const SkippedCheckpoint& checkpoint : damaged_) names.push_back(checkpoint.path.filename().string());
   const std::string& reason = damaged_.front().reason;
   throw bad_input(

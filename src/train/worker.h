@@ -105,7 +105,7 @@ class Worker {
   // Those of ties.cpp: parameters that are one are kept equal.
   void share_initial_ties();
   void add_tied_gradients();
-  void give_tied(const TieGroup& group, at::Tensor sum);
+  void give_tied(const TieGroup& group, const at::Tensor& sum);
   void send_tied(RankId to, const Tag& tag, at::Tensor tensor);
   [[nodiscard]] at::Tensor receive_tied(RankId from, const Tag& tag);
   [[nodiscard]] std::vector<at::Tensor*> held_members(const TieGroup& group);

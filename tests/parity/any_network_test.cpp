@@ -51,7 +51,7 @@ DrawnCase draw_case(std::uint64_t seed) {
   std::vector<std::int64_t> inner(drawn_layers - 1);
   std::iota(inner.begin(), inner.end(), 1);
   std::shuffle(inner.begin(), inner.end(), generator);
-  drawn.cut.assign(inner.begin(), inner.begin() + drawn.ranks * drawn.family->stages_per_rank - 1);
+  drawn.cut.assign(inner.begin(), inner.begin() + std::ptrdiff_t{drawn.ranks} * drawn.family->stages_per_rank - 1);
   drawn.cut.push_back(0);
   std::sort(drawn.cut.begin(), drawn.cut.end());
   return drawn;

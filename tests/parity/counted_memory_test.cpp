@@ -106,9 +106,9 @@ TEST_P(CountedMemory, IsTheSameAfterManySteps) {
       settings.shard_optimizer = replicas > 1;
       const std::vector<Schedule> schedules(static_cast<std::size_t>(replicas), make_schedule(GetParam(), 3, 4));
       Pipeline pipeline(network_of(of, /*tied=*/true), verify(side_by_side(schedules)), settings);
-      const at::Tensor input = torch::randn({4 * replicas, size, size});
-      const at::Tensor target =
-          of.pooled ? torch::randn({4 * replicas, size}) : torch::randn({4 * replicas, size, size});
+      const std::int64_t samples = std::int64_t{4} * replicas;
+      const at::Tensor input = torch::randn({samples, size, size});
+      const at::Tensor target = of.pooled ? torch::randn({samples, size}) : torch::randn({samples, size, size});
       const auto minibatch = split_minibatch({{{input}}, {{target}}}, 4 * replicas);
       static_cast<void>(peaks_of(pipeline, minibatch, 5));
       const auto early = peaks_of(pipeline, minibatch, 5);

@@ -207,7 +207,7 @@ PlainParameters find_parameters(const Network& network, const std::vector<Layer>
   const at::NoGradGuard no_graph;
   std::vector<std::int64_t> members{network.ties.front().owner.layer};
   for (const Tie& tie : network.ties) {
-    at::Tensor copy = layers[static_cast<std::size_t>(tie.copy.layer)].module().named_parameters()["weight"];
+    const at::Tensor copy = layers[static_cast<std::size_t>(tie.copy.layer)].module().named_parameters()["weight"];
     copy.copy_(layers[static_cast<std::size_t>(tie.owner.layer)].module().named_parameters()["weight"]);
     found.copies.insert(copy.unsafeGetTensorImpl());
     members.push_back(tie.copy.layer);
@@ -258,6 +258,7 @@ Tensors run_layers(const std::vector<Layer>& layers, Tensors flow, DrawPlace pla
 Trace train_plainly(const Network& network, int microbatches, std::int64_t samples, int steps, double learning_rate,
                     double clip) {
   std::vector<Layer> layers;
+  layers.reserve(drawn_layers);
   for (std::int64_t layer = 0; layer < drawn_layers; ++layer)
     layers.push_back(build_layer(network, layer, 3, at::kCPU));
   const PlainParameters parameters = find_parameters(network, layers);

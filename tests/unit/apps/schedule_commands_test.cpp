@@ -186,7 +186,7 @@ TEST(ScheduleCommands, BadInputIsOneLineAndExitCodeTwo) {
       {"schedule compare --ranks 8 --microbatches 2 --memory-cap 9 --cost " + three.string(), "a cost of 3 stages"},
       {"schedule show " + noises.string(), "row 1, column 1 holds"},
       {"simulate " + noises.string(), "row 1, column 1 holds"},
-      {"simulate 1f1b --ranks 1 --microbatches 1 --cost " + noises.string(), "JSON"},
+      {"simulate 1f1b --ranks 1 --microbatches 1 --cost " + noises.string(), "expected at most 16 levels"},
       {"simulate 1f1b --ranks 1 --microbatches 1 --cost " + missing.string(), "weight_backward_ms"},
       {"schedule compare --ranks 2 --microbatches 2 --forward -1", "forward_ms is -1"},
       {"schedule compare --ranks 2 --microbatches 2 --forward nan", "forward_ms is nan"},

@@ -72,7 +72,7 @@ AuditReport audited(std::vector<LayerSpec> layers, LossFunction loss = squared_e
 
 TEST(Audit, OfTheNetworksThatComeAlongHolds) {
   torch::manual_seed(1);
-  GptSettings gpt{32, 2, 16, 2, 8, 0.1, true};
+  const GptSettings gpt{32, 2, 16, 2, 8, 0.1, true};
   const at::Tensor tokens = torch::randint(32, {6, 8});
   const AuditReport report = audit(make_gpt(gpt), Minibatch{{{tokens}}, {{tokens}}});
   EXPECT_TRUE(report.holds()) << to_string(report);

@@ -152,7 +152,7 @@ void draw_gradients(Case& of, Random& random) {
 void expect_near(const Case& of, double tolerance, int update) {
   for (std::size_t index = 0; index < of.own.size(); ++index) {
     if (of.own[index].numel() == 0) continue;
-    const double difference = (of.own[index] - of.of_torch[index]).abs().max().item<double>();
+    const auto difference = (of.own[index] - of.of_torch[index]).abs().max().item<double>();
     const double size = std::max(1.0, of.of_torch[index].abs().max().item<double>());
     EXPECT_LE(difference, tolerance * size) << of.parameters[index].name << " after update " << update;
   }
@@ -234,7 +234,7 @@ TEST_P(AgainstTorch, AStateThatIsResumedGoesOnToTheSameBits) {
 INSTANTIATE_TEST_SUITE_P(Kinds, AgainstTorch, testing::Values("sgd", "adamw"));
 
 TEST(Optimizer, CheckpointsWithOneCountForAllResumeWithIt) {
-  OptimizerSettings settings;
+  const OptimizerSettings settings;
   std::vector<at::Tensor> weights;
   for (const bool old : {false, true}) {
     at::Tensor weight = at::ones({3}, at::kDouble).set_requires_grad(true);

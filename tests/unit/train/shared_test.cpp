@@ -19,7 +19,6 @@
 namespace penstock::shared_test {
 namespace {
 
-using testing::HasSubstr;
 using testing::StartsWith;
 using testing::ThrowsMessage;
 
@@ -150,8 +149,8 @@ TEST(Shared, OneModuleInTwoLayersIsRefusedOnAnyNumberOfRanks) {
   const std::vector<Layer> own{build_layer(network, 0, 0, at::kCPU), build_layer(network, 1, 0, at::kCPU)};
   EXPECT_TRUE(build_layer(network, 1, 0, at::kCPU).is_held_elsewhere());
   EXPECT_FALSE(build_layer(network, 0, 0, at::kCPU).is_held_elsewhere());
-  refuse_shared_with_others(network, {{RankId{0}, 0, &own[0]}, {RankId{0}, 1, &own[1]}});
-  EXPECT_THAT([&] { refuse_shared_with_others(network, {{RankId{0}, 0, &own[0]}, {RankId{0}, 1, &own[1], true}}); },
+  refuse_shared_with_others(network, {{RankId{0}, 0, own.data()}, {RankId{0}, 1, &own[1]}});
+  EXPECT_THAT([&] { refuse_shared_with_others(network, {{RankId{0}, 0, own.data()}, {RankId{0}, 1, &own[1], true}}); },
               ThrowsMessage<Error>(StartsWith("layer 1 weight and layer 4 weight share their memory")));
   // In one layer it is nobody else's.
   network = linear_network(6);
@@ -174,7 +173,9 @@ struct Scaled : torch::nn::Module {
   at::Tensor weight;
 };
 
-LayerSpec scaled(const at::Tensor& view) { return layer_of<Scaled>("scaled", view); }
+LayerSpec scaled(const at::Tensor& view) {
+  return {"scaled", "", [view] { return Layer(std::make_shared<Scaled>(view)); }};
+}
 
 TEST(Shared, ViewsOfOneStorageAreRefusedWhereTheyMeetAndTrainWhereTheyDoNot) {
   const at::Tensor flat = at::ones({4, 2 * width});
@@ -207,7 +208,8 @@ struct Normed : torch::nn::Module {
 TEST(Shared, AModuleWithBuffersInTwoLayersIsRefused) {
   const auto norm = std::make_shared<torch::nn::BatchNorm1dImpl>(torch::nn::BatchNorm1dOptions(width).affine(false));
   Network network = linear_network(6);
-  network.layers[0] = network.layers[3] = layer_of<Normed>("normed", norm);
+  network.layers[0] = network.layers[3] =
+      LayerSpec{"normed", "", [norm] { return Layer(std::make_shared<Normed>(norm)); }};
   expect_refused(network, "layers 0 and 3 hold one torch::nn::BatchNorm1dImpl with its buffers; expected");
 }
 
