@@ -163,7 +163,7 @@ PlanRequest request_for(int ranks) {
   return request;
 }
 
-std::string refusal(const LayerCosts& costs, const PlanRequest& request) {
+std::string refusal_of(const LayerCosts& costs, const PlanRequest& request) {
   try {
     static_cast<void>(make_plans(costs, request));
   } catch (const Error& error) {
@@ -230,10 +230,10 @@ TEST(Ties, WhereNoCutKeepsThemTheParametersAreNamed) {
     if (option == 0) request.schedules = {"1f1b", "gpipe"};
     if (option == 1) request.stages_per_rank = {1};
     if (option == 2) request.cut = Cut{0, 5};
-    EXPECT_THAT(refusal(costs, request),
+    EXPECT_THAT(refusal_of(costs, request),
                 HasSubstr("no plan keeps token.weight of layer 0 and output.weight of layer 9 on one rank"));
     request.share_ties = false;
-    EXPECT_EQ(refusal(costs, request), "");
+    EXPECT_EQ(refusal_of(costs, request), "");
   }
 }
 
