@@ -36,13 +36,13 @@ struct ChangesUnseen : torch::nn::Module {
 };
 
 struct ChangesSometimes : torch::nn::Module {
-  at::Tensor forward(at::Tensor input) { return ++passes > 1 ? input.mul_(2) : input * 2; }
+  at::Tensor forward(const at::Tensor& input) { return ++passes > 1 ? input.mul_(2) : input * 2; }
   int passes = 0;
 };
 
 struct ChangesItsWeightToo : torch::nn::Module {
   ChangesItsWeightToo() : weight(register_parameter("weight", torch::ones({4}))) {}
-  at::Tensor forward(at::Tensor input) {
+  at::Tensor forward(const at::Tensor& input) {
     {
       const torch::NoGradGuard no_graph;
       weight.clamp_(0, 1);

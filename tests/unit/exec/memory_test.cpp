@@ -54,7 +54,7 @@ TEST(Memory, WhatWasMadeElsewhereCountsFromWhenItIsTakenOver) {
 }
 
 TEST(Memory, WhatIsHandedOverCountsNoMore) {
-  MemoryMeter meter;
+  const MemoryMeter meter;
   at::Tensor tensor = at::empty({1024}, at::kByte);
   EXPECT_EQ(meter.held_in({tensor.slice(0, 0, 3), tensor}), Bytes{1024});
   MemoryMeter::hand_over({tensor.slice(0, 0, 3)});
@@ -85,7 +85,7 @@ TEST(Memory, MemoryThatIsNotOursCountsNowhere) {
 }
 
 TEST(Memory, WhatIsUncountedStaysSo) {
-  MemoryMeter meter;
+  const MemoryMeter meter;
   at::Tensor told;
   {
     const UncountedMemory uncounted;

@@ -32,6 +32,7 @@ struct Pair : torch::autograd::Function<Pair> {
   }
   static torch::autograd::variable_list backward(torch::autograd::AutogradContext* context,
                                                  const torch::autograd::variable_list& gradients) {
+    // libtorch keeps a number for the function, no pointer.  NOLINTNEXTLINE(performance-no-int-to-ptr)
     ++*reinterpret_cast<std::int64_t*>(context->saved_data["runs"].toInt());
     const auto saved = context->get_saved_variables();
     return {gradients[0] * saved[1] + gradients[1], gradients[0] * saved[0] + gradients[1], at::Tensor()};
@@ -318,7 +319,7 @@ TEST(DrawnSplitBackward, RunsEveryNodeOnceAndHasTheBitsOfTheWholeBackward) {
 // A hook on an output sees the gradient that came from the next stage, and what it returns goes on.
 TEST(SplitBackwardHooks, FireOnceOnWhatAStageTakesAndReturns) {
   struct Hooked : torch::nn::Module {
-    explicit Hooked(std::vector<std::string>& fired_) : linear(torch::nn::Linear(width, width)), fired(fired_) {
+    explicit Hooked(std::vector<std::string>& names) : linear(torch::nn::Linear(width, width)), fired(names) {
       register_module("linear", linear);
     }
     at::Tensor forward(const at::Tensor& input) {

@@ -42,7 +42,7 @@ TEST(CopyInSameLayout, IsNoPartOfAGraphAndMayBeChangedAsTheOriginalMay) {
     EXPECT_EQ(copy.grad_fn(), nullptr);
     EXPECT_FALSE(copy.is_view());
   }
-  at::Tensor copy = copy_in_same_layout(at::ones({2, 3}).unfold(1, 2, 1), host);
+  const at::Tensor copy = copy_in_same_layout(at::ones({2, 3}).unfold(1, 2, 1), host);
   copy.requires_grad_();
   EXPECT_TRUE(copy.is_leaf());
   EXPECT_NO_THROW((copy * 2).sum().backward());
