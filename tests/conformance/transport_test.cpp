@@ -233,6 +233,7 @@ TEST_P(Conformance, WhatArrivesInAnyLayoutIsATensorOfItsOwn) {
                                      square[0].expand({2, 6}), square.view({36}).unfold(0, 4, 2)};
   for (const bool requires_gradient : {false, true}) {
     std::vector<at::Tensor> leaves;
+    leaves.reserve(sent.size());
     for (const at::Tensor& tensor : sent) leaves.push_back(tensor.detach().requires_grad_(requires_gradient));
     ends[0]->send({2}, activation(0), leaves);
     for (const at::Tensor& tensor : ends[2]->receive({0}, activation(0))) {
@@ -249,6 +250,7 @@ TEST_P(Conformance, AMessageHoldsAnyNumberOfTensors) {
   std::int32_t microbatch = 0;
   for (const std::int64_t count : {0, 70, 300, 1000, 20'000, 1}) {
     std::vector<at::Tensor> sent;
+    sent.reserve(static_cast<std::size_t>(count));
     for (std::int64_t index = 0; index < count; ++index)
       sent.push_back(index % 9 == 4 ? at::Tensor() : at::arange(index % 5 * 3, index % 5 * 3 + 6).view({2, 3}).t());
     // Twice: then as layouts that are remembered.

@@ -67,10 +67,10 @@ Network odd_network(at::ScalarType other) {
 }
 
 std::vector<Microbatch> minibatch_of(int step) {
-  at::Generator generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(100 + step));
+  at::Generator generator = at::detail::createCPUGenerator(100 + static_cast<std::uint64_t>(step));
   Minibatch minibatch;
   for (auto* side : {&minibatch.inputs, &minibatch.targets}) {
-    at::Tensor samples = at::randn({2 * microbatch_count, width + 1}, generator, at::kDouble);
+    const at::Tensor samples = at::randn({std::int64_t{2} * microbatch_count, width + 1}, generator, at::kDouble);
     samples.select(1, width).fill_(step % 3 == 1 ? 1 : -1);
     side->push_back({samples, 0});
   }
@@ -182,7 +182,7 @@ class OddParameters : public testing::TestWithParam<OddCase> {};
 
 TEST_P(OddParameters, HaveTheNumbersOfPlainLibtorchAndTheSameBitsOnEverySchedule) {
   const auto& [optimizer, other, tolerance] = GetParam();
-  PipelineSettings settings = settings_for(optimizer);
+  const PipelineSettings settings = settings_for(optimizer);
   const Trace one = train(other, make_schedule("1f1b", 1, microbatch_count), settings);
   expect_near(train_plainly(other, settings), one, tolerance);
   for (const ScheduleFamily& family : schedule_families()) {
@@ -199,7 +199,7 @@ TEST_P(OddParameters, HaveTheNumbersOfPlainLibtorchAndTheSameBitsOnEverySchedule
 
 TEST_P(OddParameters, AreSharedOutAmongReplicas) {
   const auto& [optimizer, other, tolerance] = GetParam();
-  PipelineSettings settings = settings_for(optimizer);
+  const PipelineSettings settings = settings_for(optimizer);
   const Trace one = train(other, make_schedule("1f1b", 1, microbatch_count), settings);
   const Schedule of_replica = make_schedule("1f1b", 2, microbatch_count / 2);
   const Schedule both = side_by_side({of_replica, of_replica});
@@ -250,9 +250,9 @@ TEST(SparseGradients, TrainAsDenseOnesDo) {
       Trace& trace = traces.emplace_back();
       for (int step = 0; step < step_count; ++step) {
         at::Generator generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(step));
-        const at::Tensor words = at::randint(0, 10, {2 * microbatch_count, 3}, generator, at::kLong);
-        const StepResult result =
-            pipeline.step(words, at::ones({2 * microbatch_count, width}, at::kDouble), step, learning_rate);
+        const at::Tensor words = at::randint(0, 10, {std::int64_t{2} * microbatch_count, 3}, generator, at::kLong);
+        const StepResult result = pipeline.step(
+            words, at::ones({std::int64_t{2} * microbatch_count, width}, at::kDouble), step, learning_rate);
         trace.losses.push_back(result.loss);
         trace.norms.push_back(result.gradient_norm);
       }

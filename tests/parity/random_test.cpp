@@ -151,6 +151,7 @@ TEST(RandomLayers, DrawTheSameInPipelinesThatRunAtOnce) {
   const Trained alone = train(network, {});
   std::vector<Trained> beside(3);
   std::vector<std::thread> threads;
+  threads.reserve(beside.size());
   for (Trained& one : beside) threads.emplace_back([&] { one = train(network, {"1f1b", 2}); });
   for (std::thread& thread : threads) thread.join();
   for (const Trained& one : beside) expect_same(alone, one);

@@ -83,10 +83,10 @@ Network drawn_network(std::uint64_t seed) {
 }
 
 std::vector<Microbatch> minibatch_of(int step) {
-  at::Generator generator = at::detail::createCPUGenerator(static_cast<std::uint64_t>(100 + step));
+  at::Generator generator = at::detail::createCPUGenerator(100 + static_cast<std::uint64_t>(step));
   Minibatch minibatch;
   for (auto* side : {&minibatch.inputs, &minibatch.targets})
-    side->push_back({at::randn({2 * microbatch_count, width}, generator, at::kDouble), 0});
+    side->push_back({at::randn({std::int64_t{2} * microbatch_count, width}, generator, at::kDouble), 0});
   return split_minibatch(minibatch, microbatch_count);
 }
 

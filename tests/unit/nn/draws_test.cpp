@@ -64,6 +64,7 @@ TEST(Draws, AreThoseOfTheirPlaceOnAnyThreadAndLeaveTheSharedGeneratorAlone) {
     EXPECT_TRUE(at::equal(before, shared_state()));
     std::atomic<int> others{0};
     std::vector<std::thread> threads;
+    threads.reserve(4);
     for (int thread = 0; thread < 4; ++thread)
       threads.emplace_back([&, thread] {
         for (int turn = 0; turn < 10; ++turn) {

@@ -105,6 +105,7 @@ void expect_second_runs_to_change_nothing(const std::shared_ptr<Module>& module)
   LayerBuffers buffers(layer, 0, {.recomputed = true, .copied = false});
   buffers.begin_step();
   std::vector<at::Tensor> outputs;
+  outputs.reserve(3);
   for (std::int64_t microbatch = 0; microbatch < 3; ++microbatch)
     outputs.push_back(pass(buffers, layer, microbatch, input_of(microbatch)).detach());
   std::vector<at::Tensor> before;
