@@ -199,7 +199,7 @@ TEST_P(OddParameters, HaveTheNumbersOfPlainLibtorchAndTheSameBitsOnEverySchedule
 
 TEST_P(OddParameters, AreSharedOutAmongReplicas) {
   const auto& [optimizer, other, tolerance] = GetParam();
-  const PipelineSettings settings = settings_for(optimizer);
+  PipelineSettings settings = settings_for(optimizer);
   const Trace one = train(other, make_schedule("1f1b", 1, microbatch_count), settings);
   const Schedule of_replica = make_schedule("1f1b", 2, microbatch_count / 2);
   const Schedule both = side_by_side({of_replica, of_replica});
