@@ -150,9 +150,10 @@ TEST(RandomLayers, DrawTheSameInPipelinesThatRunAtOnce) {
   const Network network = drawing_network();
   const Trained alone = train(network, {});
   std::vector<Trained> beside(3);
-  std::vector<std::thread> threads;
-  threads.reserve(beside.size());
-  for (Trained& one : beside) threads.emplace_back([&] { one = train(network, {"1f1b", 2}); });
+  std::vector<std::thread> threads(beside.size());
+  for (std::size_t one = 0; one < beside.size(); ++one) {
+    threads[one] = std::thread([&, one] { beside[one] = train(network, {"1f1b", 2}); });
+  }
   for (std::thread& thread : threads) thread.join();
   for (const Trained& one : beside) expect_same(alone, one);
 }

@@ -205,7 +205,8 @@ TEST(ScheduleCommands, BadInputIsOneLineAndExitCodeTwo) {
 }
 
 TEST(ScheduleCommands, VerifySaysTheFileOnce) {
-  EXPECT_THAT(penstock("schedule verify none.csv").err, StartsWith("cannot read none.csv: No such file or directory; expected"));
+  EXPECT_THAT(penstock("schedule verify none.csv").err,
+              StartsWith("cannot read none.csv: No such file or directory; expected"));
 }
 
 TEST(ScheduleCommands, AnswersCountOneThingAsOne) {
