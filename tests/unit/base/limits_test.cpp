@@ -106,7 +106,7 @@ TEST(TextLimits, WhatStandsInStringsAndCommentsIsNotCounted) {
   check_toml_limits(
       fmt::format("a = \"{0}\\\"{0}\" # {0}\nb = '{0}'\nc = \"\"\"{0}\n\"{0}\"\"\"\nd = [1.5, 2.5]", many), "run.toml",
       {});
-  check_json_limits(fmt::format("{{\"a\": \"{0}\\\"{0}\"}}", many), "cost.json", {});
+  check_json_limits(fmt::format(R"({{"a": "{0}\"{0}"}})", many), "cost.json", {});
 }
 
 TEST(ReadFile, OnlyWhatIsAFileAndNoLongerThanIsRead) {
