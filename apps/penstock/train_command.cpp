@@ -48,7 +48,7 @@ TrainSettings merge(const TrainOptions& first_reading, int argc, char** argv) {
   CLI::App again;
   add_options(*again.add_subcommand("train"), merged);
   again.parse(argc, argv);
-  if (settings.resume && settings.data.empty() && !settings.out.empty())
+  if (settings.resume && settings.data.empty() && !settings.out.empty() && settings.model != own_model)
     throw bad_input(fmt::format("{} holds no run to go on with", settings.out),
                     "a folder that penstock train has written, or --data for a run that begins there",
                     "check --out, or name the data");

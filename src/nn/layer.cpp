@@ -61,11 +61,12 @@ Tensors Layer::forward(const Tensors& inputs) const {
   return outputs;
 }
 
-const at::Tensor& Layer::single_input(const Tensors& inputs) {
-  if (inputs.size() != 1)
-    throw run_failed(fmt::format("a layer of one tensor was given {}", inputs.size()), "one tensor",
-                     "let its forward take and return penstock::Tensors");
-  return inputs.front();
+void Layer::throw_wrong_number(const torch::nn::Module& module, std::size_t count) {
+  throw run_failed(
+      fmt::format("forward of {} was given {}", module.name(), counted(static_cast<std::int64_t>(count), "tensor")),
+      "as many as it has parameters",
+      "give it a parameter for each tensor that the layer before returns and that skips bring, or let it "
+      "take one penstock::Tensors");
 }
 
 void check_network(const Network& network) {

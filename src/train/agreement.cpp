@@ -34,13 +34,16 @@ std::uint64_t mixed(std::uint64_t hash, const at::Tensor& tensor) {
   return hash_of(plain.data_ptr(), plain.nbytes(), hash);
 }
 
-std::string description_of(const Data& data) {
+std::string description_of(const Job& job) {
   constexpr std::int64_t looked_at = 8;
-  const auto samples = evenly_spaced_samples(data.train->size(), std::min(looked_at, data.train->size()));
-  const Batch batch = data.train->batch(samples);
-  return fmt::format("{} samples to train on, {} held out, a vocabulary of {} and the content {:016x}",
-                     data.train->size(), data.held_out ? data.held_out->size() : 0, data.description.vocabulary,
-                     mixed(mixed(empty_hash, batch.input), batch.target));
+  const std::int64_t size = job.train->size();
+  const Minibatch minibatch = job.train->minibatch(evenly_spaced_samples(size, std::min(looked_at, size)));
+  std::uint64_t content = empty_hash;
+  for (const std::vector<Argument>* side : {&minibatch.inputs, &minibatch.targets})
+    for (const Argument& argument : *side)
+      if (argument.tensor.defined()) content = mixed(content, argument.tensor);
+  return fmt::format("{} samples to train on, {} held out, a vocabulary of {} and the content {:016x}", size,
+                     job.held_out ? job.held_out->size() : 0, job.data.vocabulary, content);
 }
 
 }  // namespace
@@ -60,8 +63,8 @@ void check_same_settings(ProcessGroup& group, const TrainSettings& settings) {
   }
 }
 
-void check_same_data(ProcessGroup& group, const Data& data) {
-  const std::vector<std::string> texts = group.exchange("data", description_of(data));
+void check_same_data(ProcessGroup& group, const Job& job) {
+  const std::vector<std::string> texts = group.exchange("data", description_of(job));
   for (std::size_t process = 1; process < texts.size(); ++process)
     if (texts[process] != texts.front())
       throw bad_input(fmt::format("process {} has data of {}, process 0 of {}", process, texts[process], texts.front()),

@@ -4,9 +4,10 @@
 #include <optional>
 
 #include "penstock/checkpoint/checkpoint.h"
-#include "penstock/data/dataset.h"
 #include "penstock/train/settings.h"
 #include "penstock/transport/c10d.h"
+
+#include "train/job.h"
 
 namespace penstock {
 
@@ -14,7 +15,7 @@ namespace penstock {
 void check_same_settings(ProcessGroup& group, const TrainSettings& settings);
 
 // Sizes, kind and some samples. \throws Error (BadInput), on every process the same.
-void check_same_data(ProcessGroup& group, const Data& data);
+void check_same_data(ProcessGroup& group, const Job& job);
 
 // The first process's. \throws Error (BadInput) where this process does not see it.
 [[nodiscard]] std::optional<CheckpointId> agreed_checkpoint(ProcessGroup& group,

@@ -88,7 +88,7 @@ class Auditor {
     compare(AuditedWay::Whole, *plain, *whole);
     for (const AuditedWay way : {AuditedWay::Split, AuditedWay::Recomputed})
       if (const auto outcome = attempt([&] { return run_one_stage(way); })) compare(way, *plain, *outcome);
-    if (const auto outcome = attempt([this] { return run_cut(); })) compare(AuditedWay::Cut, *plain, *outcome);
+    if (const auto outcome = attempt([this] { return run_cut(); })) compare(AuditedWay::Apart, *plain, *outcome);
     return report_;
   }
 

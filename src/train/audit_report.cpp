@@ -16,7 +16,7 @@ std::string_view words_of(AuditedWay way) {
       return "with a split backward";
     case AuditedWay::Recomputed:
       return "recomputed";
-    case AuditedWay::Cut:
+    case AuditedWay::Apart:
       return "cut after every layer";
   }
   return "";

@@ -84,6 +84,9 @@ Network make_network(const TrainSettings& settings, const DataDescription& data)
     gpt.tied_head = settings.tied_head;
     return make_gpt(gpt);
   }
+  if (settings.model == own_model)
+    throw bad_input("a run whose network is a program's own", "one of gpt, mlp or convnet",
+                    "use the program that trained it: evaluate_run and trained_pipeline take its network");
   check_kind(settings, data, true);
   if (settings.model == "mlp")
     return make_mlp(
@@ -162,19 +165,8 @@ VerifiedSchedule make_run_schedule(const TrainSettings& settings) {
   return verify(side_by_side(replicas));
 }
 
-namespace {
-
-// The first layer's input for a largest microbatch.
-at::Tensor blank_microbatch(const TrainSettings& settings, const DataDescription& data) {
-  const std::int64_t samples = (settings.batch + settings.microbatches - 1) / settings.microbatches;
-  return is_image(data) ? at::zeros({samples, data.channels, data.rows, data.columns})
-                        : at::zeros({samples, settings.context}, at::kLong);
-}
-
-}  // namespace
-
-PipelineSettings make_pipeline_settings(const TrainSettings& settings, const DataDescription& data,
-                                        const Network& network) {
+PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Network& network,
+                                        const std::function<Tensors()>& first_inputs) {
   PipelineSettings pipeline;
   const auto layers = static_cast<std::int64_t>(network.layers.size());
   if (settings.cut == "uniform") {
@@ -197,16 +189,23 @@ PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Dat
                        : settings.precision == "fp16" ? Precision::Float16
                                                       : Precision::Float32;
   pipeline.boundary_dtype = settings.boundary_dtype == "bf16" ? BoundaryDtype::BFloat16 : BoundaryDtype::Same;
-  pipeline.recompute =
-      settings.recompute == "selected"
-          ? select_recomputed(layer_footprints(network, {blank_microbatch(settings, data)}, pipeline.precision))
-          : recomputed_layers(settings.recompute, layers);
+  pipeline.recompute = settings.recompute == "selected"
+                           ? select_recomputed(layer_footprints(network, first_inputs(), pipeline.precision))
+                           : recomputed_layers(settings.recompute, layers);
   pipeline.post_validation = settings.post_validation;
   pipeline.check_finite = settings.check_finite;
   if (!settings.memory_limit.empty()) pipeline.memory_limit = parse_bytes("--memory-limit", settings.memory_limit);
   pipeline.replicas = settings.replicas;
   pipeline.shard_optimizer = settings.zero == 1;
   pipeline.gradient_bucket = parse_bytes("--gradient-bucket", settings.gradient_bucket);
+  return pipeline;
+}
+
+PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Job& job) {
+  PipelineSettings pipeline = make_pipeline_settings(settings, job.network, [&] {
+    return first_inputs(*job.train, (settings.batch + settings.microbatches - 1) / settings.microbatches);
+  });
+  pipeline.optimizer.rules = job.rules;
   return pipeline;
 }
 
@@ -253,7 +252,7 @@ CheckpointNotes parse_notes(const std::string& text) {
     network.at("optimizer").get_to(notes.settings.optimizer);
     const nlohmann::json& data = json.at("data");
     int kind = 0;
-    take(data, "kind", 0, static_cast<int>(DataKind::Images), kind);
+    take(data, "kind", 0, static_cast<int>(DataKind::Own), kind);
     notes.data.kind = static_cast<DataKind>(kind);
     take(data, "vocabulary", 0, most, notes.data.vocabulary);
     take(data, "channels", 0, most, notes.data.channels);

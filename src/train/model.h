@@ -1,6 +1,7 @@
 // From settings and a description of the data to a network, and how a checkpoint tells which network it is of.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "penstock/data/dataset.h"
@@ -8,6 +9,9 @@
 #include "penstock/schedule/verify.h"
 #include "penstock/train/pipeline.h"
 #include "penstock/train/settings.h"
+#include "penstock/train/trainer.h"
+
+#include "train/job.h"
 
 namespace penstock {
 
@@ -16,8 +20,12 @@ namespace penstock {
 
 [[nodiscard]] VerifiedSchedule make_run_schedule(const TrainSettings& settings);
 
-[[nodiscard]] PipelineSettings make_pipeline_settings(const TrainSettings& settings, const DataDescription& data,
-                                                      const Network& network);
+// \param first_inputs what the first layer takes for a largest microbatch; called only where layers to recompute are
+// selected by what they keep.
+[[nodiscard]] PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Network& network,
+                                                      const std::function<Tensors()>& first_inputs);
+// The same, with inputs from the samples that the run learns from.
+[[nodiscard]] PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Job& job);
 
 // What a checkpoint keeps beside its tensors.
 struct CheckpointNotes {
@@ -29,9 +37,9 @@ struct CheckpointNotes {
 // Throws Error (BadInput) where the text is not penstock's.
 [[nodiscard]] CheckpointNotes parse_notes(const std::string& json);
 
-// The mean loss of a dataset's samples, `batch` at a time.
-[[nodiscard]] double mean_loss(Pipeline& pipeline, const Dataset& dataset, const std::vector<std::int64_t>& samples,
-                               std::int64_t batch);
+// The mean loss of the samples with these numbers, `settings.batch` at a time, in as many microbatches as in training.
+[[nodiscard]] double mean_loss(Pipeline& pipeline, const Samples& samples, const std::vector<std::int64_t>& numbers,
+                               const TrainSettings& settings);
 
 // Throws Error (BadInput) that names the first setting of the network that differs.
 void check_same_network(const CheckpointNotes& saved, const TrainSettings& settings, const DataDescription& data);

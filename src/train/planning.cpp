@@ -23,6 +23,8 @@
 #include "penstock/train/pipeline.h"
 #include "penstock/train/step_overhead.h"
 
+#include "train/automatic.h"
+#include "train/job.h"
 #include "train/model.h"
 #include "train/run_folder.h"
 #include "train/worker.h"
@@ -36,11 +38,6 @@ void tell(const Note& note, const std::string& line) {
   if (note) note(line);
 }
 
-Data data_of(const TrainSettings& settings) {
-  return open_data(
-      {{settings.data.begin(), settings.data.end()}, settings.data_kind, settings.context, settings.held_out});
-}
-
 // What the numbers of a profile depend on beside the machine.
 Description describe_model(const TrainSettings& settings, const DataDescription& data) {
   Description model{{"name", settings.model},
@@ -49,6 +46,7 @@ Description describe_model(const TrainSettings& settings, const DataDescription&
                     {"dropout", fmt::format("{}", settings.dropout)},
                     {"optimizer", settings.optimizer},
                     {"precision", settings.precision}};
+  if (data.kind == DataKind::Own) return model;
   if (data.kind == DataKind::Images) {
     model["input"] = fmt::format("{}x{}x{}", data.channels, data.rows, data.columns);
     model["classes"] = std::to_string(data.classes);
@@ -127,6 +125,14 @@ bool covers(const LayerCosts& costs, const std::vector<std::int64_t>& sizes) {
   });
 }
 
+// A name of a network of one's own says nothing of its layers: what was measured of it lies with the run.
+fs::path file_of_costs(const TrainSettings& settings, const Description& model, const Description& machine,
+                       const std::vector<std::int64_t>& sizes) {
+  if (!settings.cost.empty()) return settings.cost;
+  if (settings.model == own_model) return fs::path(settings.out) / "cost.json";
+  return cache_folder() / fmt::format("cost-{:016x}.json", fingerprint(model, machine, sizes));
+}
+
 // Files of before know no ties.
 bool knows_ties(const LayerCosts& costs, const Network& network) {
   std::ptrdiff_t count = 0;
@@ -141,7 +147,7 @@ std::optional<LayerCosts> found_costs(const fs::path& file, bool named, const De
                                       const Description& machine, const std::vector<std::int64_t>& sizes,
                                       const Network& network) {
   std::error_code ignored;
-  if (!fs::exists(file, ignored)) return std::nullopt;
+  if (!fs::exists(file, ignored) || (!named && model.at("name") == own_model)) return std::nullopt;
   try {
     LayerCosts costs = load_layer_costs(file);
     require_description(costs.model, model, "model", file.string());
@@ -155,7 +161,7 @@ std::optional<LayerCosts> found_costs(const fs::path& file, bool named, const De
 }
 
 ProfileSettings profile_settings(const TrainSettings& settings, const PlanRequest& request,
-                                 const PipelineSettings& pipeline, const Dataset& dataset) {
+                                 const PipelineSettings& pipeline, const Samples& samples) {
   ProfileSettings profile;
   profile.ranks = request.ranks;
   profile.devices = pipeline.devices;
@@ -163,20 +169,19 @@ ProfileSettings profile_settings(const TrainSettings& settings, const PlanReques
   profile.sizes = sizes_of(request);
   profile.precision = pipeline.precision;
   profile.seed = settings.seed;
-  profile.microbatch = [&dataset, seed = settings.seed](std::int64_t samples) {
-    const Batch batch = dataset.batch(samples_of_step(dataset.size(), 0, samples, seed));
-    return Microbatch{{batch.input}, {batch.target}};
+  profile.microbatch = [&samples, seed = settings.seed](std::int64_t count) {
+    return split_minibatch(samples.minibatch(samples_of_step(samples.size(), 0, count, seed)), 1).front();
   };
   profile.optimizer = [optimizer = pipeline.optimizer](const Layer& layer) { return layer_update(optimizer, layer); };
   return profile;
 }
 
 // The settings as one stage has them: what they leave to a plan is none of the network's.
-PipelineSettings one_stage_settings(TrainSettings settings, const DataDescription& data, const Network& network) {
+PipelineSettings one_stage_settings(TrainSettings settings, const Job& job) {
   settings.stages = 1;
   settings.cut = "uniform";
   settings.recompute = "none";
-  return make_pipeline_settings(settings, data, network);
+  return make_pipeline_settings(settings, job);
 }
 
 Recomputation recomputation_of(const std::string& word) {
@@ -201,31 +206,32 @@ PlanRequest request_of(const TrainSettings& settings) {
 }
 
 // A cut that is not automatic has as many stages as were asked for, or a stage a rank.
-std::optional<Cut> cut_of(TrainSettings settings, int ranks, const DataDescription& data, const Network& network) {
+std::optional<Cut> cut_of(TrainSettings settings, int ranks, const Job& job) {
   if (settings.cut == "auto") return std::nullopt;
   if (settings.cut == "uniform" || settings.cut == "parameters")
     settings.stages = std::max(settings.stages, ranks);
   else
     settings.stages = static_cast<int>(std::count(settings.cut.begin(), settings.cut.end(), ',')) + 2;
   settings.recompute = "none";
-  return make_pipeline_settings(settings, data, network).cut;
+  return make_pipeline_settings(settings, job).cut;
 }
 
 }  // namespace
 
 MeasuredCosts measured_costs(const TrainSettings& settings, const PlanRequest& request, const Note& note) {
-  const Data data = data_of(settings);
-  const Network network = make_network(settings, data.description);
-  check_sizes(request, std::ssize(network.layers));
-  const PipelineSettings pipeline = one_stage_settings(settings, data.description, network);
-  const ProfileSettings profile = profile_settings(settings, request, pipeline, *data.train);
-  const Description model = describe_model(settings, data.description);
+  return measured_costs(settings, job_of(settings), request, note);
+}
+
+MeasuredCosts measured_costs(const TrainSettings& settings, const Job& job, const PlanRequest& request,
+                             const Note& note) {
+  check_sizes(request, std::ssize(job.network.layers));
+  const PipelineSettings pipeline = one_stage_settings(settings, job);
+  const ProfileSettings profile = profile_settings(settings, request, pipeline, *job.train);
+  const Description model = describe_model(settings, job.data);
   const Description machine = describe_machine(profile);
   MeasuredCosts measured;
-  measured.file = settings.cost.empty()
-                      ? cache_folder() / fmt::format("cost-{:016x}.json", fingerprint(model, machine, profile.sizes))
-                      : fs::path(settings.cost);
-  if (auto found = found_costs(measured.file, !settings.cost.empty(), model, machine, profile.sizes, network)) {
+  measured.file = file_of_costs(settings, model, machine, profile.sizes);
+  if (auto found = found_costs(measured.file, !settings.cost.empty(), model, machine, profile.sizes, job.network)) {
     measured.costs = std::move(*found);
     measured.reused = true;
     tell(note, fmt::format("the layers were measured before: {}", measured.file.string()));
@@ -235,7 +241,7 @@ MeasuredCosts measured_costs(const TrainSettings& settings, const PlanRequest& r
                          fmt::join(profile.sizes, ", ")));
   const SteadyClock clock;
   const Milliseconds start = clock.now();
-  measured.costs = profile_layers(network, profile);
+  measured.costs = profile_layers(job.network, profile);
   measured.costs.step_overhead = measured_step_overhead(profile.ranks, profile.threads_per_rank);
   measured.costs.model = model;
   measured.costs.machine = machine;
@@ -254,17 +260,15 @@ MeasuredPlan try_plan(const TrainSettings& settings, const Plan& plan, int steps
   own.batch = plan.batch;
   own.cut = cut_words(plan.cut);
   own.recompute = recompute_words(plan);
-  const Data data = data_of(own);
-  Network network = make_network(own, data.description);
-  PipelineSettings pipeline_settings = make_pipeline_settings(own, data.description, network);
-  Pipeline pipeline(std::move(network), schedule_of(plan), std::move(pipeline_settings));
+  const Job job = job_of(own);
+  Pipeline pipeline(job.network, schedule_of(plan), make_pipeline_settings(own, job));
   const SteadyClock clock;
   std::vector<double> step_ms;
   std::vector<double> utilisations;
   for (int step = 0; step < warm_up + steps; ++step) {
-    const Batch batch = data.train->batch(samples_of_step(data.train->size(), step, own.batch, own.seed));
+    const Minibatch minibatch = job.train->minibatch(samples_of_step(job.train->size(), step, own.batch, own.seed));
     const Milliseconds start = clock.now();
-    const StepResult result = pipeline.step(batch.input, batch.target, step, own.learning_rate);
+    const StepResult result = pipeline.step(split_minibatch(minibatch, own.microbatches), {step, own.learning_rate});
     if (step < warm_up) continue;
     step_ms.push_back((clock.now() - start).count);
     utilisations.push_back(utilisation(result.timeline));
@@ -273,16 +277,18 @@ MeasuredPlan try_plan(const TrainSettings& settings, const Plan& plan, int steps
 }
 
 TrainSettings choose_automatic(const TrainSettings& settings, const Note& note) {
+  // What refuses the folder is known before the data is opened.
+  static_cast<void>(RunFolder(settings.out, settings.resume));
+  return choose_automatic(settings, job_of(settings), note);
+}
+
+TrainSettings choose_automatic(const TrainSettings& settings, const Job& job, const Note& note) {
   // What refuses the folder is known before anything is measured.
   static_cast<void>(RunFolder(settings.out, settings.resume));
   PlanRequest request = request_of(settings);
-  {
-    const Data data = data_of(settings);
-    const Network network = make_network(settings, data.description);
-    check_sizes(request, std::ssize(network.layers));
-    request.cut = cut_of(settings, request.ranks, data.description, network);
-  }
-  const MeasuredCosts measured = measured_costs(settings, request, note);
+  check_sizes(request, std::ssize(job.network.layers));
+  request.cut = cut_of(settings, request.ranks, job);
+  const MeasuredCosts measured = measured_costs(settings, job, request, note);
   Plan plan = make_plans(measured.costs, request).plans.front();
   std::error_code ignored;
   plan.costs_file = fs::absolute(measured.file, ignored).string();

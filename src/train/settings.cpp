@@ -157,6 +157,10 @@ void check_one_of(const char* name, const std::string& value, const std::vector<
                     fmt::format("change --{}", name));
 }
 
+constexpr std::int64_t most = 1'000'000'000;
+// A layer has a name and a builder on every rank, and a thread a stack.
+constexpr std::int64_t most_layers = 100'000;
+
 // What is chosen is chosen once, before the first step, by one process.
 void check_automatic(const TrainSettings& settings) {
   if (!is_automatic(settings)) return;
@@ -243,19 +247,37 @@ std::string to_toml(const TrainSettings& settings) {
 }
 
 void check_settings(const TrainSettings& settings) {
+  if (settings.model == own_model)
+    throw bad_input("a run whose network is a program's own", "a run of gpt, mlp or convnet",
+                    "go on with it in the program that began it");
   if (settings.data.empty()) throw bad_input("no --data", "a file or a folder", "name one with --data");
   if (settings.out.empty()) throw bad_input("no --out", "a folder for the run", "name one with --out");
   check_one_of("model", settings.model, {"gpt", "mlp", "convnet"});
   check_one_of("data-kind", settings.data_kind, {"auto", "text", "tokens16", "tokens32", "images"});
+  check_share("held-out", settings.held_out);
+  check_share("dropout", settings.dropout);
+  for (const auto& [name, value] : {std::pair<const char*, std::int64_t>{"context", settings.context},
+                                    {"width", settings.width},
+                                    {"heads", settings.heads}})
+    check_between(name, value, 1, most);
+  check_between("layers", settings.layers, 1, most_layers);
+  // A built-in network has a first and a last layer beside these.
+  TrainSettings whole = settings;
+  whole.layers += 2;
+  check_run_settings(whole);
+  if (settings.model == "gpt" && settings.width % settings.heads != 0)
+    throw bad_input(fmt::format("{} heads do not divide the width {}", settings.heads, settings.width),
+                    "a width that is a multiple of the heads", "change --heads or --width");
+}
+
+void check_run_settings(const TrainSettings& settings) {
+  if (settings.out.empty()) throw bad_input("no --out", "a folder for the run", "name one with --out");
   check_one_of("optimizer", settings.optimizer, {"adamw", "sgd"});
   check_one_of("boundary-dtype", settings.boundary_dtype, {"same", "bf16"});
   check_one_of("precision", settings.precision, {"fp32", "bf16", "fp16"});
-  check_share("held-out", settings.held_out);
-  check_share("dropout", settings.dropout);
   check_share("momentum", settings.momentum);
   check_share("beta1", settings.beta1);
   check_share("beta2", settings.beta2);
-  constexpr std::int64_t most = 1'000'000'000;
   constexpr std::int64_t most_processes = 4096;
   constexpr double least_timeout_s = 0.1;
   check_between("processes", settings.processes, 1, most_processes);
@@ -268,10 +290,7 @@ void check_settings(const TrainSettings& settings) {
       throw bad_input(fmt::format("--{} is {}", name, value), fmt::format("at most {} s", most_timeout_s),
                       fmt::format("lower --{}", name));
   }
-  for (const auto& [name, value] : {std::pair<const char*, std::int64_t>{"context", settings.context},
-                                    {"width", settings.width},
-                                    {"heads", settings.heads},
-                                    {"stages", settings.stages},
+  for (const auto& [name, value] : {std::pair<const char*, std::int64_t>{"stages", settings.stages},
                                     {"batch", settings.batch},
                                     {"steps", settings.steps},
                                     {"eval-samples", settings.eval_samples},
@@ -284,8 +303,6 @@ void check_settings(const TrainSettings& settings) {
   if (settings.microbatches != automatic_microbatches) check_between("microbatches", settings.microbatches, 1, most);
   check_between("ranks", settings.ranks, 0, 100'000);
   check_at_least("drift", settings.drift, 0);
-  // A layer has a name and a builder on every rank, and a thread a stack.
-  check_between("layers", settings.layers, 1, 100'000);
   check_between("threads-per-rank", settings.threads_per_rank, 0, 1024);
   for (const auto& [name, value] : {std::pair<const char*, double>{"learning-rate", settings.learning_rate},
                                     {"final-learning-rate", settings.final_learning_rate},
@@ -294,7 +311,7 @@ void check_settings(const TrainSettings& settings) {
                                     {"epsilon", settings.epsilon}})
     check_at_least(name, value, 0);
   if (settings.recompute != "selected" && settings.recompute != "auto")
-    static_cast<void>(recomputed_layers(settings.recompute, settings.layers + 2));
+    static_cast<void>(recomputed_layers(settings.recompute, settings.layers));
   if (!settings.memory_limit.empty()) static_cast<void>(parse_bytes("--memory-limit", settings.memory_limit));
   check_automatic(settings);
   check_replicas(settings);
@@ -306,9 +323,6 @@ void check_settings(const TrainSettings& settings) {
   if (settings.microbatches > settings.batch)
     throw bad_input(fmt::format("{} microbatches of a batch of {}", settings.microbatches, settings.batch),
                     "at least one sample a microbatch", "lower --microbatches or raise --batch");
-  if (settings.model == "gpt" && settings.width % settings.heads != 0)
-    throw bad_input(fmt::format("{} heads do not divide the width {}", settings.heads, settings.width),
-                    "a width that is a multiple of the heads", "change --heads or --width");
 }
 
 }  // namespace penstock

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
+#include <functional>
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
@@ -11,7 +12,9 @@
 #include "penstock/data/order.h"
 #include "penstock/schedule/replicas.h"
 #include "penstock/train/train.h"
+#include "penstock/train/trainer.h"
 
+#include "train/job.h"
 #include "train/model.h"
 
 namespace penstock {
@@ -25,7 +28,9 @@ struct Loaded {
   Pipeline pipeline;
 };
 
-Loaded load_run(const std::filesystem::path& out) {
+// \param make what makes the run's network.
+Loaded load_run(const std::filesystem::path& out,
+                const std::function<Network(const TrainSettings&, const CheckpointNotes&)>& make) {
   TrainSettings settings = settings_of_run(out);
   std::vector<SkippedCheckpoint> skipped;
   const auto latest = latest_whole_checkpoint(out / "checkpoints", &skipped);
@@ -46,12 +51,34 @@ Loaded load_run(const std::filesystem::path& out) {
   settings.microbatches = microbatches_of_replica(settings.microbatches, settings.replicas, 0);
   settings.replicas = 1;
   settings.zero = 0;
-  Network network = make_network(settings, notes.data);
-  PipelineSettings pipeline_settings = make_pipeline_settings(settings, notes.data, network);
+  Network network = make(settings, notes);
+  PipelineSettings pipeline_settings = make_pipeline_settings(settings, network, [] { return Tensors{}; });
   Loaded loaded{settings, notes, latest->step,
                 Pipeline(std::move(network), make_run_schedule(settings), std::move(pipeline_settings))};
   loaded.pipeline.load(reader, notes.updates, /*with_optimizer=*/false);
   return loaded;
+}
+
+Loaded load_built_in(const std::filesystem::path& out) {
+  return load_run(out, [](const TrainSettings& settings, const CheckpointNotes& notes) {
+    return make_network(settings, notes.data);
+  });
+}
+
+Loaded load_own(const std::filesystem::path& out, const Network& network) {
+  check_network(network);
+  return load_run(out, [&](const TrainSettings& settings, const CheckpointNotes& notes) {
+    if (settings.model != own_model)
+      throw bad_input(fmt::format("{} holds a run of {}", out.string(), settings.model),
+                      "the run of a program's own network", "use penstock eval or sample for it");
+    check_same_network(notes, settings_for(network, settings), notes.data);
+    return network;
+  });
+}
+
+EvalResult evaluate(Loaded& run, const Samples& samples, std::int64_t count) {
+  const double loss = mean_loss(run.pipeline, samples, evenly_spaced_samples(samples.size(), count), run.settings);
+  return {run.step, count, loss};
 }
 
 std::int64_t draw(const at::Tensor& logits, double temperature, at::Generator& generator) {
@@ -66,7 +93,7 @@ std::int64_t draw(const at::Tensor& logits, double temperature, at::Generator& g
 }  // namespace
 
 EvalResult evaluate_run(const std::filesystem::path& out, const std::vector<std::string>& data, std::int64_t samples) {
-  Loaded run = load_run(out);
+  Loaded run = load_built_in(out);
   if (samples < 0) throw bad_input(fmt::format("--samples is {}", samples), "at least 0", "0 takes all of it");
   const Data opened =
       open_data({{data.begin(), data.end()}, run.settings.data_kind, run.settings.context, /*held_out=*/0});
@@ -78,8 +105,18 @@ EvalResult evaluate_run(const std::filesystem::path& out, const std::vector<std:
   const std::int64_t stride = opened.description.kind == DataKind::Images ? 1 : run.settings.context;
   const std::int64_t whole = std::max<std::int64_t>(1, size / stride);
   const std::int64_t count = samples > 0 ? std::min(samples, size) : whole;
-  const double loss = mean_loss(run.pipeline, *opened.train, evenly_spaced_samples(size, count), run.settings.batch);
-  return {run.step, count, loss};
+  return evaluate(run, *samples_of(opened.train), count);
+}
+
+EvalResult evaluate_run(const std::filesystem::path& out, const Network& network, const Samples& samples,
+                        std::int64_t count) {
+  if (count < 0) throw bad_input(fmt::format("{} samples to evaluate", count), "at least 0", "0 takes all of them");
+  Loaded run = load_own(out, network);
+  return evaluate(run, samples, count > 0 ? std::min(count, samples.size()) : samples.size());
+}
+
+Pipeline trained_pipeline(const std::filesystem::path& out, const Network& network) {
+  return std::move(load_own(out, network).pipeline);
 }
 
 void sample_run(const std::filesystem::path& out, const SampleSettings& settings,
@@ -89,7 +126,7 @@ void sample_run(const std::filesystem::path& out, const SampleSettings& settings
   if (!(settings.temperature >= 0) || std::isinf(settings.temperature))
     throw bad_input(fmt::format("--temperature is {}", settings.temperature), "a finite number of at least 0",
                     "change --temperature");
-  Loaded run = load_run(out);
+  Loaded run = load_built_in(out);
   if (run.notes.data.kind != DataKind::Text)
     throw bad_input("a run whose data is not text", "one trained on bytes", "sample from a run on text files");
   std::vector<std::int64_t> text;

@@ -46,6 +46,7 @@ enum class DataKind {
   Tokens16,  ///< Flat little-endian uint16, one a token.
   Tokens32,  ///< Flat little-endian uint32, one a token.
   Images,    ///< A file of images and a file of labels in the IDX layout.
+  Own,       ///< Nothing that this room opens: a program brings its samples.
 };
 
 /// Where the data lies and how it is cut.

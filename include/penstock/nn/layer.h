@@ -8,6 +8,8 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -18,32 +20,80 @@ namespace penstock {
 /// What flows over a boundary: activations forward, their gradients backward.
 using Tensors = std::vector<at::Tensor>;
 
-/// A module that maps one tensor to one tensor, or several to several.
+/// Whether a value is a tensor, a `Tensors`, or a tuple of these.
+template <class Output>
+inline constexpr bool holds_tensors = std::convertible_to<Output, at::Tensor> || std::convertible_to<Output, Tensors>;
+template <class... Parts>
+inline constexpr bool holds_tensors<std::tuple<Parts...>> = (holds_tensors<Parts> && ...);
+
+/// Appends the tensors of such a value, in order. An undefined tensor is one too.
+template <class Output>
+void append_tensors(Tensors& all, const Output& output) {
+  if constexpr (std::convertible_to<Output, at::Tensor>) {
+    all.push_back(output);
+  } else if constexpr (std::convertible_to<Output, Tensors>) {
+    const Tensors list = output;
+    all.insert(all.end(), list.begin(), list.end());
+  } else {
+    std::apply([&all](const auto&... parts) { (append_tensors(all, parts), ...); }, output);
+  }
+}
+
+/// The most tensors that a `forward` with a parameter for each of them takes; one of a `Tensors` takes any number.
+inline constexpr std::size_t most_tensor_parameters = 8;
+
+template <std::size_t>
+using TensorParameter = const at::Tensor&;
+
+template <class Module, class Places>
+inline constexpr bool forward_takes_places = false;
+template <class Module, std::size_t... place>
+inline constexpr bool forward_takes_places<Module, std::index_sequence<place...>> =
+    requires(Module& module, TensorParameter<place>... inputs) {
+      requires holds_tensors<std::remove_cvref_t<decltype(module.forward(inputs...))>>;
+    };
+
+/// Whether `forward` can be called with `count` tensors; those that have defaults may be left out.
+template <class Module, std::size_t count>
+concept ForwardTakes = forward_takes_places<Module, std::make_index_sequence<count>>;
+
+/// Whether `forward` takes a list of tensors.
 template <class Module>
-concept LayerModule = std::derived_from<Module, torch::nn::Module> && requires(Module& module) {
-  requires requires(const at::Tensor& input) {
-    { module.forward(input) } -> std::convertible_to<at::Tensor>;
-  } || requires(const Tensors& inputs) {
-    { module.forward(inputs) } -> std::convertible_to<Tensors>;
-  };
+concept ForwardTakesList = requires(Module& module, const Tensors& inputs) {
+  requires holds_tensors<std::remove_cvref_t<decltype(module.forward(inputs))>>;
 };
+
+template <class Module, class Counts>
+inline constexpr bool forward_takes_some = false;
+template <class Module, std::size_t... less_one>
+inline constexpr bool forward_takes_some<Module, std::index_sequence<less_one...>> =
+    (ForwardTakes<Module, less_one + 1> || ...);
+
+/// A module whose `forward` takes up to eight tensors, or a `Tensors`, and returns a tensor, a `Tensors` or a tuple of
+/// tensors.
+template <class Module>
+concept LayerModule =
+    std::derived_from<Module, torch::nn::Module> &&
+    (ForwardTakesList<Module> || forward_takes_some<Module, std::make_index_sequence<most_tensor_parameters>>);
 
 /// A layer that has been built: a module and its forward pass. Copies share the module.
 class Layer {
  public:
-  /// Wraps any `torch::nn::Module` whose `forward` takes and returns a tensor, or a `Tensors`.
-  template <LayerModule Module>
+  /// Wraps any `torch::nn::Module` whose `forward` has one of the forms of `LayerModule`. Given as many tensors as it
+  /// has parameters, `forward` gets each in its place; given another number, it gets a `Tensors`, if it takes one.
+  template <class Module>
   explicit Layer(const std::shared_ptr<Module>& module) : module_(module) {
-    if constexpr (requires(const at::Tensor& input) { module->forward(input); }) {
-      forward_ = [module](const Tensors& inputs) { return Tensors{module->forward(single_input(inputs))}; };
-    } else {
-      forward_ = [module](const Tensors& inputs) { return Tensors(module->forward(inputs)); };
-    }
+    static_assert(LayerModule<Module>,
+                  "a layer is a torch::nn::Module whose forward takes torch::Tensor arguments, at most 8, or one "
+                  "penstock::Tensors, and returns a torch::Tensor, a penstock::Tensors or a tuple of tensors; wrap "
+                  "another module in one whose forward does, and take tensors by value or as const torch::Tensor&");
+    if constexpr (LayerModule<Module>)
+      forward_ = [module](const Tensors& inputs) { return call<Module, 1>(*module, inputs); };
   }
 
   /// Of a tensor that the module returns several times, each place has a name of its own in the graph: what comes back
   /// for one is added up before it is added to the others, as it is if a cut carries them apart.
-  /// \throws Error (RunFailed) where a layer of one tensor is given another number of them; whatever the module throws.
+  /// \throws Error (RunFailed) if `forward` does not take as many tensors as it is given; whatever the module throws.
   [[nodiscard]] Tensors forward(const Tensors& inputs) const;
 
   [[nodiscard]] torch::nn::Module& module() const { return *module_; }
@@ -53,7 +103,31 @@ class Layer {
   [[nodiscard]] bool is_held_elsewhere() const { return module_.use_count() > 2; }
 
  private:
-  static const at::Tensor& single_input(const Tensors& inputs);
+  // Of the forms with `count` or more parameters.
+  template <class Module, std::size_t count>
+  static Tensors call(Module& module, const Tensors& inputs) {
+    if constexpr (count > most_tensor_parameters) {
+      if constexpr (ForwardTakesList<Module>)
+        return listed(module.forward(inputs));
+      else
+        throw_wrong_number(module, inputs.size());
+    } else {
+      if constexpr (ForwardTakes<Module, count>)
+        if (inputs.size() == count) return call_with(module, inputs, std::make_index_sequence<count>{});
+      return call<Module, count + 1>(module, inputs);
+    }
+  }
+  template <class Module, std::size_t... place>
+  static Tensors call_with(Module& module, const Tensors& inputs, std::index_sequence<place...> /*places*/) {
+    return listed(module.forward(inputs[place]...));
+  }
+  template <class Output>
+  static Tensors listed(const Output& output) {
+    Tensors all;
+    append_tensors(all, output);
+    return all;
+  }
+  [[noreturn]] static void throw_wrong_number(const torch::nn::Module& module, std::size_t count);
 
   std::shared_ptr<torch::nn::Module> module_;
   std::function<Tensors(const Tensors&)> forward_;
@@ -124,7 +198,7 @@ void check_network(const Network& network);
 
 /// A layer from a module type and the arguments of its constructor. Example:
 /// `layer_of<torch::nn::LinearImpl>("projection", torch::nn::LinearOptions(128, 10))`.
-template <LayerModule Module, class... Arguments>
+template <class Module, class... Arguments>
 [[nodiscard]] LayerSpec layer_of(std::string name, Arguments... arguments) {
   return {std::move(name), "", [arguments...] { return Layer(std::make_shared<Module>(arguments...)); }};
 }

@@ -25,7 +25,7 @@ enum class AuditedWay : std::uint8_t {
   Whole,       ///< one stage, each backward at once
   Split,       ///< one stage, the backward in `I` and `W`, with those of other microbatches between
   Recomputed,  ///< one stage whose layers are all run again
-  Cut,         ///< a stage for each layer, all microbatches in flight, every boundary copied as between ranks
+  Apart,       ///< a stage for each layer, all microbatches in flight, every boundary copied as between ranks
 };
 
 /// One number that is not the same.

@@ -12,6 +12,9 @@ namespace penstock {
 /// The number of microbatches that stands for "auto".
 inline constexpr int automatic_microbatches = -1;
 
+/// The model of a run whose network a program brings (trainer.h).
+inline constexpr const char* own_model = "own";
+
 /// What `penstock train` is told. Free of libtorch. The defaults train a small GPT on one device. In the order of what
 /// they are about, not of their sizes: there is one of it.
 struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
@@ -179,5 +182,9 @@ void apply_toml(TrainSettings& settings, const std::filesystem::path& file);
 
 /// Checks what can be checked without data. \throws Error (BadInput)
 void check_settings(const TrainSettings& settings);
+
+/// Checks the same without the settings of data and of built-in networks, for a network of `settings.layers` layers.
+/// \throws Error (BadInput)
+void check_run_settings(const TrainSettings& settings);
 
 }  // namespace penstock
