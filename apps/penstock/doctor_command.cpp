@@ -50,6 +50,7 @@ void take_variables(DoctorOptions& options) {
 int launch_doctors(const DoctorOptions& options) {
   LaunchSettings settings;
   settings.processes = options.processes;
+  settings.name = "penstock";
   settings.command = {"/proc/self/exe", "doctor",
                       "--join-timeout", fmt::format("{}", options.join_timeout),
                       "--peer-timeout", fmt::format("{}", options.peer_timeout)};
