@@ -66,9 +66,7 @@ Command add_bubbles_command(CLI::App& app) {
   command->add_option("--microbatches", settings->microbatches, "Numbers to try")
       ->delimiter(',')
       ->capture_default_str();
-  command
-      ->add_option("--schedules", settings->schedules,
-                   "Schedules to try: any name of penstock schedule list")
+  command->add_option("--schedules", settings->schedules, "Schedules to try: any name of penstock schedule list")
       ->delimiter(',')
       ->capture_default_str();
   command->add_option("--forward-ms", settings->forward_ms, "Simulated forward time of a microbatch on a stage, ms")

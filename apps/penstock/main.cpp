@@ -44,10 +44,10 @@ penstock::app::Command add_help_command(CLI::App& app) {
     CLI::App* command = &app;
     std::string path = "penstock";
     for (const std::string& word : options->words) {
-      CLI::App* const inner = command->get_subcommand_no_throw(word);
-      if (inner == nullptr) return complain(penstock::app::no_such_command(*command, path, word), bad_input);
+      const auto inner = command->get_subcommands([&](const CLI::App* known) { return known->get_name() == word; });
+      if (inner.empty()) return complain(penstock::app::no_such_command(*command, path, word), bad_input);
       path += " " + word;
-      command = inner;
+      command = inner.front();
     }
     fmt::print("{}", command->help(path));
     return 0;

@@ -22,7 +22,7 @@ std::string suffix_of(const std::string& file) {
 
 // Whoever writes one of these at the end of a name expects that format in it.
 bool promises_a_format(const std::string& suffix) {
-  constexpr std::array<std::string_view, 11> promises{".csv",  ".gif", ".html", ".jpg",  ".json", ".md",
+  constexpr std::array<std::string_view, 11> promises{".csv", ".gif", ".html", ".jpg",  ".json", ".md",
                                                       ".pdf", ".png", ".svg",  ".toml", ".txt"};
   return std::find(promises.begin(), promises.end(), suffix) != promises.end();
 }
@@ -55,8 +55,8 @@ std::string format_of_output(const std::string& file, const std::string& asked,
                              const std::vector<OutputFormat>& formats, const std::string& option) {
   check_output(file, option);
   const std::string suffix = suffix_of(file);
-  const auto of_suffix = std::find_if(formats.begin(), formats.end(),
-                                      [&](const OutputFormat& format) { return format.suffix == suffix; });
+  const auto of_suffix =
+      std::find_if(formats.begin(), formats.end(), [&](const OutputFormat& format) { return format.suffix == suffix; });
   if (asked.empty()) {
     if (suffix.empty()) return formats.front().name;
     if (of_suffix != formats.end()) return of_suffix->name;
@@ -64,13 +64,13 @@ std::string format_of_output(const std::string& file, const std::string& asked,
                     fmt::format("a name that ends in {}", suffixes_of(formats)),
                     "change the name, or say the format with --format");
   }
-  const auto wanted = std::find_if(formats.begin(), formats.end(),
-                                   [&](const OutputFormat& format) { return format.name == asked; });
+  const auto wanted =
+      std::find_if(formats.begin(), formats.end(), [&](const OutputFormat& format) { return format.name == asked; });
   if (of_suffix != formats.end() ? of_suffix->name != asked : promises_a_format(suffix))
-    throw bad_input(fmt::format("--format {} into {}", asked, shortened(file)),
-                    wanted == formats.end() ? "a name of that format"
-                                            : fmt::format("a name that ends in {}", wanted->suffix),
-                    "change the name, or leave --format out");
+    throw bad_input(
+        fmt::format("--format {} into {}", asked, shortened(file)),
+        wanted == formats.end() ? "a name of that format" : fmt::format("a name that ends in {}", wanted->suffix),
+        "change the name, or leave --format out");
   return asked;
 }
 

@@ -284,12 +284,13 @@ Command add_plan_command(CLI::App& app, const PlanMeasurements& measurements) {
   command->add_option("--batch", options->batch, "Samples of an update")
       ->check(whole_number<std::int64_t>, "")
       ->required();
-  command->add_option("--memory", options->memory, "Of each rank, such as 12GiB");
+  command->add_option("--memory", options->memory, "Memory of each rank, such as 12GiB");
   command->add_option("--model", options->model,
                       measures ? "With --data the network to measure: gpt, mlp or convnet; without, refuse costs of "
                                  "another: NAME, or KEY=VALUE with commas between"
                                : "Refuse costs of another: NAME, or KEY=VALUE with commas between");
-  command->add_option("--machine", options->machine, "The same for the machine");
+  command->add_option("--machine", options->machine,
+                      "Refuse costs of another machine: NAME, or KEY=VALUE with commas between");
   add_restrictions(*command, *options);
   command->add_option("--top", options->top, "How many plans to list")->capture_default_str();
   if (measures)

@@ -84,7 +84,7 @@ Command add_synth(CLI::App& parent) {
   add_cost_options(*command, options->cost);
   command->add_option("--budget", options->budget_s, "Seconds to search; then the best so far is taken")
       ->capture_default_str();
-  command->add_option("--seed", options->seed, "Of the search")
+  command->add_option("--seed", options->seed, "Seed of the search")
       ->check(whole_number<std::uint64_t>, "")
       ->capture_default_str();
   command->add_option("-o,--output", options->output, "CSV file to write the schedule to");

@@ -203,9 +203,8 @@ void apply_toml(TrainSettings& settings, const std::filesystem::path& file) {
     if (!known) {
       const std::string nearest = nearest_setting(key.str());
       throw bad_input(fmt::format("{}: unknown key \"{}\"", where, key.str()), "a setting of penstock train",
-                      nearest.empty()
-                          ? "correct the key (penstock train --help lists all)"
-                          : fmt::format("did you mean \"{}\"? (penstock train --help lists all)", nearest));
+                      nearest.empty() ? "correct the key (penstock train --help lists all)"
+                                      : fmt::format("did you mean \"{}\"? (penstock train --help lists all)", nearest));
     }
   }
 }

@@ -87,7 +87,7 @@ std::string planned_text(const PlanPrediction& planned, Milliseconds step, doubl
     // The first replica stands for all.
     for (const int rank : place.ranks)
       expected += planned.memory[static_cast<std::size_t>(rank) % planned.memory.size()];
-    text += fmt::format("\n  {:<8}   {} planned, {} measured ({:+.1f} %)", place.name, to_string(expected),
+    text += fmt::format("\n  peak memory of {:<8} {} planned, {} measured ({:+.1f} %)", place.name, to_string(expected),
                         to_string(place.peak),
                         percent_off(static_cast<double>(place.peak.count),
                                     static_cast<double>(std::max<std::int64_t>(expected.count, 1))));
@@ -118,6 +118,17 @@ void check_ranks(const TrainSettings& settings, const Schedule& schedule) {
   throw bad_input(fmt::format("--ranks {} for {} with --stages {}, which has {}", settings.ranks, settings.schedule,
                               settings.stages, schedule.ranks()),
                   "the ranks of the schedule", "leave --ranks out, or change --stages");
+}
+
+// Empty where no rank's memory was counted.
+std::vector<Bytes> peak_activations_of(const Timeline& timeline) {
+  std::vector<Bytes> peaks;
+  bool counted = false;
+  for (std::size_t rank = 0; rank < timeline.memory.size(); ++rank) {
+    counted = counted || !timeline.memory[rank].empty();
+    peaks.push_back(peak_bytes(timeline, RankId{static_cast<std::int32_t>(rank)}));
+  }
+  return counted ? peaks : std::vector<Bytes>{};
 }
 
 int asked_to_stop(const TrainObserver& observer) { return observer.stop_signal ? observer.stop_signal() : 0; }
@@ -167,6 +178,7 @@ class Run {
   LearningRate learning_rate_;
   std::vector<SkippedCheckpoint> damaged_;  // newer than the one that the run goes on from
   std::int64_t first_step_ = 0;
+  std::int64_t tokens_ = 0;  // that all updates have seen
   std::vector<double> step_ms_;
   std::vector<double> ms_beside_writes_;  // of the steps during which a checkpoint was written
   std::vector<double> utilisations_;
@@ -204,6 +216,7 @@ TrainResult Run::operator()() {
   learning_rate_ = {settings_.learning_rate, settings_.warmup, settings_.steps, settings_.final_learning_rate};
   if (leads()) {
     folder_.open(settings_, first_step_);
+    tokens_ = folder_.tokens();
     set_damaged_aside();
     // What a killed run was deleting.
     if (checkpoint) keep_newest_checkpoints(folder_.checkpoints(), settings_.keep);
@@ -294,6 +307,10 @@ int Run::train_step(std::int64_t step) {
   metrics.loss = result.loss;
   metrics.step_time = clock_.now() - start;
   metrics.tokens_per_s = result.weight * 1000 / metrics.step_time.count;
+  tokens_ += std::llround(result.weight);
+  metrics.tokens = tokens_;
+  metrics.peak_memory = pipeline_->peak_memory();
+  metrics.peak_activations = peak_activations_of(result.timeline);
   metrics.utilisation = utilisation(result.timeline);
   metrics.learning_rate = rate;
   metrics.gradient_norm = result.gradient_norm;
