@@ -46,8 +46,6 @@ if(PENSTOCK_SANITIZE)
     endif()
   endif()
 endif()
-# A program that was installed still finds the libtorch that it was linked with.
-set(CMAKE_INSTALL_RPATH_USE_LINK_PATH ON)
 
 # Gives a program the sanitizers' settings and suppressions (script/sanitizers/), however it is started.
 function(penstock_sanitizer_settings target)

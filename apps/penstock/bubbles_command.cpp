@@ -1,7 +1,9 @@
 #include <cmath>
 #include <fmt/format.h>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "penstock/train/bubbles.h"
 
@@ -17,11 +19,32 @@ std::string bar(double share) {
   return drawn;
 }
 
-int run(const BubbleSettings& settings) {
+std::string to_json(const BubbleSettings& settings, const std::vector<BubbleRow>& rows) {
+  using Json = nlohmann::ordered_json;
+  Json object = {{"stages", settings.stages},
+                 {"forward_ms", settings.forward_ms},
+                 {"backward_ms", settings.backward_ms},
+                 {"rows", Json::array()}};
+  for (const BubbleRow& row : rows)
+    object["rows"].push_back({{"schedule", row.schedule},
+                              {"microbatches", row.microbatches},
+                              {"theory", row.theory},
+                              {"measured", row.measured},
+                              {"step_ms", row.step_ms}});
+  return object.dump(2) + "\n";
+}
+
+int run(const BubbleSettings& settings, bool json) {
+  // Before anything is printed: it may be refused.
+  const std::vector<BubbleRow> rows = measure_bubbles(settings);
+  if (json) {
+    fmt::print("{}", to_json(settings, rows));
+    return 0;
+  }
   fmt::print("{} devices, {} ms forward and {} ms backward a microbatch. How much of the time does a device work?\n",
              settings.stages, settings.forward_ms, settings.backward_ms);
   std::string last;
-  for (const BubbleRow& row : measure_bubbles(settings)) {
+  for (const BubbleRow& row : rows) {
     if (row.schedule != last)
       fmt::print("\n{:<16}  {:>12}  {:>8}  {:>8}  {:>9}\n", row.schedule, "microbatches", "theory", "measured", "step");
     last = row.schedule;
@@ -43,22 +66,22 @@ Command add_bubbles_command(CLI::App& app) {
   command->add_option("--microbatches", settings->microbatches, "Numbers to try")
       ->delimiter(',')
       ->capture_default_str();
-  command
-      ->add_option("--schedules", settings->schedules,
-                   "Schedules to try: any name that penstock schedule compare lists")
+  command->add_option("--schedules", settings->schedules, "Schedules to try: any name of penstock schedule list")
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--forward-ms", settings->forward_ms, "That a stage waits in place of computing")
+  command->add_option("--forward-ms", settings->forward_ms, "Simulated forward time of a microbatch on a stage, ms")
       ->capture_default_str();
-  command->add_option("--backward-ms", settings->backward_ms, "The same, backward; half of it for the weights")
+  command->add_option("--backward-ms", settings->backward_ms, "Simulated backward time, ms; half of it for the weights")
       ->capture_default_str();
   command
       ->add_option("--relative-times", settings->relative_times,
-                   "Of the stages, beside each other; repeated where there are more stages")
+                   "How long the stages take beside each other; repeated where there are more stages")
       ->delimiter(',')
       ->capture_default_str();
   command->add_option("--steps", settings->steps, "Measured steps of each row")->capture_default_str();
-  return [settings] { return run(*settings); };
+  auto json = std::make_shared<bool>(false);
+  command->add_flag("--json", *json, "Answer as JSON");
+  return [settings, json] { return run(*settings, *json); };
 }
 
 }  // namespace penstock::app

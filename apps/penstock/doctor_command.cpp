@@ -50,6 +50,7 @@ void take_variables(DoctorOptions& options) {
 int launch_doctors(const DoctorOptions& options) {
   LaunchSettings settings;
   settings.processes = options.processes;
+  settings.name = "penstock";
   settings.command = {"/proc/self/exe", "doctor",
                       "--join-timeout", fmt::format("{}", options.join_timeout),
                       "--peer-timeout", fmt::format("{}", options.peer_timeout)};
@@ -97,15 +98,18 @@ Command add_doctor_command(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("doctor", "Versions, devices, backends, a free port, and the measured links between ranks");
   constexpr int most_processes = 64;
-  command->add_option("--master-addr", options->address, "Where ranks are going to meet: is it this machine's?");
-  command->add_option("--master-port", options->port, "The port there: is it free?")
+  command->add_option("--master-addr", options->address,
+                      "Check this address, where ranks are going to meet: is it this machine's?");
+  command->add_option("--master-port", options->port, "Check this port there: is it free?")
       ->check(whole_number<int>, "")
       ->check(CLI::Range(1, 65535));
-  command->add_option("--processes", options->processes, "That are started here and measured, where no launcher has")
+  command
+      ->add_option("--processes", options->processes,
+                   "How many processes to start here and measure, unless a launcher has started them")
       ->check(whole_number<int>, "")
       ->check(CLI::Range(2, most_processes))
       ->capture_default_str();
-  command->add_option("--listen", options->listen, "Own address for other processes, as of train");
+  command->add_option("--listen", options->listen, "Own address for other processes, as in train");
   command->add_option("--join-timeout", options->join_timeout, "Seconds until all processes must have come")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
@@ -113,7 +117,7 @@ Command add_doctor_command(CLI::App& app) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_flag("--no-links", options->no_links, "Measure nothing");
-  command->add_flag("--json", options->json, "For programs; its links are those of a cost file");
+  command->add_flag("--json", options->json, "Answer as JSON, with the links as in a cost file");
   return [options] { return run(*options); };
 }
 

@@ -1,6 +1,7 @@
 #include <cmath>
 #include <fmt/format.h>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <numbers>
 #include <string>
 #include <vector>
@@ -16,10 +17,19 @@ struct EvalOptions {
   std::string run;
   std::vector<std::string> data;
   std::int64_t samples = 0;
+  bool json = false;
 };
 
 int run(const EvalOptions& options) {
   const EvalResult result = evaluate_run(options.run, options.data, options.samples);
+  if (options.json) {
+    const nlohmann::ordered_json object = {{"loss_nats", result.loss},
+                                           {"loss_bits", result.loss / std::numbers::ln2},
+                                           {"samples", result.samples},
+                                           {"step", result.step}};
+    fmt::print("{}\n", object.dump(2));
+    return 0;
+  }
   fmt::print("loss {:.4f} nats ({:.4f} bits) over {} samples, with the weights after step {}\n", result.loss,
              result.loss / std::numbers::ln2, result.samples, result.step);
   return 0;
@@ -34,6 +44,7 @@ Command add_eval_command(CLI::App& app) {
   command->add_option("--data", options->data, "Files or folders, as for train")->required();
   command->add_option("--samples", options->samples, "Samples, spread evenly over the data; 0: all of it")
       ->check(whole_number<std::int64_t>, "");
+  command->add_flag("--json", options->json, "Answer as JSON");
   return [options] { return run(*options); };
 }
 

@@ -1,8 +1,9 @@
 #include <algorithm>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
+#include <memory>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -13,8 +14,10 @@
 #include "penstock/exec/memory.h"
 
 #include "commands.h"
+#include "mistakes.h"
 #include "plan_measurements.h"
 #include "schedule_commands.h"
+#include "standard_output.h"
 
 namespace {
 
@@ -26,49 +29,38 @@ int complain(const std::string& message, int code) {
   return code;
 }
 
-// The command as far as the command line was understood: "penstock schedule show".
-struct Innermost {
-  std::string name = "penstock";
-  const CLI::App* command = nullptr;
+constexpr int signal_exit_code = 128;  // what shells add to the number of the signal that ended a program
+
+struct HelpOptions {
+  std::vector<std::string> words;
 };
 
-Innermost innermost_command(const CLI::App& app) {
-  Innermost innermost{"penstock", &app};
-  for (auto used = app.get_subcommands(); !used.empty(); used = used.front()->get_subcommands()) {
-    innermost.command = used.front();
-    innermost.name += " " + used.front()->get_name();
-  }
-  return innermost;
+// `penstock help schedule show` prints what `penstock schedule show --help` does.
+penstock::app::Command add_help_command(CLI::App& app) {
+  auto options = std::make_shared<HelpOptions>();
+  CLI::App* help = app.add_subcommand("help", "Says what a command does, as its --help");
+  help->add_option("command", options->words, "The command, such as: schedule show");
+  return [options, &app] {
+    CLI::App* command = &app;
+    std::string path = "penstock";
+    for (const std::string& word : options->words) {
+      const auto inner = command->get_subcommands([&](const CLI::App* known) { return known->get_name() == word; });
+      if (inner.empty()) return complain(penstock::app::no_such_command(*command, path, word), bad_input);
+      path += " " + word;
+      command = inner.front();
+    }
+    fmt::print("{}", command->help(path));
+    return 0;
+  };
 }
 
-// "got 'shcedule', expected one of train, …": where a command's name should stand.
-std::string no_such_command(const Innermost& innermost) {
-  std::vector<std::string> known;
-  for (const CLI::App* command : innermost.command->get_subcommands([](const CLI::App*) { return true; }))
-    known.push_back(command->get_name());
-  const std::vector<std::string> rest = innermost.command->remaining(/*recurse=*/true);
-  return fmt::format("{} after `{}`; expected one of {}; `{} --help` says what each does",
-                     rest.empty() ? "nothing" : fmt::format("'{}'", rest.front()), innermost.name,
-                     fmt::join(known, ", "), innermost.name);
-}
-
-int refuse(const CLI::App& app, const CLI::ParseError& error) {
-  const Innermost innermost = innermost_command(app);
-  if (!innermost.command->get_subcommands([](const CLI::App*) { return true; }).empty())
-    return complain(no_such_command(innermost), bad_input);
-  const std::vector<std::string> rest = app.remaining(/*recurse=*/true);
-  std::string message = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr && !rest.empty()
-                            ? fmt::format("'{}' is unknown", rest.front())
-                            : error.what();
-  std::replace(message.begin(), message.end(), '\n', ' ');
-  return complain(fmt::format("{}; expected the options of `{}`; add --help to see them", message, innermost.name),
-                  bad_input);
-}
+// The code of an answer that nobody read to its end: that of a program which SIGPIPE has ended, and as quiet.
+int unread() { return signal_exit_code + SIGPIPE; }
 
 int run(int argc, char** argv) {
   CLI::App app("penstock: trains networks that are cut by layers into stages on different devices.", "penstock");
   app.require_subcommand(1);
-  app.set_version_flag("--version", PENSTOCK_VERSION);
+  app.set_version_flag("-V,--version", PENSTOCK_VERSION);
   const std::vector<std::pair<std::string, penstock::app::Command>> commands{
       {"train", penstock::app::add_train_command(app, argc, argv)},
       {"eval", penstock::app::add_eval_command(app)},
@@ -77,22 +69,25 @@ int run(int argc, char** argv) {
       {"doctor", penstock::app::add_doctor_command(app)},
       {"plan", penstock::app::add_plan_command(app, penstock::app::plan_measurements())},
       {"schedule", penstock::app::add_schedule_command(app)},
-      {"simulate", penstock::app::add_simulate_command(app)}};
+      {"simulate", penstock::app::add_simulate_command(app)},
+      {"help", add_help_command(app)}};
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
-    return refuse(app, error);
+    return complain(penstock::app::explain(app, error), bad_input);
   }
   const auto chosen = std::find_if(commands.begin(), commands.end(),
                                    [&](const auto& command) { return app.got_subcommand(command.first); });
   const int code = chosen->second();
   // What was printed is what was asked for: a full disk behind the standard output is a failure like any other.
   // A run that a signal has stopped is saved, and says so by its code, even where the terminal has gone.
-  if (code == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0))
+  if (code == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)) {
+    if (penstock::app::reader_has_gone()) return unread();
     return complain("the standard output cannot be written; expected a place with space; redirect it elsewhere",
                     run_failed);
+  }
   return code;
 }
 
@@ -112,6 +107,7 @@ int main(int argc, char** argv) {
   } catch (const std::system_error& error) {
     if (error.code() == std::errc::resource_unavailable_try_again)
       return complain(penstock::no_room_for_thread(error).what(), run_failed);
+    if (penstock::app::reader_has_gone()) return unread();
     // Of the file system or the output: a name that is too long, a full disk behind a pipe.
     return complain(fmt::format("{}; expected files that can be read and written; check the paths and the space left",
                                 error.what()),

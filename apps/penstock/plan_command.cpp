@@ -14,6 +14,8 @@
 #include "penstock/report/html.h"
 #include "penstock/report/plan_report.h"
 
+#include "mistakes.h"
+#include "output_file.h"
 #include "plan_export.h"
 #include "schedule_commands.h"
 
@@ -88,6 +90,23 @@ Recomputation parse_recomputation(const std::string& word) {
   return word == "full" ? Recomputation::Full : Recomputation::WhereNeeded;
 }
 
+// PyTorch's stages take microbatches of one size only. Where none is asked for, all are left that divide the batch.
+void restrict_to_equal_microbatches(PlanRequest& request) {
+  const std::int64_t replicas = request.replicas.size() == 1 ? request.replicas.front() : 1;
+  const std::int64_t part = request.batch / replicas;
+  for (const int microbatches : request.microbatches)
+    if (microbatches > 0 && microbatches <= part && part % microbatches != 0)
+      throw bad_input(fmt::format("--export-pytorch with {} in {}: some would have {} and some {}",
+                                  counted(part, "sample"), counted(microbatches, "microbatch"), part / microbatches,
+                                  counted(part / microbatches + 1, "sample")),
+                      "microbatches of one size, as the stages of torch.distributed.pipelining want them",
+                      "choose --microbatches that divides --batch");
+  if (!request.microbatches.empty()) return;
+  constexpr std::int64_t most = 4096;
+  for (std::int64_t count = 1; count <= std::min(part, most); ++count)
+    if (part % count == 0) request.microbatches.push_back(static_cast<int>(count));
+}
+
 PlanRequest request_of(const PlanOptions& options) {
   constexpr double passes_a_unit = 1e6;
   if (!(options.effort > 0 && options.effort <= 1e6))
@@ -106,6 +125,7 @@ PlanRequest request_of(const PlanOptions& options) {
   request.replicas = parse_replicas(options.replicas);
   request.recomputation = parse_recomputation(options.recompute);
   // PyTorch's runtime knows no copies of stages, and adds no gradients of two ranks.
+  if (!options.export_folder.empty()) restrict_to_equal_microbatches(request);
   request.copies_of_stages = options.export_folder.empty();
   request.share_ties = !options.export_folder.empty();
   request.most_plans = std::max(options.top, options.tries);
@@ -133,7 +153,9 @@ void draw(const PlanOptions& options, const Plan& plan, const LayerCosts& costs)
 }
 
 void check_outputs(const PlanOptions& options) {
-  for (const std::string* file : {&options.output, &options.draw, &options.sweep}) check_output(*file);
+  check_output_is({"a plan as TOML", ".toml"}, options.output);
+  check_output_is({"a picture as SVG", ".svg"}, options.sweep, "--sweep");
+  check_output(options.draw, "--draw");
   const auto extension = std::filesystem::path(options.draw).extension();
   if (!options.draw.empty() && extension != ".svg" && extension != ".html")
     throw bad_input(fmt::format("--draw {}", shortened(options.draw)), "a file that ends in .svg or .html",
@@ -242,7 +264,7 @@ void add_restrictions(CLI::App& command, PlanOptions& options) {
       ->delimiter(',')
       ->capture_default_str();
   command.add_option("--recompute", options.recompute, "auto: stages that do not fit otherwise; none or full")
-      ->check(CLI::IsMember({"auto", "none", "full"}))
+      ->check(one_of({"auto", "none", "full"}), "")
       ->capture_default_str();
   command.add_option("--cut", options.cut, "auto, or the first layers of the later stages: 3,6,9")
       ->capture_default_str();
@@ -262,12 +284,13 @@ Command add_plan_command(CLI::App& app, const PlanMeasurements& measurements) {
   command->add_option("--batch", options->batch, "Samples of an update")
       ->check(whole_number<std::int64_t>, "")
       ->required();
-  command->add_option("--memory", options->memory, "Of each rank, such as 12GiB");
+  command->add_option("--memory", options->memory, "Memory of each rank, such as 12GiB");
   command->add_option("--model", options->model,
                       measures ? "With --data the network to measure: gpt, mlp or convnet; without, refuse costs of "
                                  "another: NAME, or KEY=VALUE with commas between"
                                : "Refuse costs of another: NAME, or KEY=VALUE with commas between");
-  command->add_option("--machine", options->machine, "The same for the machine");
+  command->add_option("--machine", options->machine,
+                      "Refuse costs of another machine: NAME, or KEY=VALUE with commas between");
   add_restrictions(*command, *options);
   command->add_option("--top", options->top, "How many plans to list")->capture_default_str();
   if (measures)

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "penstock/base/listening.h"
@@ -33,6 +34,8 @@ std::vector<std::string> cut_again(const TrainSettings& settings, int processes)
 std::optional<ProcessSettings> own_process() {
   const std::optional<WorkerEnvironment> environment = worker_environment();
   if (!environment) return std::nullopt;
+  // For `top`, which would show the name of the link that it was started by; threads inherit it.
+  ::prctl(PR_SET_NAME, fmt::format("penstock {}", environment->rank).c_str());
   ProcessSettings settings;
   settings.process = environment->rank;
   settings.processes = environment->world_size;
@@ -55,10 +58,11 @@ void say_joined() {
   if (environment && environment->joined_descriptor) ::close(*environment->joined_descriptor);
 }
 
-int launch_processes(const TrainSettings& settings, const std::vector<std::string>& arguments) {
+int launch_processes(const TrainSettings& settings, const std::vector<std::string>& arguments, bool verbose) {
   if (!settings.listen.empty()) check_own_address("--listen", settings.listen);
   check_limits(settings, settings.processes);
   hold_stop_signals();
+  go_on_without_readers();
   LaunchSettings launch_settings;
   launch_settings.processes = settings.processes;
   // They end together: each waits for the others' goodbye, which takes less than this.
@@ -66,6 +70,8 @@ int launch_processes(const TrainSettings& settings, const std::vector<std::strin
   launch_settings.finish_grace = Milliseconds{settings.peer_timeout * 1000 + goodbye_ms};
   launch_settings.elastic = settings.elastic;
   launch_settings.hold_stop_signals = true;
+  launch_settings.name = "penstock";
+  launch_settings.verbose = verbose;
   // Once they have met they miss each other.
   launch_settings.standstill = Milliseconds{settings.peer_timeout * 1000};
   // Each loss may be survived once.
@@ -84,9 +90,10 @@ int launch_processes(const TrainSettings& settings, const std::vector<std::strin
     }
     return command;
   };
-  hooks.line = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
+  // Not by fmt, which throws where the reader has gone: the run goes on.
+  hooks.line = [](const std::string& line) { std::fputs((line + '\n').c_str(), stderr); };
   const LaunchResult result = launch(launch_settings, hooks);
-  if (result.outcome == LaunchOutcome::Failed) fmt::print(stderr, "penstock: {}\n", result.message);
+  if (result.outcome == LaunchOutcome::Failed) std::fputs(("penstock: " + result.message + '\n').c_str(), stderr);
   return exit_code(result);
 }
 

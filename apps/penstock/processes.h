@@ -17,6 +17,8 @@ namespace penstock::app {
 void say_joined();
 
 // Starts `settings.processes` of this program with these arguments, and watches them. Returns the exit code.
-[[nodiscard]] int launch_processes(const TrainSettings& settings, const std::vector<std::string>& arguments);
+// \param verbose whether every line of every process is passed on.
+[[nodiscard]] int launch_processes(const TrainSettings& settings, const std::vector<std::string>& arguments,
+                                   bool verbose);
 
 }  // namespace penstock::app

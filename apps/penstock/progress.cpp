@@ -1,11 +1,12 @@
 #include "progress.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <thread>
 #include <unistd.h>
+
+#include "standard_output.h"
 
 namespace penstock::app {
 namespace {
@@ -72,27 +73,23 @@ void Progress::step(const StepMetrics& metrics) {
   if (edge || (now - last_shown_).count >= (terminal_ ? redraw_ms : plain_line_ms)) {
     last_shown_ = now;
     if (terminal_) {
-      fmt::print("\r\x1b[2K{}", bar(metrics));
+      print_on("\r\x1b[2K" + bar(metrics));
       bar_shown_ = true;
     } else {
-      fmt::print("{}\n", bar(metrics));
+      print_on(bar(metrics) + "\n");
     }
-    std::fflush(stdout);
   }
   if (metrics.held_out_loss) note(fmt::format("step {}: held-out loss {:.4f}", metrics.step, *metrics.held_out_loss));
 }
 
 void Progress::note(const std::string& text) {
-  if (bar_shown_) fmt::print("\r\x1b[2K");
+  print_on((bar_shown_ ? "\r\x1b[2K" : "") + text + "\n");
   bar_shown_ = false;
-  fmt::print("{}\n", text);
-  std::fflush(stdout);
 }
 
 void Progress::finish() {
-  if (bar_shown_) fmt::print("\n");
+  print_on(bar_shown_ ? "\n" : "");
   bar_shown_ = false;
-  std::fflush(stdout);
 }
 
 std::string stage_table(const TrainResult& result) {

@@ -39,7 +39,7 @@ Command add_sample_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--temperature", settings.temperature, "0: the likeliest byte; 1: as the network has it")
       ->capture_default_str();
-  command->add_option("--seed", settings.seed, "Of the draws")
+  command->add_option("--seed", settings.seed, "Seed of the draws")
       ->check(whole_number<std::uint64_t>, "")
       ->capture_default_str();
   return [options] { return run(*options); };

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <limits>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -17,6 +18,8 @@
 #include "penstock/schedule/lower.h"
 #include "penstock/sim/simulate.h"
 
+#include "mistakes.h"
+#include "output_file.h"
 #include "schedule_commands.h"
 #include "schedule_input.h"
 
@@ -26,7 +29,7 @@ namespace {
 struct ShowOptions {
   ScheduleInput schedule;
   CostInput cost;
-  std::string format = "text";
+  std::string format;  // empty: as the output's name says
   std::string colour = "auto";
   std::string output;
   bool lowered = false;
@@ -38,6 +41,7 @@ struct VerifyCommandOptions {
   std::optional<int> memory_cap;
   bool blocking_sends = false;
   bool any_order = false;
+  bool json = false;
 };
 
 struct CompareOptions {
@@ -73,11 +77,17 @@ std::string title_of(const std::string& source) {
   return std::filesystem::path(source).filename().string();
 }
 
+const std::vector<OutputFormat>& drawn_formats() {
+  static const std::vector<OutputFormat> formats{
+      {"text", ".txt"}, {"csv", ".csv"}, {"svg", ".svg"}, {"html", ".html"}, {"trace", ".json"}};
+  return formats;
+}
+
 int show(const ShowOptions& options) {
-  check_output(options.output);
+  const std::string format = format_of_output(options.output, options.format, drawn_formats());
   VerifiedSchedule schedule = verify(read_schedule(options.schedule), to_look_at);
   if (options.lowered) schedule = lower(schedule, {.posted_receives = options.posted_receives});
-  if (options.format == "csv") {
+  if (format == "csv") {
     write_out(to_csv(schedule.get()), options.output);
     return 0;
   }
@@ -86,11 +96,11 @@ int show(const ShowOptions& options) {
                   counted(schedule->microbatches, "microbatch"));
   const std::string unit = is_unit_cost(options.cost) ? "units" : "ms";
   const Timeline timeline = simulate(schedule, read_cost(options.cost, schedule->stages));
-  if (options.format == "svg")
+  if (format == "svg")
     write_out(to_svg(timeline, {title, unit}), options.output);
-  else if (options.format == "html")
+  else if (format == "html")
     write_out(to_html({{options.schedule.source, timeline}}, {title, unit}), options.output);
-  else if (options.format == "trace")
+  else if (format == "trace")
     write_out(to_chrome_trace(timeline, options.schedule.source), options.output);
   else
     write_out(to_grid(timeline, grid_options(options)), options.output);
@@ -119,6 +129,15 @@ int check(const VerifyCommandOptions& options) {
     const VerifiedSchedule schedule = verify(parse_schedule(text), wanted);
     // Only sends and receives can block: a schedule without them is held against those that it would get.
     static_cast<void>(verify(lower(schedule).get(), wanted));
+    if (options.json) {
+      const nlohmann::ordered_json object = {{"file", options.file},
+                                             {"correct", true},
+                                             {"ranks", schedule->ranks()},
+                                             {"stages", schedule->stages},
+                                             {"microbatches", schedule->microbatches}};
+      fmt::print("{}\n", object.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+      return 0;
+    }
     fmt::print("{}: correct: {}, {}{}, {}\n", options.file, counted(schedule->ranks(), "rank"),
                counted(schedule->stages, "stage"), note_on_holders(schedule.get()),
                counted(schedule->microbatches, "microbatch"));
@@ -182,17 +201,57 @@ int compare(const CompareOptions& options) {
   return 0;
 }
 
+std::string stages_words(const ScheduleFamily& family) {
+  if (!family.stages_per_rank_varies) return fmt::format("{}", family.stages_per_rank);
+  return family.stages_multiple > 1 ? fmt::format("any multiple of {}", family.stages_multiple) : "any";
+}
+
+int list(bool json) {
+  if (json) {
+    nlohmann::ordered_json object = {{"schedules", nlohmann::ordered_json::array()}};
+    for (const ScheduleFamily& family : schedule_families())
+      object["schedules"].push_back({{"schedule", family.name},
+                                     {"title", family.title},
+                                     {"paper", family.paper},
+                                     {"stages_per_rank", family.stages_per_rank},
+                                     {"stages_per_rank_varies", family.stages_per_rank_varies},
+                                     {"ranks_multiple", family.ranks_multiple},
+                                     {"bidirectional", family.bidirectional},
+                                     {"bubble", family.bubble},
+                                     {"peak_activations", family.memory}});
+    fmt::print("{}\n", object.dump(2));
+    return 0;
+  }
+  fmt::print("{:<18}  {:<16}  {:<28}  {}\n", "schedule", "stages per rank", "peak activations", "published in");
+  for (const ScheduleFamily& family : schedule_families())
+    fmt::print("{:<18}  {:<16}  {:<28}  {}\n", family.name, stages_words(family), family.memory,
+               family.paper.empty() ? "-" : family.paper);
+  fmt::print(
+      "\np: ranks, m: microbatches, v: stages per rank. `penstock schedule show NAME --ranks 4 --microbatches 8` draws "
+      "one, `penstock schedule compare` plays them all.\n");
+  return 0;
+}
+
+Command add_list(CLI::App& parent) {
+  auto json = std::make_shared<bool>(false);
+  CLI::App* command = parent.add_subcommand("list", "Names every published schedule: its sizes, memory and paper");
+  command->add_flag("--json", *json, "Answer as JSON");
+  return [json] { return list(*json); };
+}
+
 Command add_show(CLI::App& parent) {
   auto options = std::make_shared<ShowOptions>();
   CLI::App* command =
       parent.add_subcommand("show", "Draws a schedule: in the terminal, as a picture, a page or a trace");
   add_schedule_options(*command, options->schedule);
   add_cost_options(*command, options->cost);
-  command->add_option("--format", options->format, "text, csv, svg, html or trace")
-      ->check(CLI::IsMember({"text", "csv", "svg", "html", "trace"}))
-      ->capture_default_str();
+  command
+      ->add_option("--format", options->format,
+                   "text, csv, svg, html or trace (JSON for Perfetto); by default as --output ends (.txt, .csv, .svg, "
+                   ".html, .json), or text")
+      ->check(one_of({"text", "csv", "svg", "html", "trace"}), "");
   command->add_option("--colour,--color", options->colour, "auto, always or never, for text")
-      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->check(one_of({"auto", "always", "never"}), "")
       ->capture_default_str();
   CLI::Option* lower = command->add_flag("--lower", options->lowered, "Add the sends and receives (for csv)");
   command
@@ -214,6 +273,7 @@ Command add_verify(CLI::App& parent) {
                     "Prove it for sends that wait for their receives, as NCCL's may");
   command->add_flag("--any-order", options->any_order,
                     "Let gradients add up in any order, as schedules of other engines may");
+  command->add_flag("--json", options->json, "Answer as JSON");
   return [options] { return check(*options); };
 }
 
@@ -232,25 +292,11 @@ Command add_compare(CLI::App& parent) {
 
 }  // namespace
 
-void check_output(const std::string& output) {
-  if (output.empty()) return;
-  std::error_code problem;
-  const auto status = std::filesystem::status(output, problem);
-  if (problem == std::errc::filename_too_long)
-    throw bad_input(fmt::format("--output {}: {}", shortened(output), problem.message()), "a file to write",
-                    "shorten the name");
-  if (std::filesystem::is_directory(status))
-    throw bad_input(fmt::format("--output {} is a folder", output), "a file to write", "name a file in it");
-  const auto folder = std::filesystem::path(output).parent_path();
-  if (!folder.empty() && !std::filesystem::is_directory(folder, problem))
-    throw bad_input(fmt::format("--output {}, but there is no folder {}", output, folder.string()),
-                    "a file in a folder that exists", "make the folder or correct the path");
-}
-
 Command add_schedule_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("schedule", "Schedules as data: show, verify, compare, synth");
+  CLI::App* command = app.add_subcommand("schedule", "Schedules as data: list, show, verify, compare, synth");
   command->require_subcommand(1);
-  const std::vector<std::pair<std::string, Command>> commands{{"show", add_show(*command)},
+  const std::vector<std::pair<std::string, Command>> commands{{"list", add_list(*command)},
+                                                              {"show", add_show(*command)},
                                                               {"verify", add_verify(*command)},
                                                               {"compare", add_compare(*command)},
                                                               {"synth", add_synth(*command)}};

@@ -14,7 +14,7 @@ namespace penstock::app {
 
 // penstock simulate FILE|NAME …
 Command add_simulate_command(CLI::App& app);
-// penstock schedule show|verify|compare|synth …
+// penstock schedule list|show|verify|compare|synth …
 Command add_schedule_command(CLI::App& app);
 // penstock schedule synth …
 Command add_synth(CLI::App& schedule);
@@ -36,8 +36,5 @@ struct PlanMeasurements {
 
 // penstock plan --cost FILE …, and with measurements penstock plan --model gpt --data …
 Command add_plan_command(CLI::App& app, const PlanMeasurements& measurements = {});
-
-// Refuses an --output that cannot be a file, before the work. Empty stands for the terminal.
-void check_output(const std::string& output);
 
 }  // namespace penstock::app

@@ -41,8 +41,7 @@ bool is_ignored(int signal) {
 
 void watch_stop_signals(Repeats repeats) {
   killed_by_repeats = repeats == Repeats::Kill;
-  // Whoever reads the progress may go: the run does not end for that, and what it makes is saved.
-  std::signal(SIGPIPE, SIG_IGN);
+  go_on_without_readers();
   struct sigaction action = {};
   action.sa_handler = remember;
   action.sa_flags = SA_RESTART;
@@ -63,6 +62,8 @@ void hold_stop_signals() {
   for (const int signal : {SIGHUP, SIGINT, SIGTERM}) sigaddset(&held, signal);
   ::pthread_sigmask(SIG_BLOCK, &held, nullptr);
 }
+
+void go_on_without_readers() { std::signal(SIGPIPE, SIG_IGN); }
 
 int stop_signal() { return received; }
 

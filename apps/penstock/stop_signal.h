@@ -16,4 +16,7 @@ void hold_stop_signals();
 // The first that came, 0 before.
 [[nodiscard]] int stop_signal();
 
+// Whoever reads the standard output or error may go: a run does not end for that, and what it makes is saved.
+void go_on_without_readers();
+
 }  // namespace penstock::app

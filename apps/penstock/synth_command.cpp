@@ -7,6 +7,8 @@
 #include "penstock/report/answers.h"
 #include "penstock/report/grid.h"
 
+#include "mistakes.h"
+#include "output_file.h"
 #include "schedule_commands.h"
 #include "schedule_input.h"
 
@@ -35,7 +37,7 @@ int run(const SynthOptions& options) {
   if (!(options.budget_s > 0 && options.budget_s <= 3600))
     throw bad_input(fmt::format("--budget {}", options.budget_s), "seconds, above 0 and up to an hour",
                     "correct the number");
-  check_output(options.output);
+  check_output_is({"a schedule as CSV", ".csv"}, options.output);
   const int stages_per_rank = options.stages_per_rank.value_or(options.placement == "v" ? 2 : 1);
   check_synthesis_sizes(options.ranks, stages_per_rank, options.microbatches);
   SynthesisSettings settings;
@@ -72,7 +74,7 @@ Command add_synth(CLI::App& parent) {
                    fmt::format("Microbatches of a step; times the stages at most {}", most_synthesised_passes))
       ->required();
   command->add_option("--placement", options->placement, "loop: stage s on rank s mod P; v: to and fro over the ranks")
-      ->check(CLI::IsMember({"loop", "v"}))
+      ->check(one_of({"loop", "v"}), "")
       ->capture_default_str();
   command->add_option(
       "--stages-per-rank", options->stages_per_rank,
@@ -82,7 +84,7 @@ Command add_synth(CLI::App& parent) {
   add_cost_options(*command, options->cost);
   command->add_option("--budget", options->budget_s, "Seconds to search; then the best so far is taken")
       ->capture_default_str();
-  command->add_option("--seed", options->seed, "Of the search")
+  command->add_option("--seed", options->seed, "Seed of the search")
       ->check(whole_number<std::uint64_t>, "")
       ->capture_default_str();
   command->add_option("-o,--output", options->output, "CSV file to write the schedule to");

@@ -11,6 +11,7 @@
 #include "processes.h"
 #include "progress.h"
 #include "setting_options.h"
+#include "standard_output.h"
 #include "stop_signal.h"
 
 namespace penstock::app {
@@ -22,10 +23,14 @@ constexpr int signal_exit_code = 128;
 struct TrainOptions {
   TrainSettings settings;
   std::string config;
+  bool quiet = false;
+  bool verbose = false;
 };
 
 void add_options(CLI::App& command, TrainOptions& options) {
   command.add_option("--config", options.config, "TOML file with any of these settings; flags win over it");
+  command.add_flag("-q,--quiet", options.quiet, "Print nothing but what went wrong");
+  command.add_flag("--verbose", options.verbose, "With --processes: every line of every process, with its rank");
   add_setting_options(command, options.settings, [](SettingGroup, const std::string&) { return true; });
 }
 
@@ -55,24 +60,34 @@ TrainSettings merge(const TrainOptions& first_reading, int argc, char** argv) {
   return settings;
 }
 
-void print_result(const TrainSettings& settings, const TrainResult& result) {
-  fmt::print("\n{}\n", stage_table(result));
-  if (!result.links.empty()) fmt::print("{}\n", link_table(result.links));
+std::string text_of(const TrainSettings& settings, const TrainResult& result) {
+  std::string text = fmt::format("\n{}\n", stage_table(result));
+  if (!result.links.empty()) text += fmt::format("{}\n", link_table(result.links));
   if (result.median_step_time.count > 0)
-    fmt::print("a step took {} (median), {:.0f} tokens/s\n", to_string(result.median_step_time), result.tokens_per_s);
+    text += fmt::format("a step took {} (median), {:.0f} tokens/s\n", to_string(result.median_step_time),
+                        result.tokens_per_s);
   else
-    fmt::print("nothing was left to do: the run has made its {} steps; raise --steps to train further\n", result.step);
-  if (!result.saving.empty()) fmt::print("{}\n", result.saving);
-  if (!result.planned.empty()) fmt::print("\n{}\n", result.planned);
+    text += fmt::format("nothing was left to do: the run has made its {} steps; raise --steps to train further\n",
+                        result.step);
+  if (!result.saving.empty()) text += fmt::format("{}\n", result.saving);
+  if (!result.planned.empty()) text += fmt::format("\n{}\n", result.planned);
   if (!result.prediction.empty())
-    fmt::print("\nthe last step beside its prediction from the steps before (drawn in {}/timeline.html):\n{}\n",
-               settings.out, result.prediction);
-  if (!std::isnan(result.held_out_loss)) fmt::print("held-out loss {:.4f} nats", result.held_out_loss);
-  if (result.bigram_loss) fmt::print(" a byte; a byte bigram model reaches {:.4f}", *result.bigram_loss);
-  if (!std::isnan(result.held_out_loss)) fmt::print("\n");
-  fmt::print(
-      "everything is in {}: metrics.jsonl, timeline.json (open it in ui.perfetto.dev), config.toml, checkpoints/\n",
-      settings.out);
+    text +=
+        fmt::format("\nthe last step beside its prediction from the steps before (drawn in {}/timeline.html):\n{}\n",
+                    settings.out, result.prediction);
+  if (!std::isnan(result.held_out_loss)) text += fmt::format("held-out loss {:.4f} nats", result.held_out_loss);
+  if (result.bigram_loss) text += fmt::format(" a byte; a byte bigram model reaches {:.4f}", *result.bigram_loss);
+  if (!std::isnan(result.held_out_loss)) text += "\n";
+  return text + fmt::format(
+                    "everything is in {}: metrics.jsonl, timeline.json (open it in ui.perfetto.dev), config.toml, "
+                    "checkpoints/\n",
+                    settings.out);
+}
+
+std::string text_of_stop(const TrainSettings& settings, const TrainResult& result) {
+  if (result.step < 0) return "stopped before the first step: nothing was there to be saved\n";
+  return fmt::format("stopped after step {}, which is saved; go on with: penstock train --resume --out {}\n",
+                     result.step, settings.out);
 }
 
 int run(const TrainOptions& options, int argc, char** argv) {
@@ -80,12 +95,12 @@ int run(const TrainOptions& options, int argc, char** argv) {
   const std::optional<ProcessSettings> processes = own_process();
   if (!processes && settings.processes > 1) {
     check_settings(settings);
-    return launch_processes(settings, {argv + 1, argv + argc});
+    return launch_processes(settings, {argv + 1, argv + argc}, options.verbose);
   }
   watch_stop_signals(processes ? Repeats::Ignore : Repeats::Kill);
   Progress progress;
   TrainObserver observer;
-  if (!processes || processes->process == 0) {
+  if (!options.quiet && (!processes || processes->process == 0)) {
     observer.on_start = [&](const TrainStart& start) { progress.start(start); };
     observer.on_step = [&](const StepMetrics& metrics) { progress.step(metrics); };
     observer.on_note = [&](const std::string& text) { progress.note(text); };
@@ -102,16 +117,11 @@ int run(const TrainOptions& options, int argc, char** argv) {
   progress.finish();
   const int code = result.stop_signal == 0 ? 0 : signal_exit_code + result.stop_signal;
   if (!result.speaks) return code;
-  if (result.stop_signal != 0) {
-    if (result.step < 0)
-      fmt::print("stopped before the first step: nothing was there to be saved\n");
-    else
-      fmt::print("stopped after step {}, which is saved; go on with: penstock train --resume --out {}\n", result.step,
-                 settings.out);
-    return code;
-  }
-  print_result(settings, result);
-  return 0;
+  if (result.stop_signal != 0)
+    print_on(text_of_stop(settings, result));
+  else if (!options.quiet)
+    print_on(text_of(settings, result));
+  return code;
 }
 
 }  // namespace

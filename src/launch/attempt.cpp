@@ -108,6 +108,8 @@ void Attempt::start(const std::vector<std::string>& command) {
   for (int rank = 0; rank < attempt_.processes; ++rank) {
     WorkerStart start;
     start.command = command;
+    if (!settings_.name.empty())
+      start.shown_name = fmt::format("{} worker {} of {}", settings_.name, rank, attempt_.processes);
     start.environment = {fmt::format("RANK={}", rank),
                          fmt::format("LOCAL_RANK={}", rank),
                          fmt::format("WORLD_SIZE={}", attempt_.processes),

@@ -22,6 +22,7 @@ namespace {
 // What the child needs between fork and exec, made beforehand: there it may not allocate.
 struct ChildPlan {
   const WorkerStart& start;
+  const char* program;
   char** arguments;
   char** environment;
   int null_device;
@@ -60,7 +61,7 @@ void restore_signals(const WorkerStart& start) {
   for (const int descriptor : {plan.start.listen_descriptor, plan.start.joined_descriptor})
     if (descriptor >= 0) good = good && ::fcntl(descriptor, F_SETFD, 0) == 0;
   restore_signals(plan.start);
-  if (good) ::execvpe(plan.arguments[0], plan.arguments, plan.environment);
+  if (good) ::execvpe(plan.program, plan.arguments, plan.environment);
   const int code = errno;
   const ssize_t ignored = ::write(plan.failure, &code, sizeof code);
   ::_exit(ignored == sizeof code ? 1 : 2);
@@ -107,6 +108,7 @@ int exec_failure(int descriptor) {
 
 WorkerProcess start_worker(const WorkerStart& start) {
   std::vector<std::string> arguments = start.command;
+  if (!start.shown_name.empty()) arguments.front() = start.shown_name;
   std::vector<std::string> environment = merged_environment(start.environment);
   const std::vector<char*> argument_pointers = pointers(arguments);
   const std::vector<char*> environment_pointers = pointers(environment);
@@ -114,6 +116,7 @@ WorkerProcess start_worker(const WorkerStart& start) {
   Pipe messages;
   Pipe failure;
   const ChildPlan plan{start,
+                       start.command.front().c_str(),
                        const_cast<char**>(argument_pointers.data()),
                        const_cast<char**>(environment_pointers.data()),
                        null_device.number(),

@@ -14,6 +14,8 @@ namespace penstock::launching {
 // Everything that a worker is given.
 struct WorkerStart {
   std::vector<std::string> command;
+  // Its argv[0]; empty: the program's name, which `command` begins with.
+  std::string shown_name;
   // "NAME=value"; instead of what the launcher's own environment says about these names.
   std::vector<std::string> environment;
   // Inherited by the worker, -1 for none.

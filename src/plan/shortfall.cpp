@@ -10,25 +10,30 @@ namespace {
 
 /// A part of the request that stands in the way, and the request without it.
 struct Knob {
-  std::string remedy;
+  std::string remedy;        // "raise --ranks to 6"
+  std::string circumstance;  // "with --ranks 6"
   PlanRequest request;
 };
 
 std::vector<Knob> knobs_of(const PlanRequest& request, std::int64_t layers, bool ranks_are_listed) {
   std::vector<Knob> knobs;
-  const auto add = [&](const std::string& remedy, auto change) {
-    knobs.push_back({remedy, request});
+  const auto add = [&](const std::string& remedy, const std::string& circumstance, auto change) {
+    knobs.push_back({remedy, circumstance, request});
     change(knobs.back().request);
   };
-  if (request.cut) add("leave --cut out", [](PlanRequest& changed) { changed.cut.reset(); });
+  if (request.cut) add("leave --cut out", "without --cut", [](PlanRequest& changed) { changed.cut.reset(); });
   if (request.recomputation == Recomputation::None)
-    add("allow --recompute", [](PlanRequest& changed) { changed.recomputation = Recomputation::WhereNeeded; });
+    add("allow --recompute", "with --recompute auto",
+        [](PlanRequest& changed) { changed.recomputation = Recomputation::WhereNeeded; });
   if (!request.microbatches.empty())
-    add("leave --microbatches out", [](PlanRequest& changed) { changed.microbatches.clear(); });
-  if (!request.schedules.empty()) add("leave --schedule out", [](PlanRequest& changed) { changed.schedules.clear(); });
+    add("leave --microbatches out", "without --microbatches",
+        [](PlanRequest& changed) { changed.microbatches.clear(); });
+  if (!request.schedules.empty())
+    add("leave --schedule out", "without --schedule", [](PlanRequest& changed) { changed.schedules.clear(); });
   if (!ranks_are_listed && request.replicas == std::vector<int>{1})
     for (int factor = 2; std::int64_t{request.ranks} * factor <= layers; factor *= 2)
       add(fmt::format("raise --ranks to {}", request.ranks * factor),
+          fmt::format("with --ranks {}", request.ranks * factor),
           [factor](PlanRequest& changed) { changed.ranks *= factor; });
   return knobs;
 }
@@ -78,7 +83,7 @@ Error Shortfall::error(const PlanningProblem& problem) const {
   if (nearest_knob != nullptr && least == 0)
     remedy += fmt::format(", or {}, with which it fits", nearest_knob->remedy);
   else if (nearest_knob != nullptr)
-    remedy += fmt::format(", or {}, with which {} are missing", nearest_knob->remedy, to_string(rounded_up(least)));
+    remedy += fmt::format("; even {} it falls {} short", nearest_knob->circumstance, to_string(rounded_up(least)));
   const bool recomputes = std::find(nearest_->division.recomputed.begin(), nearest_->division.recomputed.end(), true) !=
                           nearest_->division.recomputed.end();
   return bad_input(fmt::format("no plan fits: the nearest ({}, {}{}) takes {} more than the {} of rank {}",

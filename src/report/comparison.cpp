@@ -158,7 +158,7 @@ std::string comparison_svg(const Timeline& predicted, const Timeline& measured, 
   std::string out;
   append_head(out, layout);
   append_figures(out, layout, figures_of(steps, options.time_unit));
-  if (memory_counted(steps)) append_text(out, "faint end", memory_end, layout.top - group_gap, "peak memory");
+  if (memory_counted(steps)) append_text(out, "faint end", memory_end, layout.top - group_gap, "activations");
   double first_row = layout.top;
   std::vector<std::vector<double>> rows;
   for (const auto& [name, timeline] : steps.both()) {
@@ -195,7 +195,9 @@ std::string comparison_text(const Timeline& predicted, const Timeline& measured,
   for (const auto& line : figures_of(steps, time_unit))
     text += fmt::format("{:<10}  {:>12}  {:>12}  {:>12}\n", line[0], line[1], line[2], line[3]);
   if (!memory_counted(steps)) return text;
-  text += fmt::format("\n{:<10}  {:>12}  {:>12}\n", "peak memory", "predicted", "measured");
+  // Not the ranks' peak memory, which holds weights, gradients and the optimizer's state besides.
+  text += fmt::format("\n{:<10}  {:>12}  {:>12}  at most kept for microbatches, a part of the peak memory\n",
+                      "activations", "predicted", "measured");
   for (std::size_t rank = 0; rank < steps.ranks(); ++rank)
     text += fmt::format("{:<10}  {:>12}  {:>12}\n", fmt::format("rank {}", rank), peak_text(steps.predicted, rank),
                         peak_text(steps.measured, rank));

@@ -86,7 +86,7 @@ std::string cause(const Plan& best, const Plan& other) {
   if (other.prediction.step.count <= best.prediction.step.count * 1.0005) return "no difference to speak of";
   if (more_computing > more_waiting)
     return fmt::format("a rank computes {} longer{}", to_string(Milliseconds{more_computing}),
-                       other.microbatches > best.microbatches ? ", as smaller microbatches use it worse" : "");
+                       other.microbatches > best.microbatches ? ", as small microbatches are less efficient" : "");
   return fmt::format(
       "a rank waits {} longer{}", to_string(Milliseconds{more_waiting}),
       other.microbatches < best.microbatches ? ", as the pipeline fills and drains in larger pieces" : "");
@@ -193,8 +193,8 @@ std::string to_text(const PlanReport& report) {
   const Plan& best = answer.plans.front();
   std::string text = table(answer.plans, report.measured);
   text += fmt::format(
-      "\n{} of schedule, stages and microbatches: {} simulated, {} no better by their bounds, {} above the "
-      "memory\n",
+      "\n{} of schedule, stages and microbatches: {} simulated, {} skipped (cannot beat the best), {} exceed "
+      "the memory\n",
       counted(answer.configurations, "configuration"), answer.simulated, answer.bounded_away, answer.over_memory);
   text += fmt::format("\nfirst layers of the stages: {}\n", fmt::join(best.cut, ","));
   text += memory_line(best, report.memory_caps);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/base/nearest.h"
 
 namespace penstock {
 namespace {
@@ -137,11 +138,11 @@ Schedule make_schedule(std::string_view name, int ranks, int microbatches, std::
   const auto* const found =
       std::find_if(families.begin(), families.end(), [name](const ScheduleFamily& f) { return f.name == name; });
   if (found == families.end()) {
-    std::vector<std::string_view> names;
+    std::vector<std::string> names;
     names.reserve(families.size());
-    for (const ScheduleFamily& family : families) names.push_back(family.name);
+    for (const ScheduleFamily& family : families) names.emplace_back(family.name);
     throw bad_input(fmt::format("there is no schedule '{}'", shortened(name)),
-                    fmt::format("one of {}", fmt::join(names, ", ")), "correct the name");
+                    fmt::format("one of {}", fmt::join(names, ", ")), "correct the name" + did_you_mean(name, names));
   }
   const int stages = stages_per_rank.value_or(found->stages_per_rank);
   if (!found->stages_per_rank_varies && stages != found->stages_per_rank)

@@ -58,9 +58,16 @@ std::optional<Action> parse_action(std::string_view cell) {
   return action;
 }
 
+// Without the quotes that a spreadsheet puts around cells.
+std::string_view unquoted(std::string_view cell) {
+  const bool is_quoted = cell.size() >= 2 && cell.front() == '"' && cell.back() == '"';
+  return is_quoted ? trimmed(cell.substr(1, cell.size() - 2)) : cell;
+}
+
 // Appends what the cell holds. False where it holds no action.
 bool parse_cell(std::string_view cell, std::vector<Action>& row) {
-  if (cell.empty() || cell == R"("")") {
+  cell = unquoted(cell);
+  if (cell.empty()) {
     row.push_back({ActionKind::Idle, {-1}, {-1}});
     return true;
   }

@@ -4,9 +4,12 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <stdexcept>
 
 #include <c10/core/Device.h>
+#include <c10/core/impl/DeviceGuardImplInterface.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 
 #include "penstock/base/error.h"
@@ -35,15 +38,34 @@ void check_kind(const TrainSettings& settings, const DataDescription& data, bool
                     wants_images ? "use --model gpt, or name IDX files" : "use --model mlp or convnet");
 }
 
-at::Device parse_device(const std::string& name) {
+// Of a kind of device, how many there are here: 0 where this libtorch cannot drive it, or finds none.
+int devices_there(at::DeviceType type) {
+  if (type == at::kMeta || !c10::impl::hasDeviceGuardImpl(type)) return 0;
   try {
-    const at::Device device(name);
-    if (device.is_cpu() || at::globalContext().hasCUDA()) return device;
-  } catch (const c10::Error&) {
-    throw bad_input(fmt::format("device \"{}\"", name), "cpu, or cuda:0 and so on", "change --devices");
+    return c10::impl::VirtualGuardImpl(type).deviceCount();
+  } catch (const std::exception&) {
+    return 0;  // a driver that is missing or too old
   }
-  throw bad_input(fmt::format("device \"{}\", which this libtorch cannot drive", name), "cpu",
-                  "change --devices, or build with a libtorch for that device");
+}
+
+at::Device parse_device(const std::string& name) {
+  std::optional<at::Device> device;
+  try {
+    device.emplace(name);
+  } catch (const std::exception&) {  // no name of a device, or a number beyond all
+    throw bad_input(fmt::format("device \"{}\"", shortened(name)), "cpu, or cuda:0 and so on", "change --devices");
+  }
+  if (device->is_cpu()) return *device;
+  const int there = devices_there(device->type());
+  if (there == 0)
+    throw bad_input(
+        fmt::format("device \"{}\", which this libtorch cannot drive or find here", shortened(name)), "cpu",
+        "change --devices; where there is such a device, build with a libtorch for it and see what penstock "
+        "doctor says");
+  if (device->has_index() && device->index() >= there)
+    throw bad_input(fmt::format("device \"{}\" of {}", shortened(name), counted(there, "device")),
+                    fmt::format("a number from 0 to {}", there - 1), "change --devices");
+  return *device;
 }
 
 // The settings that make one network another. Everything else may change from start to start.

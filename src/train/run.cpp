@@ -33,6 +33,17 @@ void check_ranks(const TrainSettings& settings, const Schedule& schedule) {
                   "the ranks of the schedule", "leave --ranks out, or change --stages");
 }
 
+// Empty where no rank's memory was counted.
+std::vector<Bytes> peak_activations_of(const Timeline& timeline) {
+  std::vector<Bytes> peaks;
+  bool counted = false;
+  for (std::size_t rank = 0; rank < timeline.memory.size(); ++rank) {
+    counted = counted || !timeline.memory[rank].empty();
+    peaks.push_back(peak_bytes(timeline, RankId{static_cast<std::int32_t>(rank)}));
+  }
+  return counted ? peaks : std::vector<Bytes>{};
+}
+
 }  // namespace
 
 TrainResult Run::operator()() {
@@ -60,6 +71,7 @@ TrainResult Run::operator()() {
   learning_rate_ = {settings_.learning_rate, settings_.warmup, settings_.steps, settings_.final_learning_rate};
   if (leads()) {
     folder_.open(settings_, first_step_);
+    tokens_ = folder_.tokens();
     set_damaged_aside();
     // What a killed run was deleting.
     if (checkpoint) keep_newest_checkpoints(folder_.checkpoints(), settings_.keep);
@@ -147,6 +159,10 @@ int Run::train_step(std::int64_t step) {
   metrics.loss = result.loss;
   metrics.step_time = clock_.now() - start;
   metrics.tokens_per_s = result.weight * 1000 / metrics.step_time.count;
+  tokens_ += std::llround(result.weight);
+  metrics.tokens = tokens_;
+  metrics.peak_memory = pipeline_->peak_memory();
+  metrics.peak_activations = peak_activations_of(result.timeline);
   metrics.utilisation = utilisation(result.timeline);
   metrics.learning_rate = rate;
   metrics.gradient_norm = result.gradient_norm;

@@ -1,6 +1,7 @@
 #include "train/run_folder.h"
 
 #include <cerrno>
+#include <ctime>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -31,15 +32,35 @@ bool holds_run(const fs::path& out) {
   return there(RunFolder::config(out)) || there(metrics_file(out)) || there(out / "checkpoints");
 }
 
+// "2026-11-29T09:30:58.123Z": the time of the world, for people and other logs; what passes is measured elsewhere.
+std::string time_stamp() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  std::tm parts{};
+  ::gmtime_r(&now.tv_sec, &parts);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", parts.tm_year + 1900, parts.tm_mon + 1,
+                     parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, now.tv_nsec / 1'000'000);
+}
+
+nlohmann::ordered_json counts(const std::vector<Bytes>& sizes) {
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (const Bytes size : sizes) list.push_back(size.count);
+  return list;
+}
+
 std::string line_of(const StepMetrics& metrics) {
   // The ordered kind keeps the step in front; nlohmann prints doubles so that they read back to the same bits.
   nlohmann::ordered_json line{{"step", metrics.step},
+                              {"time", time_stamp()},
                               {"loss", metrics.loss},
                               {"step_ms", metrics.step_time.count},
                               {"tokens_per_s", metrics.tokens_per_s},
+                              {"tokens", metrics.tokens},
                               {"utilisation", metrics.utilisation},
                               {"learning_rate", metrics.learning_rate},
-                              {"grad_norm", metrics.gradient_norm}};
+                              {"grad_norm", metrics.gradient_norm},
+                              {"peak_memory_bytes", counts(metrics.peak_memory)}};
+  if (!metrics.peak_activations.empty()) line["peak_activation_bytes"] = counts(metrics.peak_activations);
   if (metrics.skipped) {
     // JSON has no word for what is not finite.
     line["grad_norm"] = nullptr;
@@ -53,9 +74,14 @@ std::string line_of(const StepMetrics& metrics) {
   return line.dump() + '\n';
 }
 
+struct KeptLines {
+  std::string text;
+  std::int64_t tokens = 0;  // as the last one says that has a number of them
+};
+
 // The lines of the first `first_step` updates. One that a kill has torn, or that a disk has damaged, is left out.
-std::string lines_until(const std::string& text, std::int64_t first_step) {
-  std::string kept;
+KeptLines lines_until(const std::string& text, std::int64_t first_step) {
+  KeptLines kept;
   std::istringstream lines(text);
   constexpr std::size_t longest = 65'536;
   for (std::string line; std::getline(lines, line);) {
@@ -63,7 +89,8 @@ std::string lines_until(const std::string& text, std::int64_t first_step) {
     const auto json = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!json.is_object() || !json.contains("step") || !json["step"].is_number_integer()) continue;
     if (json["step"].get<std::int64_t>() > first_step) continue;
-    kept += line + '\n';
+    kept.text += line + '\n';
+    if (json.contains("tokens") && json["tokens"].is_number_integer()) kept.tokens = json["tokens"].get<std::int64_t>();
   }
   return kept;
 }
@@ -102,7 +129,11 @@ void RunFolder::open(const TrainSettings& resolved, std::int64_t first_step) {
     throw bad_input(fmt::format("another process trains in {}", out_.string()), "a folder of one's own",
                     "wait for it, stop it, or choose another --out");
   const fs::path metrics = metrics_file(out_);
-  if (fs::exists(metrics)) write_file_atomically(metrics, lines_until(read_file(metrics, longest_metrics), first_step));
+  if (fs::exists(metrics)) {
+    const KeptLines kept = lines_until(read_file(metrics, longest_metrics), first_step);
+    write_file_atomically(metrics, kept.text);
+    tokens_ = kept.tokens;
+  }
   write_file_atomically(config(out_), to_toml(resolved));
   metrics_ = ::open(metrics.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (metrics_ < 0) throw_errno("create", metrics);

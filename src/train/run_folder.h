@@ -25,6 +25,9 @@ class RunFolder {
   // will be made again.
   void open(const TrainSettings& resolved, std::int64_t first_step);
 
+  // What the run had seen after those updates, as its metrics say.
+  [[nodiscard]] std::int64_t tokens() const { return tokens_; }
+
   void append(const StepMetrics& metrics);
   // Waits until the metrics are on the disk.
   void sync_metrics();
@@ -39,6 +42,7 @@ class RunFolder {
   std::filesystem::path out_;
   int lock_ = -1;
   int metrics_ = -1;
+  std::int64_t tokens_ = 0;
 };
 
 }  // namespace penstock

@@ -54,7 +54,7 @@ std::string planned_text(const PlanPrediction& planned, Milliseconds step, doubl
     // The first replica stands for all.
     for (const int rank : place.ranks)
       expected += planned.memory[static_cast<std::size_t>(rank) % planned.memory.size()];
-    text += fmt::format("\n  {:<8}   {} planned, {} measured ({:+.1f} %)", place.name, to_string(expected),
+    text += fmt::format("\n  peak memory of {:<8} {} planned, {} measured ({:+.1f} %)", place.name, to_string(expected),
                         to_string(place.peak),
                         percent_off(static_cast<double>(place.peak.count),
                                     static_cast<double>(std::max<std::int64_t>(expected.count, 1))));

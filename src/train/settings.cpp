@@ -5,14 +5,13 @@
 #include <concepts>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <limits>
-#include <numeric>
 #include <optional>
 #include <toml++/toml.h>
 #include <type_traits>
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/base/nearest.h"
 #include "penstock/base/parse_bytes.h"
 #include "penstock/base/text_limits.h"
 
@@ -21,34 +20,11 @@
 namespace penstock {
 namespace {
 
-// How many letters have to change to make one word out of the other.
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t replace = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
-      diagonal = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replace});
-    }
-  }
-  return row.back();
-}
-
-std::string nearest_name(std::string_view unknown) {
-  std::string nearest;
-  auto least = std::numeric_limits<std::size_t>::max();
+std::string nearest_setting(std::string_view unknown) {
+  std::vector<std::string> names;
   const TrainSettings settings;
-  visit_settings(settings, [&](SettingGroup, const char* name, const auto&, const char*) {
-    const std::size_t distance = edit_distance(unknown, name);
-    if (distance < least) {
-      least = distance;
-      nearest = name;
-    }
-  });
-  return nearest;
+  visit_settings(settings, [&](SettingGroup, const char* name, const auto&, const char*) { names.emplace_back(name); });
+  return nearest_word(unknown, names).value_or("");
 }
 
 template <class Value>
@@ -154,7 +130,7 @@ void check_share(const char* name, double value) {
 void check_one_of(const char* name, const std::string& value, const std::vector<std::string>& known) {
   if (std::find(known.begin(), known.end(), value) == known.end())
     throw bad_input(fmt::format("--{} is \"{}\"", name, value), fmt::format("one of {}", fmt::join(known, ", ")),
-                    fmt::format("change --{}", name));
+                    fmt::format("change --{}{}", name, did_you_mean(value, known)));
 }
 
 constexpr std::int64_t most = 1'000'000'000;
@@ -228,9 +204,12 @@ void apply_toml(TrainSettings& settings, const std::filesystem::path& file) {
                         fmt::format("write it like: {} = {}", name, toml_value(value)));
       value = std::move(*read);
     });
-    if (!known)
+    if (!known) {
+      const std::string nearest = nearest_setting(key.str());
       throw bad_input(fmt::format("{}: unknown key \"{}\"", where, key.str()), "a setting of penstock train",
-                      fmt::format("did you mean \"{}\"? (penstock train --help lists all)", nearest_name(key.str())));
+                      nearest.empty() ? "correct the key (penstock train --help lists all)"
+                                      : fmt::format("did you mean \"{}\"? (penstock train --help lists all)", nearest));
+    }
   }
 }
 

@@ -32,6 +32,9 @@ struct LaunchSettings {
   /// The program and arguments of one worker, the same for every rank; a name without '/' is looked for in PATH. Used
   /// where `LaunchHooks::command` is empty.
   std::vector<std::string> command = {};
+  /// What `ps` shows of a worker in place of the program's path: of "penstock" rank 3 of 8 is "penstock worker 3 of 8",
+  /// and its arguments follow. It is the worker's `argv[0]`. Empty: the path.
+  std::string name = {};
   /// How many workers, one for each rank: 1 to 4096.
   int processes = 1;
   /// How often the run is started again after a failure, at least 0.

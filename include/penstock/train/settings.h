@@ -107,48 +107,53 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Network, "layers", settings.layers, "blocks between the first and the last layer (mlp: hidden layers)");
   visit(Network, "width", settings.width, "features of a layer");
   visit(Network, "heads", settings.heads, "attention heads; must divide the width (gpt)");
-  visit(Network, "dropout", settings.dropout, "probability in [0, 1)");
+  visit(Network, "dropout", settings.dropout, "probability of dropout, from 0 to below 1");
   visit(Network, "tied-head", settings.tied_head, "the head's weight is the embedding's (gpt)");
   visit(Pipeline, "stages", settings.stages, "stages that the layers are cut into");
   visit(Pipeline, "ranks", settings.ranks, "devices or threads that the stages live on; 0: as the schedule has them");
   visit(Pipeline, "cut", settings.cut, "uniform, parameters, auto, or the first layers of the later stages: 3,6,9");
-  visit(Pipeline, "schedule", settings.schedule,
-        "a name (penstock schedule compare lists them), a file (.csv), or auto");
+  visit(Pipeline, "schedule", settings.schedule, "a name (penstock schedule list), a file (.csv), or auto");
   visit(Pipeline, "microbatches", settings.microbatches, "slices of the minibatch in flight together, or auto");
-  visit(Pipeline, "devices", settings.devices, "of the ranks, with commas between: cpu,cpu or cuda:0,cuda:1");
-  visit(Pipeline, "threads-per-rank", settings.threads_per_rank, "part of the numbers; 0: the cores over the ranks");
+  visit(Pipeline, "devices", settings.devices, "one for each rank, with commas between: cpu,cpu or cuda:0,cuda:1");
+  visit(Pipeline, "threads-per-rank", settings.threads_per_rank,
+        "1: the same bits on any number of stages; 0: the cores divided by the ranks");
   visit(Pipeline, "recompute", settings.recompute,
         "layers run again in the backward: none, full, selected, auto, or 1-4,7");
-  visit(Pipeline, "offload", settings.offload, "what recomputation keeps waits in the host's memory");
-  visit(Pipeline, "memory-limit", settings.memory_limit, "of each rank, such as 12GiB; more than that fails the run");
+  visit(Pipeline, "offload", settings.offload, "keep the inputs of recomputed layers in the host's memory");
+  visit(Pipeline, "memory-limit", settings.memory_limit,
+        "most memory of each rank, such as 12GiB; a run that needs more fails");
   visit(Pipeline, "boundary-dtype", settings.boundary_dtype,
-        "in which fp32 boundaries go from rank to rank: same, or bf16 (half the bytes; the numbers depend on the cut)");
-  visit(Pipeline, "plan", settings.plan, "file of penstock plan: its settings hold where no flag says otherwise");
-  visit(Pipeline, "cost", settings.cost, "file of the costs that auto measures or finds; empty: one in the cache");
-  visit(Pipeline, "drift", settings.drift, "share by which a stage may differ from its plan untold; 0: never told");
-  visit(Pipeline, "replicas", settings.replicas, "copies of the pipeline, among which microbatches are shared out");
-  visit(Pipeline, "gradient-bucket", settings.gradient_bucket,
-        "most gradients that replicas send each other in one message");
+        "type of fp32 tensors between ranks: same, or bf16 (half the bytes; the numbers depend on the cut)");
+  visit(Pipeline, "plan", settings.plan, "file that penstock plan wrote; flags win over it");
+  visit(Pipeline, "cost", settings.cost,
+        "file in which auto keeps the costs that it measures; empty: one in the cache");
+  visit(Pipeline, "drift", settings.drift, "warn if a stage is slower or faster than planned by this share; 0: never");
+  visit(Pipeline, "replicas", settings.replicas, "copies of the pipeline, which share the microbatches");
+  visit(Pipeline, "gradient-bucket", settings.gradient_bucket, "largest message of gradients between replicas");
   visit(Pipeline, "zero", settings.zero,
         "1: each replica keeps a share of the optimizer's state (ZeRO-1); 0: all of it");
   visit(Training, "batch", settings.batch, "samples of a minibatch");
   visit(Training, "steps", settings.steps, "updates");
   visit(Training, "optimizer", settings.optimizer, "adamw or sgd");
-  visit(Training, "learning-rate", settings.learning_rate, "at its highest");
-  visit(Training, "warmup", settings.warmup, "steps until the learning rate is at its highest");
-  visit(Training, "final-learning-rate", settings.final_learning_rate, "share of it left after the cosine");
-  visit(Training, "weight-decay", settings.weight_decay, "on matrices and kernels only");
-  visit(Training, "momentum", settings.momentum, "of sgd");
-  visit(Training, "beta1", settings.beta1, "of adamw");
-  visit(Training, "beta2", settings.beta2, "of adamw");
-  visit(Training, "epsilon", settings.epsilon, "of adamw");
+  visit(Training, "learning-rate", settings.learning_rate, "highest learning rate");
+  visit(Training, "warmup", settings.warmup, "steps in which the learning rate rises to its highest");
+  visit(Training, "final-learning-rate", settings.final_learning_rate,
+        "share of it that is left at the end of the cosine");
+  visit(Training, "weight-decay", settings.weight_decay, "applies to matrices and kernels only");
+  visit(Training, "momentum", settings.momentum, "momentum of sgd");
+  visit(Training, "beta1", settings.beta1, "beta1 of adamw");
+  visit(Training, "beta2", settings.beta2, "beta2 of adamw");
+  visit(Training, "epsilon", settings.epsilon, "epsilon of adamw");
   visit(Training, "clip", settings.clip, "largest norm of the gradient over all stages; 0: none");
   visit(Training, "post-validation", settings.post_validation,
-        "update before the norm is known; take back if it clips");
-  visit(Training, "precision", settings.precision, "of the layers: fp32, bf16 or fp16; weights stay in fp32");
-  visit(Training, "seed", settings.seed, "of weights, order of the data and dropout");
-  visit(Processes, "processes", settings.processes, "that share the ranks on this machine; 1: all ranks are threads");
-  visit(Processes, "restarts", settings.restarts, "times a run that lost a process goes on from its last checkpoint");
+        "update before the norm is known, and take the update back if it must be clipped");
+  visit(Training, "precision", settings.precision,
+        "number type of the layers: fp32, bf16 or fp16; weights stay in fp32");
+  visit(Training, "seed", settings.seed, "seed of the weights, the order of the data and dropout");
+  visit(Processes, "processes", settings.processes,
+        "processes that share the ranks on this machine; 1: all ranks are threads");
+  visit(Processes, "restarts", settings.restarts,
+        "how often a run that lost a process may go on from its last checkpoint");
   visit(Processes, "elastic", settings.elastic, "go on with the processes that are left, cut again");
   visit(Processes, "peer-timeout", settings.peer_timeout, "seconds of silence after which a process counts as lost");
   visit(Processes, "join-timeout", settings.join_timeout, "seconds until all processes must have come");
@@ -162,7 +167,8 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Run, "eval-samples", settings.eval_samples, "held-out samples of an evaluation");
   visit(Run, "checkpoint-every", settings.checkpoint_every, "steps between checkpoints; 0: only at the end");
   visit(Run, "keep", settings.keep, "newest checkpoints that are kept");
-  visit(Run, "wait-for-checkpoints", settings.wait_for_checkpoints, "write them between steps, not behind the next");
+  visit(Run, "wait-for-checkpoints", settings.wait_for_checkpoints,
+        "write checkpoints between steps, not beside the next step");
   visit(Run, "timeline", settings.timeline, "draw the last step below its prediction: timeline.svg and .html");
   visit(Run, "check-finite", settings.check_finite, "name the layer that first returns infinity or NaN (slow)");
 }

@@ -24,8 +24,13 @@ struct StepMetrics {
   Milliseconds step_time;
   double tokens_per_s = 0;  ///< of images: samples
   double utilisation = 0;   ///< of the ranks during the step's schedule
+  std::int64_t tokens = 0;  ///< that all updates so far have seen; of images: samples
   double learning_rate = 0;
   double gradient_norm = 0;
+  /// By rank, for those of this process: the most that it has held so far, as `StageSummary::peak_memory`.
+  std::vector<Bytes> peak_memory;
+  /// By rank, for all: the most that it kept for microbatches under way during the step. Empty where nobody counts it.
+  std::vector<Bytes> peak_activations;
   bool skipped = false;                           ///< fp16: the gradient was not finite, and nothing was updated
   std::optional<Milliseconds> planned_step_time;  ///< where the run follows a plan
   double planned_utilisation = 0;                 ///< the same

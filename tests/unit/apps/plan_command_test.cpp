@@ -104,6 +104,30 @@ TEST(PlanCommand, AnExportKeepsTiesOnOneRankOrRefuses) {
   EXPECT_THAT(read_file(folder / "README.md"), AllOf(HasSubstr("plan[\"ties\"]"), HasSubstr("scale_grads=False")));
 }
 
+TEST(PlanCommand, AnExportHasMicrobatchesOfOneSize) {
+  const auto folder = in_folder("equal_export");
+  const std::string line = "--cost " + cost_file(some_costs(), "equal.json") +
+                           " --ranks 2 --batch 12 --effort 1 --export-pytorch " + folder.string();
+  const Outcome refused = plan(line + " --microbatches 4,5");
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_THAT(refused.err, AllOf(HasSubstr("12 samples in 5 microbatches: some would have 2 and some 3 samples"),
+                                 HasSubstr("torch.distributed.pipelining")));
+  EXPECT_FALSE(std::filesystem::exists(folder));
+  ASSERT_EQ(plan(line).code, 0);
+  EXPECT_EQ(12 % Json::parse(read_file(folder / "plan.json"))["microbatches"].get<int>(), 0);
+}
+
+TEST(PlanCommand, FilesHaveTheFormatOfTheirNames) {
+  const std::string line = "--cost " + cost_file(some_costs(), "formats.json") + " --ranks 2 --batch 12 --effort 1 ";
+  for (const std::string& output : {"-o " + in_folder("a.svg").string(), "--sweep " + in_folder("a.html").string(),
+                                    "--draw " + in_folder("a.toml").string()}) {
+    const Outcome outcome = plan(line + output);
+    EXPECT_EQ(outcome.code, 2) << output;
+    EXPECT_EQ(outcome.out, "") << output;
+    EXPECT_THAT(outcome.err, HasSubstr("ends in")) << output;
+  }
+}
+
 TEST(PlanCommand, BadInputIsOneLineAndExitCodeTwo) {
   const std::string cost = cost_file(some_costs(), "good.json");
   const auto zero = in_folder("zero.json");

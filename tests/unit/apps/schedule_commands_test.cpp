@@ -59,12 +59,44 @@ TEST(ScheduleCommands, ShowWritesEveryFormat) {
   }
 }
 
+TEST(ScheduleCommands, ShowTakesTheFormatFromTheSuffix) {
+  const std::vector<std::pair<std::string, std::string>> formats = {{".txt", "rank 0"},
+                                                                    {".csv", "0F0,"},
+                                                                    {".svg", "<svg"},
+                                                                    {".html", "<!doctype html>"},
+                                                                    {".json", "{\"displayTimeUnit\""},
+                                                                    {"", "rank 0"}};
+  for (const auto& [suffix, begin] : formats) {
+    const auto path = std::filesystem::path(testing::TempDir()) / ("schedule_commands_suffix" + suffix);
+    const Outcome outcome = penstock("schedule show gpipe --ranks 3 --microbatches 4 -o " + path.string());
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_THAT(read_file(path), StartsWith(begin)) << suffix;
+  }
+  const auto path = std::filesystem::path(testing::TempDir()) / "schedule_commands_mismatch.svg";
+  const std::string line = "schedule show gpipe --ranks 3 --microbatches 4 --format csv -o " + path.string();
+  EXPECT_EQ(penstock(line).code, 2);
+  EXPECT_FALSE(std::filesystem::exists(path));
+  EXPECT_EQ(penstock("schedule synth --ranks 2 --microbatches 2 -o " + path.string()).code, 2);
+  EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST(ScheduleCommands, ListNamesEverySchedule) {
+  const Json listed = Json::parse(penstock("schedule list --json").out)["schedules"];
+  EXPECT_EQ(listed.size(), 16U);
+  const std::string told = penstock("schedule list").out;
+  for (const Json& schedule : listed)
+    EXPECT_THAT(told, HasSubstr("\n" + schedule["schedule"].get<std::string>() + " "));
+}
+
 TEST(ScheduleCommands, AWrittenScheduleIsReadVerifiedAndSimulated) {
   const Outcome csv = penstock("schedule show 1f1b --ranks 4 --microbatches 8 --format csv --lower");
   EXPECT_THAT(csv.out, HasSubstr("SEND_F"));
   const auto path = file_of("schedule_commands_test.csv", csv.out);
   EXPECT_THAT(penstock("schedule verify " + path.string()).out,
               EndsWith("correct: 4 ranks, 4 stages, 8 microbatches\n"));
+  const Json verified = Json::parse(penstock("schedule verify " + path.string() + " --json").out);
+  EXPECT_EQ(verified["correct"], true);
+  EXPECT_EQ(verified["microbatches"], 8);
   const Json by_file = Json::parse(penstock("simulate " + path.string() + " --json").out);
   const Json by_name = Json::parse(penstock("simulate 1f1b --ranks 4 --microbatches 8 --json").out);
   EXPECT_EQ(by_file["makespan_ms"], 33);

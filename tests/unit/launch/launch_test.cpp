@@ -57,6 +57,16 @@ TEST(Launch, TellsEachWorkerWhoItIs) {
   EXPECT_FALSE(has_children());
 }
 
+TEST(Launch, ShowsEachWorkerUnderItsName) {
+  LaunchSettings settings =
+      shell_workers(2, "tr '\\0' '|' </proc/$$/cmdline | sed 's/^/warn /' | cut -c 1-40 >&2; echo >&2");
+  settings.name = "penstock";
+  const auto told = launch_and_listen(settings);
+  EXPECT_EQ(told.result.outcome, LaunchOutcome::Finished) << told.result.message;
+  EXPECT_THAT(told.lines, Contains(HasSubstr("warn penstock worker 0 of 2|-c|")));
+  EXPECT_THAT(told.lines, Contains(HasSubstr("warn penstock worker 1 of 2|-c|")));
+}
+
 TEST(Launch, RunsSixtyFourWorkers) {
   const auto told = launch_and_listen(shell_workers(64, "echo warn $RANK >&2"));
   EXPECT_EQ(told.result.outcome, LaunchOutcome::Finished) << told.result.message;

@@ -101,6 +101,31 @@ TEST(Loss, MaskedTargetsCountNeitherInSumNorInWeight) {
   EXPECT_NEAR(loss.sum.item<double>() / loss.weight, expected.item<double>(), 1e-6);
 }
 
+std::string refusal_of_loss(const LossFunction& loss, const at::Tensor& output, const at::Tensor& target) {
+  try {
+    static_cast<void>(loss({output}, {target}));
+    return "";
+  } catch (const Error& error) {
+    return error.what();
+  }
+}
+
+TEST(Loss, ATargetThatWouldBroadcastIsRefused) {
+  // libtorch makes n × n pairs of these.
+  const std::string told = refusal_of_loss(squared_error, torch::ones({4, 1}), torch::ones({4}));
+  EXPECT_NE(told.find("an output of [4, 1] and a target of [4]"), std::string::npos) << told;
+  EXPECT_NE(refusal_of_loss(squared_error, torch::ones({4}), torch::ones({4, 1})), "");
+  EXPECT_NE(refusal_of_loss(squared_error, torch::ones({4, 3}), torch::ones({3})), "");
+  EXPECT_NE(refusal_of_loss(squared_error, torch::ones({4}), torch::ones({})), "");
+  EXPECT_EQ(refusal_of_loss(squared_error, torch::ones({4, 1}), torch::ones({4, 1})), "");
+  const LossFunction classes = [](const Tensors& outputs, const Tensors& targets) {
+    return cross_entropy(outputs, targets);
+  };
+  EXPECT_NE(refusal_of_loss(classes, torch::ones({2, 3, 5}), torch::zeros({2, 1}, at::kLong)), "");
+  EXPECT_NE(refusal_of_loss(classes, torch::ones({2, 3, 5}), torch::zeros({2, 3, 5}, at::kLong)), "");
+  EXPECT_EQ(refusal_of_loss(classes, torch::ones({2, 3, 5}), torch::zeros({2, 3}, at::kLong)), "");
+}
+
 TEST(Gpt, IsCausal) {
   torch::manual_seed(1);
   const Network network = make_gpt({32, 2, 16, 2, 8, 0, false});

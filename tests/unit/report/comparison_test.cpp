@@ -73,13 +73,13 @@ TEST(ComparisonSvg, NamesRowsAndSaysTheFigures) {
 TEST(ComparisonSvg, PeakMemoryStandsWhereItWasCounted) {
   Timeline predicted = predicted_step();
   Timeline measured = measured_step();
-  EXPECT_THAT(comparison_svg(predicted, measured), Not(HasSubstr("peak memory")));
+  EXPECT_THAT(comparison_svg(predicted, measured), Not(HasSubstr("activations")));
   predicted.memory = {{{{0}, {0}}}, {{{0}, {0}}}};
-  EXPECT_THAT(comparison_svg(predicted, measured), Not(HasSubstr("peak memory"))) << "costs without sizes count 0";
+  EXPECT_THAT(comparison_svg(predicted, measured), Not(HasSubstr("activations"))) << "costs without sizes count 0";
   predicted.memory[1].push_back({{2}, {3 << 20}});
   measured.memory = {{}, {{{1004.5}, {5 << 20}}}};
-  EXPECT_THAT(comparison_svg(predicted, measured),
-              AllOf(HasSubstr("peak memory"), HasSubstr(">3 MiB<"), HasSubstr(">5 MiB<")));
+  EXPECT_THAT(comparison_svg(predicted, measured), AllOf(HasSubstr("activations"), Not(HasSubstr("peak memory")),
+                                                         HasSubstr(">3 MiB<"), HasSubstr(">5 MiB<")));
   EXPECT_THAT(comparison_text(predicted, measured), AllOf(HasSubstr("\nrank 0               0 B              \n"),
                                                           HasSubstr("\nrank 1             3 MiB         5 MiB\n")));
 }

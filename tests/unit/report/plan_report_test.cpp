@@ -62,7 +62,7 @@ TEST(PlanReport, SaysWhyInWords) {
               AllOf(HasSubstr(" 1  1f1b"), HasSubstr("1 stage"), HasSubstr("first layers of the stages: 0,3\n"),
                     HasSubstr("memory by rank, of 4 KiB each: 1 KiB, 2 KiB\n"),
                     HasSubstr("+20.0 %: a rank waits 20 ms longer, as the pipeline fills and drains in larger pieces"),
-                    HasSubstr("+20.0 %: a rank computes 24 ms longer, as smaller microbatches use it worse"),
+                    HasSubstr("+20.0 %: a rank computes 24 ms longer, as small microbatches are less efficient"),
                     HasSubstr("twice the memory: the same plan, +0.0 %"), HasSubstr("\na note\n")));
 }
 

@@ -39,6 +39,13 @@ TEST(Text, TakesBlanksAndCarriageReturns) {
   EXPECT_EQ(parse_schedule("0F0,0F1,( 0F2 ; 0B0 ) OVERLAP_F_B"), parse_schedule("0F0,0F1,(0F2;0B0)OVERLAP_F_B"));
 }
 
+TEST(Text, TakesTheQuotesOfSpreadsheets) {
+  EXPECT_EQ(parse_schedule("\"0F0\",\"\",\" 0B0 \"\r\n\"1F0\",1B0,\"\"\r\n"), parse_schedule("0F0,,0B0\n1F0,1B0,\n"));
+  EXPECT_EQ(parse_schedule("0F0,0F1,\"(0F2;0B0)OVERLAP_F_B\""), parse_schedule("0F0,0F1,(0F2;0B0)OVERLAP_F_B"));
+  for (const char* cell : {"\"0F0", "0F0\"", "\"", "\"\"0F0\"\"", "\"xyz\""})
+    EXPECT_NE(refused([&] { return parse_schedule(std::string("0F0,") + cell); }), "") << cell;
+}
+
 TEST(Text, NamesRowAndColumnOfWhatIsNoAction) {
   EXPECT_EQ(refused([] { return parse_schedule("0F0,0B0\n1F0,xyz,1B0\n"); }),
             "row 2, column 2 holds 'xyz'; expected an action such as 2F0, 1SEND_F3, 0REDUCE_GRAD or "
