@@ -2,17 +2,14 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 #include "penstock/base/listening.h"
-#include "penstock/launch/environment.h"
 #include "penstock/launch/launch.h"
+#include "penstock/launch/stop_signal.h"
+#include "penstock/train/process.h"
 #include "penstock/train/train.h"
-
-#include "stop_signal.h"
 
 namespace penstock::app {
 namespace {
@@ -32,30 +29,10 @@ std::vector<std::string> cut_again(const TrainSettings& settings, int processes)
 }  // namespace
 
 std::optional<ProcessSettings> own_process() {
-  const std::optional<WorkerEnvironment> environment = worker_environment();
-  if (!environment) return std::nullopt;
+  std::optional<ProcessSettings> process = process_of_environment();
   // For `top`, which would show the name of the link that it was started by; threads inherit it.
-  ::prctl(PR_SET_NAME, fmt::format("penstock {}", environment->rank).c_str());
-  ProcessSettings settings;
-  settings.process = environment->rank;
-  settings.processes = environment->world_size;
-  settings.address = environment->master_address;
-  settings.port = environment->master_port;
-  if (!environment->run_identity.empty())
-    settings.run_identity = fmt::format("{}/{}", environment->run_identity, environment->attempt);
-  if (environment->listen_descriptor) {
-    settings.listening_socket = *environment->listen_descriptor;
-    ::fcntl(settings.listening_socket, F_SETFD, FD_CLOEXEC);
-  }
-  if (environment->joined_descriptor) ::fcntl(*environment->joined_descriptor, F_SETFD, FD_CLOEXEC);
-  // torchrun's agent has a store of its own where the variables point to.
-  settings.store_is_elsewhere = environment_variable("TORCHELASTIC_USE_AGENT_STORE") == "True";
-  return settings;
-}
-
-void say_joined() {
-  const std::optional<WorkerEnvironment> environment = worker_environment();
-  if (environment && environment->joined_descriptor) ::close(*environment->joined_descriptor);
+  if (process) ::prctl(PR_SET_NAME, fmt::format("penstock {}", process->process).c_str());
+  return process;
 }
 
 int launch_processes(const TrainSettings& settings, const std::vector<std::string>& arguments, bool verbose) {

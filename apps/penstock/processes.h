@@ -13,9 +13,6 @@ namespace penstock::app {
 // What the environment says, or nothing where this process was started alone.
 [[nodiscard]] std::optional<ProcessSettings> own_process();
 
-// Tells the launcher, where one asks, that all processes have met.
-void say_joined();
-
 // Starts `settings.processes` of this program with these arguments, and watches them. Returns the exit code.
 // \param verbose whether every line of every process is passed on.
 [[nodiscard]] int launch_processes(const TrainSettings& settings, const std::vector<std::string>& arguments,

@@ -2,10 +2,10 @@
 #include <memory>
 #include <string>
 
+#include "penstock/launch/stop_signal.h"
 #include "penstock/train/train.h"
 
 #include "commands.h"
-#include "stop_signal.h"
 
 namespace penstock::app {
 namespace {

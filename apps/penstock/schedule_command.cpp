@@ -198,6 +198,7 @@ int compare(const CompareOptions& options) {
   if (comparison.answers.empty()) throw nothing_to_compare(options, comparison);
   sort_by_bubble(comparison);
   fmt::print("{}", options.json ? to_json(comparison) : to_text(comparison));
+  if (!options.json && is_unit_cost(options.cost)) fmt::print("\n{}\n", unit_cost_text);
   return 0;
 }
 

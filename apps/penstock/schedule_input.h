@@ -38,6 +38,9 @@ constexpr VerifyOptions to_look_at{SendMode::NonBlocking, std::nullopt, Accumula
 
 // For a schedule of so many stages. Without any option every time is one unit: 1 ms.
 [[nodiscard]] Cost read_cost(const CostInput& input, int stages);
+// What the answer then says of its times.
+inline constexpr const char* unit_cost_text =
+    "no costs were given: each F, I and W takes 1 ms on every stage, and a B, which is both I and W, 2 ms";
 // True where no option names a cost: times then are units.
 [[nodiscard]] bool is_unit_cost(const CostInput& input);
 

@@ -22,6 +22,7 @@ int run(const SimulateOptions& options) {
   const SimulationAnswer answer{options.schedule.source, schedule->stages, schedule->microbatches,
                                 summarise(simulate(schedule, cost)), cost.memory_caps};
   fmt::print("{}", options.json ? to_json(answer) : to_text(answer));
+  if (!options.json && is_unit_cost(options.cost)) fmt::print("\n{}\n", unit_cost_text);
   return 0;
 }
 

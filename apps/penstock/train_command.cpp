@@ -3,16 +3,18 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unistd.h>
 
 #include "penstock/base/error.h"
+#include "penstock/launch/stop_signal.h"
+#include "penstock/train/process.h"
+#include "penstock/train/progress.h"
 #include "penstock/train/train.h"
 
 #include "commands.h"
 #include "processes.h"
-#include "progress.h"
 #include "setting_options.h"
 #include "standard_output.h"
-#include "stop_signal.h"
 
 namespace penstock::app {
 namespace {
@@ -98,15 +100,11 @@ int run(const TrainOptions& options, int argc, char** argv) {
     return launch_processes(settings, {argv + 1, argv + argc}, options.verbose);
   }
   watch_stop_signals(processes ? Repeats::Ignore : Repeats::Kill);
-  Progress progress;
+  Progress progress(print_on, ::isatty(STDOUT_FILENO) == 1);
   TrainObserver observer;
-  if (!options.quiet && (!processes || processes->process == 0)) {
-    observer.on_start = [&](const TrainStart& start) { progress.start(start); };
-    observer.on_step = [&](const StepMetrics& metrics) { progress.step(metrics); };
-    observer.on_note = [&](const std::string& text) { progress.note(text); };
-  }
+  if (!options.quiet && (!processes || processes->process == 0)) observer = progress.observer();
   observer.stop_signal = stop_signal;
-  if (processes) observer.on_joined = say_joined;
+  if (processes) observer.on_joined = tell_joined;
   TrainResult result;
   try {
     result = train(settings, observer, processes);

@@ -1,11 +1,14 @@
-// Any torch module becomes a layer, any function a loss: a network of one's own on three stages.
+// A network of one's own, trained as `penstock train` trains the built-in ones: any torch module becomes a layer, any
+// function a loss.
 #include <iostream>
 
 #include <torch/torch.h>
 
-#include <penstock/schedule/generators.h>
+#include <penstock/launch/stop_signal.h>
+#include <penstock/nn/networks.h>
 #include <penstock/train/audit.h>
-#include <penstock/train/pipeline.h>
+#include <penstock/train/progress.h>
+#include <penstock/train/trainer.h>
 
 struct Hidden : torch::nn::Module {
   Hidden(int inputs, int outputs) { linear = register_module("linear", torch::nn::Linear(inputs, outputs)); }
@@ -18,20 +21,30 @@ int main() {
   network.layers.push_back(penstock::layer_of<Hidden>("first", 2, 64));
   for (int layer = 0; layer < 4; ++layer) network.layers.push_back(penstock::layer_of<Hidden>("hidden", 64, 64));
   network.layers.push_back(penstock::layer_of<torch::nn::LinearImpl>("head", torch::nn::LinearOptions(64, 1)));
-  network.loss = [](const penstock::Tensors& outputs, const penstock::Tensors& targets) {
-    return penstock::Loss{(outputs[0] - targets[0]).square().sum(), static_cast<double>(outputs[0].size(0))};
-  };
+  network.loss = penstock::squared_error;
+
+  torch::manual_seed(1);
+  const torch::Tensor points = torch::rand({10'000, 2}) * 4 - 2;
+  const torch::Tensor heights = torch::sin(points.select(1, 0) * points.select(1, 1)).unsqueeze(1);
+  const auto samples = penstock::samples_of({points.slice(0, 0, 9'000)}, {heights.slice(0, 0, 9'000)});
+  const auto held_out = penstock::samples_of({points.slice(0, 9'000)}, {heights.slice(0, 9'000)});
 
   // Once, for a network of one's own: whether it has the same bits however it is cut, and what its layers do.
-  std::cout << to_string(
-      penstock::audit(network, penstock::Minibatch{{{torch::rand({6, 2})}}, {{torch::rand({6, 1})}}}));
+  std::cout << to_string(penstock::audit(network, {{{points.slice(0, 0, 6)}}, {{heights.slice(0, 0, 6)}}}));
 
-  const auto schedule = penstock::verify(penstock::one_f_one_b_schedule(/*ranks=*/3, /*microbatches=*/8));
-  penstock::Pipeline pipeline(network, schedule, {});
-  for (int step = 0; step < 200; ++step) {
-    const torch::Tensor points = torch::rand({256, 2}) * 4 - 2;
-    const torch::Tensor heights = torch::sin(points.select(1, 0) * points.select(1, 1)).unsqueeze(1);
-    const auto result = pipeline.step(points, heights, step, /*learning_rate=*/3e-3);
-    if (step % 20 == 0) std::cout << "step " << step << "  loss " << result.loss << '\n';
-  }
+  penstock::TrainSettings settings;
+  settings.stages = 3;
+  settings.microbatches = 8;
+  settings.batch = 256;
+  settings.learning_rate = 3e-3;
+  settings.out = "runs/sine";
+  settings.resume = true;  // Ctrl-C, and start it again, with other stages if you like: to the same bits.
+
+  penstock::Progress progress;
+  penstock::TrainObserver observer = progress.observer();
+  penstock::watch_stop_signals();
+  observer.stop_signal = penstock::stop_signal;
+  const penstock::TrainResult result = penstock::train({network, samples, held_out}, settings, observer);
+  progress.finish();
+  std::cout << "after step " << result.step << " the held-out loss is " << result.held_out_loss << '\n';
 }

@@ -13,7 +13,7 @@ struct BubbleSettings {
   std::vector<int> microbatches{1, 2, 4, 8, 16};
   std::vector<std::string> schedules{"naive", "gpipe", "1f1b"};
   double forward_ms = 10;   ///< that a stage waits for a microbatch in place of computing
-  double backward_ms = 10;  ///< half of it for the input's gradient, half for the weights'
+  double backward_ms = 20;  ///< half of it for the input's gradient, half for the weights', each as long as a forward
   /// How long each stage takes beside the others, repeated where a schedule has more stages; their mean takes the times
   /// above. Example: {1, 2} makes every second stage twice as slow.
   std::vector<double> relative_times{1};

@@ -1,14 +1,14 @@
-#include "progress.h"
+#include "penstock/train/progress.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <fmt/format.h>
 #include <sys/ioctl.h>
 #include <thread>
 #include <unistd.h>
+#include <utility>
 
-#include "standard_output.h"
-
-namespace penstock::app {
+namespace penstock {
 namespace {
 
 constexpr double redraw_ms = 100;  // ten times a second is as much as an eye follows
@@ -29,7 +29,23 @@ std::string short_count(double count) {
 
 }  // namespace
 
-Progress::Progress() : terminal_(::isatty(STDOUT_FILENO) == 1) {}
+Progress::Progress(std::FILE* stream)
+    : Progress(
+          [stream](std::string_view text) {
+            std::fwrite(text.data(), 1, text.size(), stream);
+            std::fflush(stream);
+          },
+          ::isatty(::fileno(stream)) == 1) {}
+
+Progress::Progress(Write write, bool terminal) : write_(std::move(write)), terminal_(terminal) {}
+
+TrainObserver Progress::observer() {
+  TrainObserver observer;
+  observer.on_start = [this](const TrainStart& about) { start(about); };
+  observer.on_step = [this](const StepMetrics& metrics) { step(metrics); };
+  observer.on_note = [this](const std::string& text) { note(text); };
+  return observer;
+}
 
 void Progress::start(const TrainStart& start) {
   first_step_ = start.first_step;
@@ -45,7 +61,7 @@ void Progress::start(const TrainStart& start) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency()) / std::max(1, start.ranks);
   if (start.first_step == 0 && start.threads_per_rank == 1 && cores > 1)
     note(fmt::format(
-        "one thread each gives the same numbers on any number of stages; --threads-per-rank {0} may be up to {0} "
+        "one thread each gives the same numbers on any number of stages; threads-per-rank {0} may be up to {0} "
         "times as fast here, with other last digits",
         cores));
 }
@@ -73,22 +89,22 @@ void Progress::step(const StepMetrics& metrics) {
   if (edge || (now - last_shown_).count >= (terminal_ ? redraw_ms : plain_line_ms)) {
     last_shown_ = now;
     if (terminal_) {
-      print_on("\r\x1b[2K" + bar(metrics));
+      write_("\r\x1b[2K" + bar(metrics));
       bar_shown_ = true;
     } else {
-      print_on(bar(metrics) + "\n");
+      write_(bar(metrics) + "\n");
     }
   }
   if (metrics.held_out_loss) note(fmt::format("step {}: held-out loss {:.4f}", metrics.step, *metrics.held_out_loss));
 }
 
 void Progress::note(const std::string& text) {
-  print_on((bar_shown_ ? "\r\x1b[2K" : "") + text + "\n");
+  write_((bar_shown_ ? "\r\x1b[2K" : "") + text + "\n");
   bar_shown_ = false;
 }
 
 void Progress::finish() {
-  print_on(bar_shown_ ? "\n" : "");
+  write_(bar_shown_ ? "\n" : "");
   bar_shown_ = false;
 }
 
@@ -104,4 +120,4 @@ std::string stage_table(const TrainResult& result) {
   return table;
 }
 
-}  // namespace penstock::app
+}  // namespace penstock

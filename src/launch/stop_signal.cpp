@@ -1,4 +1,4 @@
-#include "stop_signal.h"
+#include "penstock/launch/stop_signal.h"
 
 #include <atomic>
 #include <csignal>
@@ -6,7 +6,7 @@
 #include <ctime>
 #include <unistd.h>
 
-namespace penstock::app {
+namespace penstock {
 namespace {
 
 // `timeout` and supervisors send a signal to a process and to its group, and a launcher passes on what its workers may
@@ -67,4 +67,4 @@ void go_on_without_readers() { std::signal(SIGPIPE, SIG_IGN); }
 
 int stop_signal() { return received; }
 
-}  // namespace penstock::app
+}  // namespace penstock
