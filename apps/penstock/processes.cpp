@@ -86,8 +86,11 @@ int launch_processes(const TrainSettings& settings, const std::vector<std::strin
   };
   hooks.line = [](const std::string& line) { fmt::print(stderr, "{}\n", line); };
   const LaunchResult result = launch(launch_settings, hooks);
-  if (result.outcome == LaunchOutcome::Failed) fmt::print(stderr, "penstock: {}\n", result.message);
-  return exit_code(result);
+  const int code = exit_code(result);
+  // A run that was stopped and is saved has said so itself.
+  const bool saved = result.outcome == LaunchOutcome::Stopped && code == 128 + result.stop_signal;
+  if (result.outcome != LaunchOutcome::Finished && !saved) fmt::print(stderr, "penstock: {}\n", result.message);
+  return code;
 }
 
 }  // namespace penstock::app

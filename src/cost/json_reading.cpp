@@ -92,7 +92,7 @@ double read_number(const Place& place, const Json& value, const std::string& exp
   if (!std::isfinite(number) || number < 0 || (number == 0 && !zero_allowed)) throw refuse(place, value, expected);
   // Between them nothing that is computed of a cost leaves the range of a double.
   if (number > largest_number || (number != 0 && number < smallest_number))
-    throw refuse(place, value, fmt::format("{} and {:g} to {:g}", expected, smallest_number, largest_number));
+    throw refuse(place, value, fmt::format("{}, between {:g} and {:g}", expected, smallest_number, largest_number));
   return number;
 }
 

@@ -1,6 +1,7 @@
 // From settings and a description of the data to a network, and how a checkpoint tells which network it is of.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "penstock/data/dataset.h"
@@ -29,9 +30,10 @@ struct CheckpointNotes {
 // Throws Error (BadInput) where the text is not penstock's.
 [[nodiscard]] CheckpointNotes parse_notes(const std::string& json);
 
-// The mean loss of a dataset's samples, `batch` at a time.
+// The mean loss of a dataset's samples, `batch` at a time. `stop` is asked now and then, as often in every process; true
+// ends it with NaN.
 [[nodiscard]] double mean_loss(Pipeline& pipeline, const Dataset& dataset, const std::vector<std::int64_t>& samples,
-                               std::int64_t batch);
+                               std::int64_t batch, const std::function<bool()>& stop = {});
 
 // Throws Error (BadInput) that names the first setting of the network that differs.
 void check_same_network(const CheckpointNotes& saved, const TrainSettings& settings, const DataDescription& data);

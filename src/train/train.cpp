@@ -152,7 +152,8 @@ class Run {
   void write_timelines(TrainResult& result) const;
   void save(std::int64_t step, bool last);
   [[nodiscard]] std::vector<Microbatch> cut_for_training(const Batch& batch) const;
-  [[nodiscard]] double held_out_loss();
+  [[nodiscard]] int agreed_stop();
+  [[nodiscard]] double held_out_loss(int& stop_signal);
   [[nodiscard]] bool due(std::int64_t done, std::int64_t every) const { return every > 0 && done % every == 0; }
   [[nodiscard]] TrainResult finish(int stop_signal);
 
@@ -218,7 +219,8 @@ TrainResult Run::operator()() {
     const bool last = step == settings_.steps || stop_signal != 0;
     if (due(step, settings_.checkpoint_every) || last) save(step, last);
   }
-  return finish(stop_signal);
+  // A request during the last step comes too late for it, and is told all the same.
+  return finish(stop_signal != 0 ? stop_signal : agreed_stop());
 }
 
 std::optional<CheckpointReader> Run::find_checkpoint() {
@@ -303,8 +305,12 @@ int Run::train_step(std::int64_t step) {
     metrics.planned_step_time = plan_->prediction.step;
     metrics.planned_utilisation = plan_->prediction.utilisation;
   }
-  if (due(metrics.step, settings_.eval_every) && metrics.step != settings_.steps && data_.held_out)
-    metrics.held_out_loss = held_out_loss();
+  // It may take longer than whoever stops the run waits.
+  if (due(metrics.step, settings_.eval_every) && metrics.step != settings_.steps && data_.held_out &&
+      result.stop_signal == 0) {
+    const double loss = held_out_loss(result.stop_signal);
+    if (result.stop_signal == 0) metrics.held_out_loss = loss;
+  }
   last_loss_ = result.loss;
   if (drift_ && leads())
     if (const auto drifted = drift_->observe(result.timeline)) note(*drifted);
@@ -361,9 +367,23 @@ void Run::save(std::int64_t step, bool last) {
   if (last || settings_.wait_for_checkpoints) checkpoints_.finish(*pipeline_);
 }
 
-double Run::held_out_loss() {
+// Of whoever was asked, as every process says it at the same place.
+int Run::agreed_stop() {
+  int agreed = 0;
+  for (const std::string& said : pipeline_->exchange(std::to_string(asked_to_stop(observer_)))) {
+    const int stop_signal = std::stoi(said);
+    if (agreed == 0 || (stop_signal != 0 && stop_signal < agreed)) agreed = stop_signal;
+  }
+  return agreed;
+}
+
+// \param stop_signal where it is not 0 afterwards, the loss is not there.
+double Run::held_out_loss(int& stop_signal) {
   return mean_loss(*pipeline_, *data_.held_out, evenly_spaced_samples(data_.held_out->size(), settings_.eval_samples),
-                   settings_.batch);
+                   settings_.batch, [&] {
+                     stop_signal = agreed_stop();
+                     return stop_signal != 0;
+                   });
 }
 
 TrainResult Run::finish(int stop_signal) {
@@ -393,15 +413,15 @@ TrainResult Run::finish(int stop_signal) {
   result.saving = saving_text(checkpoints_.times(), step_ms_, ms_beside_writes_);
   result.held_out_loss = std::numeric_limits<double>::quiet_NaN();
   if (stop_signal != 0 || !data_.held_out) return result;
-  result.held_out_loss = held_out_loss();
-  if (data_.description.kind == DataKind::Text) result.bigram_loss = bigram_loss(data_);
+  result.held_out_loss = held_out_loss(result.stop_signal);
+  if (result.stop_signal == 0 && data_.description.kind == DataKind::Text) result.bigram_loss = bigram_loss(data_);
   return result;
 }
 
 }  // namespace
 
 double mean_loss(Pipeline& pipeline, const Dataset& dataset, const std::vector<std::int64_t>& samples,
-                 std::int64_t batch) {
+                 std::int64_t batch, const std::function<bool()>& stop) {
   // Several minibatches are in flight at once; only their inputs and targets are held together.
   constexpr std::size_t in_flight = 8;
   double sum = 0;
@@ -417,9 +437,11 @@ double mean_loss(Pipeline& pipeline, const Dataset& dataset, const std::vector<s
     const std::size_t count = std::min(static_cast<std::size_t>(batch), samples.size() - first);
     const Batch part = dataset.batch(std::span(samples).subspan(first, count));
     minibatches.push_back(pipeline.cut(part.input, part.target));
-    if (minibatches.size() == in_flight) evaluate();
+    const bool last = first + count == samples.size();
+    if (minibatches.size() < in_flight && !last) continue;
+    if (stop && stop()) return std::numeric_limits<double>::quiet_NaN();
+    evaluate();
   }
-  if (!minibatches.empty()) evaluate();
   return sum / weight;
 }
 
@@ -434,6 +456,14 @@ TrainResult run(const TrainSettings& settings, const TrainObserver& observer, Pr
     throw run_failed(reason.substr(0, reason.find('\n')), "a minibatch that libtorch can hold",
                      "where memory ran out, lower --batch or --context");
   }
+}
+
+TrainResult stopped_before_the_first_step(const ProcessSettings& processes, int signal) {
+  TrainResult result;
+  result.step = -1;
+  result.stop_signal = signal;
+  result.speaks = processes.process == 0;
+  return result;
 }
 
 }  // namespace
@@ -460,18 +490,17 @@ TrainResult train(const TrainSettings& settings, const TrainObserver& observer,
   const auto [first, end] = ranks_of_process(own.process, own.processes, own.ranks);
   for (std::size_t rank = first.index(); rank < end.index() && !settings.devices.empty(); ++rank)
     own.devices.push_back(settings.devices[rank % settings.devices.size()]);
-  own.asked_to_stop = [&observer] { return asked_to_stop(observer) != 0; };
+  own.asked_to_stop = [&observer] { return asked_to_stop(observer); };
   std::optional<ProcessGroup> joined;
   try {
     joined.emplace(own);
+  } catch (const MeetingStopped& stopped) {
+    return stopped_before_the_first_step(own, stopped.stop_signal());
   } catch (const Error& error) {
+    // What failed may have failed because others were asked too, and have left.
     const int signal = asked_to_stop(observer);
     if (signal == 0 || error.kind() == ErrorKind::BadInput) throw;
-    TrainResult result;
-    result.step = -1;
-    result.stop_signal = signal;
-    result.speaks = own.process == 0;
-    return result;
+    return stopped_before_the_first_step(own, signal);
   }
   if (observer.on_joined) observer.on_joined();
   ProcessGroup& group = *joined;
@@ -488,7 +517,9 @@ void check_limits(const TrainSettings& settings, int processes) {
   // Data, metrics, the lock, standard streams; and of each stage a file of a checkpoint that is read while another is
   // written.
   constexpr int own = 24;
-  need_descriptors(own + 2 * settings.stages * settings.replicas + ProcessGroup::descriptors_for(processes),
+  // More stages than layers, of which GPT has two besides its blocks, are refused for that.
+  const auto stages = static_cast<int>(std::min<std::int64_t>(settings.stages, settings.layers + 2));
+  need_descriptors(own + 2 * stages * settings.replicas + ProcessGroup::descriptors_for(processes),
                    processes == 1
                        ? counted(settings.stages, "stage")
                        : fmt::format("{} in {}", counted(settings.stages, "stage"), counted(processes, "process")));
