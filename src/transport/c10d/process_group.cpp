@@ -9,6 +9,7 @@
 #include <mutex>
 #include <random>
 #include <sstream>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -53,6 +54,14 @@ std::string drawn_identity() {
 Error store_is_gone() {
   return run_failed("process 0 gone or stopped while the processes came together", "all processes of the run",
                     "see process 0's own error");
+}
+
+// Gloo and c10d throw what they like where another process ends while links are made.
+Error lost_while_meeting(const std::exception& error) {
+  const std::string reason = error.what();
+  return run_failed(fmt::format("a process lost while the processes came together: {}",
+                                shortened(reason.substr(0, reason.find('\n')), 200)),
+                    "all processes of the run", "see the other processes' own errors");
 }
 
 // libtorch prints what it also throws, and penstock says it in its own words. Whoever has chosen a level keeps it.
@@ -548,7 +557,16 @@ ProcessGroup::ProcessGroup(const ProcessSettings& settings) : ProcessGroup(setti
 
 ProcessGroup::ProcessGroup(const ProcessSettings& settings, const DirectBackend& direct) {
   check_process_settings(settings);
-  state_ = std::make_unique<State>(settings, direct);
+  try {
+    state_ = std::make_unique<State>(settings, direct);
+  } catch (const Error&) {
+    throw;
+  } catch (const std::system_error& error) {
+    if (error.code() == std::errc::resource_unavailable_try_again) throw no_room_for_thread(error);
+    throw lost_while_meeting(error);
+  } catch (const std::exception& error) {
+    throw lost_while_meeting(error);
+  }
 }
 
 ProcessGroup::~ProcessGroup() = default;
