@@ -269,7 +269,8 @@ Plan load_plan(const std::filesystem::path& path) {
   plan.replicas = prediction.count("replicas");
   // A run counts those of all replicas.
   plan.microbatches = settings.count("microbatches") / plan.replicas;
-  if (plan.microbatches < 1) throw settings.refuse("microbatches", "at least one for each of the prediction's replicas");
+  if (plan.microbatches < 1)
+    throw settings.refuse("microbatches", "at least one for each of the prediction's replicas");
   plan.layers = prediction.count("layers");
   const int stages = settings.count("stages");
   const auto cut = settings.read<std::string>("cut", "a text, such as \"3,6,9\"");

@@ -1,6 +1,7 @@
 // From settings and a description of the data to a network, and how a checkpoint tells which network it is of.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <string>
 
@@ -27,11 +28,11 @@ struct CheckpointNotes {
   std::int64_t updates = 0;
 };
 [[nodiscard]] std::string to_json(const CheckpointNotes& notes);
-// Throws Error (BadInput) where the text is not penstock's.
-[[nodiscard]] CheckpointNotes parse_notes(const std::string& json);
+// Throws Error (BadInput) that names the checkpoint where the text is not penstock's.
+[[nodiscard]] CheckpointNotes parse_notes(const std::string& json, const std::filesystem::path& checkpoint);
 
-// The mean loss of a dataset's samples, `batch` at a time. `stop` is asked now and then, as often in every process; true
-// ends it with NaN.
+// The mean loss of a dataset's samples, `batch` at a time. `stop` is asked now and then, as often in every process;
+// true ends it with NaN.
 [[nodiscard]] double mean_loss(Pipeline& pipeline, const Dataset& dataset, const std::vector<std::int64_t>& samples,
                                std::int64_t batch, const std::function<bool()>& stop = {});
 

@@ -167,6 +167,7 @@ class Run {
   std::optional<Pipeline> pipeline_;
   LearningRate learning_rate_;
   std::vector<SkippedCheckpoint> damaged_;  // newer than the one that the run goes on from
+  std::filesystem::path resumed_from_;      // empty where it begins
   std::int64_t first_step_ = 0;
   std::vector<double> step_ms_;
   std::vector<double> ms_beside_writes_;  // of the steps during which a checkpoint was written
@@ -192,7 +193,7 @@ TrainResult Run::operator()() {
   const std::optional<CheckpointReader> checkpoint = find_checkpoint();
   std::int64_t updates = 0;
   if (checkpoint) {
-    const CheckpointNotes notes = parse_notes(checkpoint->metadata());
+    const CheckpointNotes notes = parse_notes(checkpoint->metadata(), resumed_from_);
     check_same_network(notes, settings_, data_.description);
     first_step_ = checkpoint->step();
     checkpoints_.resumed_from(first_step_);
@@ -232,7 +233,8 @@ std::optional<CheckpointReader> Run::find_checkpoint() {
     note("there is no whole checkpoint yet: training starts from the beginning");
     return std::nullopt;
   }
-  note(fmt::format("resuming after step {} from {}", latest->step, latest->path.string()));
+  resumed_from_ = latest->path;
+  note(fmt::format("resuming after step {} from {}", latest->step, resumed_from_.string()));
   return std::optional<CheckpointReader>(std::in_place, *latest);
 }
 

@@ -18,9 +18,9 @@ void check(const Plan& plan) {
   if (plan.ranks < 1 || plan.replicas < 1 || plan.microbatches < 1 || plan.batch < 1) std::abort();
   if (plan.cut.empty() || plan.cut.front() != 0 || plan.cut.back() >= plan.layers) std::abort();
   if (!std::is_sorted(plan.cut.begin(), plan.cut.end()) || plan.recomputed.size() != plan.cut.size()) std::abort();
-  for (const double value : {plan.prediction.step.count, plan.prediction.pipeline.count, plan.prediction.exchange.count,
-                             plan.prediction.update.count, plan.prediction.utilisation,
-                             plan.prediction.samples_per_second, plan.samples()})
+  for (const double value :
+       {plan.prediction.step.count, plan.prediction.pipeline.count, plan.prediction.exchange.count,
+        plan.prediction.update.count, plan.prediction.utilisation, plan.prediction.samples_per_second, plan.samples()})
     if (!std::isfinite(value) || value < 0) std::abort();
   for (const LayerTie& tie : plan.ties)
     if (tie.size.count < 0 || tie.owner.layer >= plan.layers || tie.copy.layer >= plan.layers) std::abort();

@@ -252,7 +252,8 @@ TEST(Plan, AFileThatNoRunCouldFollowIsRefused) {
     return false;
   };
   EXPECT_FALSE(refused("replicas", "1"));
-  for (const char* words : {"\"\"", "\"0-\"", "\"3-1\"", "\"0-8\"", "\"0;1\"", "\"some\""}) EXPECT_TRUE(refused("recompute", words));
+  for (const char* words : {"\"\"", "\"0-\"", "\"3-1\"", "\"0-8\"", "\"0;1\"", "\"some\""})
+    EXPECT_TRUE(refused("recompute", words));
   for (const char* number : {"1e308", "-1.0", "nan"}) EXPECT_TRUE(refused("step-ms", number)) << number;
 }
 
