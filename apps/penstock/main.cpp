@@ -95,6 +95,8 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   penstock::keep_freed_memory();
+  // A file beyond the limit of its size (ulimit -f) is a write that fails, as on a full disk.
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     return run(argc, argv);
   } catch (const penstock::Error& error) {

@@ -70,8 +70,11 @@ int launch_processes(const TrainSettings& settings, const std::vector<std::strin
   // Not by fmt, which throws where the reader has gone: the run goes on.
   hooks.line = [](const std::string& line) { std::fputs((line + '\n').c_str(), stderr); };
   const LaunchResult result = launch(launch_settings, hooks);
-  if (result.outcome == LaunchOutcome::Failed) std::fputs(("penstock: " + result.message + '\n').c_str(), stderr);
-  return exit_code(result);
+  const int code = exit_code(result);
+  // A run that was stopped and is saved has said so itself.
+  const bool saved = result.outcome == LaunchOutcome::Stopped && code == 128 + result.stop_signal;
+  if (result.outcome != LaunchOutcome::Finished && !saved) std::fputs(("penstock: " + result.message + '\n').c_str(), stderr);
+  return code;
 }
 
 }  // namespace penstock::app

@@ -1,10 +1,16 @@
 #include "penstock/base/error.h"
 
+#include <algorithm>
+
 namespace penstock {
 namespace {
 
+// One line, whatever a name out of a file holds: line ends, zeros, what a terminal obeys.
 std::string sentence(const std::string& got, const std::string& expected, const std::string& remedy) {
-  return got + "; expected " + expected + "; " + remedy;
+  std::string text = got + "; expected " + expected + "; " + remedy;
+  const auto is_control = [](char letter) { return (letter >= 0 && letter < ' ') || letter == '\x7f'; };
+  std::replace_if(text.begin(), text.end(), is_control, ' ');
+  return text;
 }
 
 }  // namespace

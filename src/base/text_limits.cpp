@@ -21,14 +21,19 @@ class Counter {
   void close() { depth_ = std::max(depth_ - 1, 0); }
   void value(std::size_t at) {
     parts_ = 0;
-    if (++values_ > limits_.most_values) throw refused(at, "more values", limits_.most_values, "in all");
+    count(at);
   }
+  // Each is a table of its own.
   void part(std::size_t at) {
     if (++parts_ >= limits_.deepest) throw refused(at, "a key of more parts", limits_.deepest, "parts");
+    count(at);
   }
   void end_of_line() { parts_ = 0; }
 
  private:
+  void count(std::size_t at) {
+    if (++values_ > limits_.most_values) throw refused(at, "more values", limits_.most_values, "in all");
+  }
   [[nodiscard]] Error refused(std::size_t at, const char* what, std::int64_t most, const char* of_what) const {
     const auto line = 1 + std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(at), '\n');
     return bad_input(fmt::format("{} line {}: {} than are read", source_, line, what),
@@ -53,7 +58,9 @@ std::size_t behind_string(std::string_view text, std::size_t at, bool toml) {
     if (text[next] == '\\' && quote == '"') {
       next += 2;
     } else if (lines && text.substr(next).starts_with(three)) {
-      return next + 3;
+      // One or two quotes right before the end belong to the string.
+      const std::size_t end = std::min(text.find_first_not_of(quote, next), text.size());
+      return std::min(end, next + 5);
     } else if (!lines && (text[next] == quote || (toml && text[next] == '\n'))) {
       return text[next] == quote ? next + 1 : next;
     } else {

@@ -36,27 +36,41 @@ LinkCost read_link_fields(const Place& place, const Json& object) {
   return link;
 }
 
-/// What nlohmann accepts and a cost must not hold: two equal keys, of which it would keep the last, and nesting so deep
-/// that printing it would overflow the stack.
-class Oddities {
+/// Looks for two equal keys in one object, of which nlohmann would keep the last. Its own callback would take a time
+/// that grows with the square of a list's length. The names of the members are those of nlohmann's interface.
+class KeyWatch {
  public:
-  bool operator()(int depth, Json::parse_event_t event, const Json& parsed) {
-    constexpr int deepest = 16;
-    too_deep_ = too_deep_ || depth > deepest;
-    if (too_deep_) return false;
-    if (event == Json::parse_event_t::object_start) open_.emplace_back();
-    if (event == Json::parse_event_t::object_end) open_.pop_back();
-    if (event == Json::parse_event_t::key && !open_.back().insert(parsed.get<std::string>()).second && !doubled_)
-      doubled_ = parsed.get<std::string>();
+  bool null() { return true; }
+  bool boolean(bool /*value*/) { return true; }
+  bool number_integer(std::int64_t /*value*/) { return true; }
+  bool number_unsigned(std::uint64_t /*value*/) { return true; }
+  bool number_float(double /*value*/, const std::string& /*text*/) { return true; }
+  bool string(const std::string& /*value*/) { return true; }
+  bool binary(const std::vector<std::uint8_t>& /*value*/) { return true; }
+  bool start_array(std::size_t /*size*/) { return true; }
+  bool end_array() { return true; }
+  bool start_object(std::size_t /*size*/) {
+    open_.emplace_back();
     return true;
   }
-  [[nodiscard]] bool too_deep() const { return too_deep_; }
+  bool end_object() {
+    open_.pop_back();
+    return true;
+  }
+  bool key(const std::string& name) {
+    const bool first = open_.back().insert(name).second;
+    if (!first) doubled_ = name;
+    return first;
+  }
+  /// What is wrong is said by who reads it afterwards.
+  bool parse_error(std::size_t /*position*/, const std::string& /*token*/, const Json::exception& /*error*/) {
+    return false;
+  }
   [[nodiscard]] const std::optional<std::string>& doubled() const { return doubled_; }
 
  private:
   std::vector<std::set<std::string>> open_;
   std::optional<std::string> doubled_;
-  bool too_deep_ = false;
 };
 
 }  // namespace
@@ -92,7 +106,7 @@ double read_number(const Place& place, const Json& value, const std::string& exp
   if (!std::isfinite(number) || number < 0 || (number == 0 && !zero_allowed)) throw refuse(place, value, expected);
   // Between them nothing that is computed of a cost leaves the range of a double.
   if (number > largest_number || (number != 0 && number < smallest_number))
-    throw refuse(place, value, fmt::format("{} and {:g} to {:g}", expected, smallest_number, largest_number));
+    throw refuse(place, value, fmt::format("{}, between {:g} and {:g}", expected, smallest_number, largest_number));
   return number;
 }
 
@@ -141,10 +155,14 @@ std::map<RankPair, LinkCost> read_links(const Place& place, const Json& array) {
 
 Json parse_json(std::string_view text, std::string_view source) {
   check_json_limits(text, source, {});
-  Oddities oddities;
+  KeyWatch keys;
+  Json::sax_parse(text, &keys);
+  if (keys.doubled())
+    throw bad_input(fmt::format("{} has the key {} twice in one object", source, key_name(*keys.doubled())),
+                    "each key at most once", "remove one of the two");
   Json document;
   try {
-    document = Json::parse(text, std::ref(oddities));
+    document = Json::parse(text);
   } catch (const Json::parse_error& error) {
     throw bad_input(fmt::format("{} is not JSON from byte {} on", source, error.byte), "a JSON object",
                     "correct the file; include/penstock/cost/cost.h shows an example");
@@ -152,11 +170,6 @@ Json parse_json(std::string_view text, std::string_view source) {
     throw bad_input(fmt::format("{} holds a number that is too large", source), "numbers below 1e308",
                     "correct the file");
   }
-  if (oddities.too_deep())
-    throw bad_input(fmt::format("{} is nested too deeply", source), "lists of stages and links", "correct the file");
-  if (oddities.doubled())
-    throw bad_input(fmt::format("{} has the key {} twice in one object", source, key_name(*oddities.doubled())),
-                    "each key at most once", "remove one of the two");
   return document;
 }
 

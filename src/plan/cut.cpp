@@ -57,7 +57,7 @@ Cut balanced_cut(const std::vector<std::int64_t>& weights, int stages) {
 Cut parse_cut(const std::string& text, std::int64_t layers, int stages) {
   check_counts(layers, stages);
   const auto refuse = [&](const std::string& why) {
-    return bad_input(fmt::format("the cut \"{}\" {}", text, why),
+    return bad_input(fmt::format("the cut \"{}\" {}", shortened(text), why),
                      fmt::format("uniform, parameters, or {} ascending layer numbers from 1 to {} with commas between",
                                  stages - 1, layers - 1),
                      "change --cut or --stages");

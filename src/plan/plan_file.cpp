@@ -5,6 +5,8 @@
 #include <cmath>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <numeric>
+#include <optional>
 #include <toml++/toml.h>
 #include <vector>
 
@@ -48,6 +50,8 @@ std::string cut_words(const Cut& cut) {
   return cut.size() == 1 ? "uniform" : fmt::format("{}", fmt::join(cut.begin() + 1, cut.end(), ","));
 }
 
+constexpr std::int64_t largest_size = std::int64_t{1} << 50;
+
 /// The keys of a plan in one table of the file.
 class Reader {
  public:
@@ -74,13 +78,12 @@ class Reader {
   }
 
   [[nodiscard]] std::vector<Bytes> sizes(std::string_view key) const {
-    constexpr std::int64_t most = std::int64_t{1} << 50;
     std::vector<Bytes> sizes;
     const toml::array* array = table_[key].as_array();
     if (array == nullptr) throw refuse(key, "a list of numbers of bytes");
     for (const toml::node& node : *array) {
       const auto value = node.value<std::int64_t>();
-      if (!value || *value < 0 || *value > most) throw refuse(key, "a list of numbers of bytes");
+      if (!value || *value < 0 || *value > largest_size) throw refuse(key, "a list of numbers of bytes");
       sizes.push_back({*value});
     }
     return sizes;
@@ -117,7 +120,7 @@ class Reader {
         return LayerParameter{*layer, *parameter};
       };
       const auto size = (*entry)["bytes"].value<std::int64_t>();
-      if (!size || *size < 0) throw refuse(key, expected);
+      if (!size || *size < 0 || *size > largest_size) throw refuse(key, expected);
       ties.push_back({end("owner"), end("copy"), {*size}});
     }
     return ties;
@@ -137,21 +140,44 @@ class Reader {
   std::string source_;
 };
 
-std::vector<bool> recomputed_stages(const std::string& words, const Plan& plan) {
+struct LayerRange {
+  std::int64_t first = 0;
+  std::int64_t last = 0;
+};
+
+// "4" or "4-7".
+std::optional<LayerRange> layer_range(std::string_view words, std::int64_t layers) {
+  const char* const end = words.data() + words.size();
+  LayerRange range;
+  auto [after, code] = std::from_chars(words.data(), end, range.first);
+  range.last = range.first;
+  if (code == std::errc() && after != end && *after == '-') {
+    const auto second = std::from_chars(after + 1, end, range.last);
+    after = second.ptr;
+    code = second.ec;
+  }
+  const bool whole = code == std::errc() && after == end;
+  if (!whole || range.first < 0 || range.first > range.last || range.last >= layers) return std::nullopt;
+  return range;
+}
+
+// Plans recompute whole stages: each is named by the range that begins with its first layer, or lies within one. Ranges
+// are marked by their ends, as there may be as many as layers, and each as long.
+std::optional<std::vector<bool>> recomputed_stages(std::string_view words, const Plan& plan) {
   std::vector<bool> stages(plan.cut.size(), words == "full");
   if (words == "none" || words == "full") return stages;
-  // Plans recompute whole stages: each is named by the range that begins with its first layer, or lies within one.
-  for (std::size_t begin = 0; begin < words.size();) {
+  std::vector<std::int64_t> ends(static_cast<std::size_t>(plan.layers) + 1);
+  for (std::size_t begin = 0; begin <= words.size();) {
     const std::size_t end = std::min(words.find(',', begin), words.size());
-    std::int64_t first = 0;
-    std::int64_t last = 0;
-    const auto [after, code] = std::from_chars(words.data() + begin, words.data() + end, first);
-    last = first;
-    if (code == std::errc() && after != words.data() + end) std::from_chars(after + 1, words.data() + end, last);
-    for (std::size_t stage = 0; stage < stages.size(); ++stage)
-      if (plan.cut[stage] >= first && plan.cut[stage] <= last) stages[stage] = true;
+    const auto range = layer_range(words.substr(begin, end - begin), plan.layers);
+    if (!range) return std::nullopt;
+    ++ends[static_cast<std::size_t>(range->first)];
+    --ends[static_cast<std::size_t>(range->last) + 1];
     begin = end + 1;
   }
+  std::partial_sum(ends.begin(), ends.end(), ends.begin());
+  for (std::size_t stage = 0; stage < stages.size(); ++stage)
+    stages[stage] = ends[static_cast<std::size_t>(plan.cut[stage])] > 0;
   return stages;
 }
 
@@ -243,11 +269,16 @@ Plan load_plan(const std::filesystem::path& path) {
   plan.replicas = prediction.count("replicas");
   // A run counts those of all replicas.
   plan.microbatches = settings.count("microbatches") / plan.replicas;
+  if (plan.microbatches < 1)
+    throw settings.refuse("microbatches", "at least one for each of the prediction's replicas");
   plan.layers = prediction.count("layers");
   const int stages = settings.count("stages");
   const auto cut = settings.read<std::string>("cut", "a text, such as \"3,6,9\"");
   plan.cut = cut == "uniform" ? uniform_cut(plan.layers, stages) : parse_cut(cut, plan.layers, stages);
-  plan.recomputed = recomputed_stages(settings.read<std::string>("recompute", "a text, such as \"none\""), plan);
+  const char* layers_expected = "none, full, or the plan's layers, such as \"0-3,8\"";
+  const auto recomputed = recomputed_stages(settings.read<std::string>("recompute", layers_expected), plan);
+  if (!recomputed) throw settings.refuse("recompute", layers_expected);
+  plan.recomputed = *recomputed;
   plan.schedule = prediction.read<std::string>("schedule", "a schedule's name");
   if (plan.schedule == synthesised_schedule)
     plan.schedule_csv = read_schedule_file(path, settings.read<std::string>("schedule", "a file's name"));

@@ -93,6 +93,8 @@ bool parse_cell(std::string_view cell, std::vector<Action>& row) {
 std::vector<Action> parse_row(std::string_view line, std::size_t row_number) {
   std::vector<Action> row;
   if (line.empty()) return row;
+  // Of a long row growing would take twice as much.
+  row.reserve(static_cast<std::size_t>(std::count(line.begin(), line.end(), ',')) + 1);
   for (std::size_t column = 1;; ++column) {
     const std::size_t comma = line.find(',');
     const std::string_view cell = line.substr(0, comma);
@@ -177,6 +179,11 @@ std::string to_csv(const Schedule& schedule) {
 Schedule parse_schedule(std::string_view csv) {
   constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";
   if (csv.starts_with(byte_order_mark)) csv.remove_prefix(byte_order_mark.size());
+  constexpr std::ptrdiff_t most_cells = 25'000'000;
+  const auto cells = std::count_if(csv.begin(), csv.end(), [](char letter) { return letter == ',' || letter == '\n'; });
+  if (cells > most_cells)
+    throw bad_input(fmt::format("a schedule of {} cells", cells), fmt::format("at most {}", most_cells),
+                    "take fewer microbatches");
   Schedule schedule;
   while (!csv.empty()) {
     const std::size_t end = csv.find('\n');

@@ -243,50 +243,51 @@ namespace {
 
 // A whole number of a checkpoint's notes; nlohmann would make one of any number.
 template <class Number>
-void take(const nlohmann::json& object, const char* name, std::int64_t least, std::int64_t most, Number& number) {
+void take(const std::string& source, const nlohmann::json& object, const char* name, std::int64_t least,
+          std::int64_t most, Number& number) {
   const nlohmann::json& value = object.at(name);
   const bool fits = value.is_number_unsigned() ? value.get<std::uint64_t>() <= static_cast<std::uint64_t>(most)
                                                : value.is_number_integer() && value.get<std::int64_t>() <= most;
   if (!fits || value.get<std::int64_t>() < least)
-    throw bad_input(fmt::format("a checkpoint whose notes say {} {}", name, shortened(value.dump())),
+    throw bad_input(fmt::format("{}: {} is {}", source, name, shortened(value.dump())),
                     fmt::format("a whole number, {} to {}", least, most), "use a checkpoint that is not damaged");
   number = static_cast<Number>(value.get<std::int64_t>());
 }
 
 }  // namespace
 
-CheckpointNotes parse_notes(const std::string& text) {
+CheckpointNotes parse_notes(const std::string& text, const std::filesystem::path& checkpoint) {
+  const std::string source = checkpoint.string() + ": its notes";
   constexpr std::int64_t most = 1'000'000'000;
   constexpr std::int64_t most_updates = 1'000'000'000'000'000;
-  check_json_limits(text, "a checkpoint's notes", {.deepest = 8, .most_values = 1000});
+  check_json_limits(text, source, {.deepest = 8, .most_values = 1000});
   try {
     const nlohmann::json json = nlohmann::json::parse(text);
     CheckpointNotes notes;
     if (json.at("penstock") != notes_version) throw std::invalid_argument("another version");
-    take(json, "updates", 0, most_updates, notes.updates);
+    take(source, json, "updates", 0, most_updates, notes.updates);
     const nlohmann::json& network = json.at("network");
     network.at("model").get_to(notes.settings.model);
-    take(network, "layers", 1, most, notes.settings.layers);
-    take(network, "width", 1, most, notes.settings.width);
-    take(network, "heads", 1, most, notes.settings.heads);
-    take(network, "context", 1, most, notes.settings.context);
+    take(source, network, "layers", 1, most, notes.settings.layers);
+    take(source, network, "width", 1, most, notes.settings.width);
+    take(source, network, "heads", 1, most, notes.settings.heads);
+    take(source, network, "context", 1, most, notes.settings.context);
     network.at("tied-head").get_to(notes.settings.tied_head);
     network.at("optimizer").get_to(notes.settings.optimizer);
     const nlohmann::json& data = json.at("data");
     int kind = 0;
-    take(data, "kind", 0, static_cast<int>(DataKind::Own), kind);
+    take(source, data, "kind", 0, static_cast<int>(DataKind::Own), kind);
     notes.data.kind = static_cast<DataKind>(kind);
-    take(data, "vocabulary", 0, most, notes.data.vocabulary);
-    take(data, "channels", 0, most, notes.data.channels);
-    take(data, "rows", 0, most, notes.data.rows);
-    take(data, "columns", 0, most, notes.data.columns);
-    take(data, "classes", 0, most, notes.data.classes);
+    take(source, data, "vocabulary", 0, most, notes.data.vocabulary);
+    take(source, data, "channels", 0, most, notes.data.channels);
+    take(source, data, "rows", 0, most, notes.data.rows);
+    take(source, data, "columns", 0, most, notes.data.columns);
+    take(source, data, "classes", 0, most, notes.data.classes);
     return notes;
   } catch (const Error&) {
     throw;
   } catch (const std::exception&) {
-    throw bad_input("a checkpoint whose notes are not those of a penstock run",
-                    fmt::format("notes of version {}", notes_version),
+    throw bad_input(source + " are not those of a penstock run", fmt::format("notes of version {}", notes_version),
                     "use a checkpoint that penstock train has written");
   }
 }

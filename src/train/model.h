@@ -1,6 +1,7 @@
 // From settings and a description of the data to a network, and how a checkpoint tells which network it is of.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <string>
 
@@ -34,12 +35,13 @@ struct CheckpointNotes {
   std::int64_t updates = 0;
 };
 [[nodiscard]] std::string to_json(const CheckpointNotes& notes);
-// Throws Error (BadInput) where the text is not penstock's.
-[[nodiscard]] CheckpointNotes parse_notes(const std::string& json);
+// Throws Error (BadInput) that names the checkpoint where the text is not penstock's.
+[[nodiscard]] CheckpointNotes parse_notes(const std::string& json, const std::filesystem::path& checkpoint);
 
 // The mean loss of the samples with these numbers, `settings.batch` at a time, in as many microbatches as in training.
+// `stop` is asked now and then, as often in every process; true ends it with NaN.
 [[nodiscard]] double mean_loss(Pipeline& pipeline, const Samples& samples, const std::vector<std::int64_t>& numbers,
-                               const TrainSettings& settings);
+                               const TrainSettings& settings, const std::function<bool()>& stop = {});
 
 // Throws Error (BadInput) that names the first setting of the network that differs.
 void check_same_network(const CheckpointNotes& saved, const TrainSettings& settings, const DataDescription& data);

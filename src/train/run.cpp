@@ -59,7 +59,7 @@ TrainResult Run::operator()() {
   const std::optional<CheckpointReader> checkpoint = find_checkpoint();
   std::int64_t updates = 0;
   if (checkpoint) {
-    const CheckpointNotes notes = parse_notes(checkpoint->metadata());
+    const CheckpointNotes notes = parse_notes(checkpoint->metadata(), resumed_from_);
     check_same_network(notes, settings_, job_.data);
     first_step_ = checkpoint->step();
     checkpoints_.resumed_from(first_step_);
@@ -86,7 +86,8 @@ TrainResult Run::operator()() {
     const bool last = step == settings_.steps || stop_signal != 0;
     if (due(step, settings_.checkpoint_every) || last) save(step, last);
   }
-  return finish(stop_signal);
+  // A request during the last step comes too late for it, and is told all the same.
+  return finish(stop_signal != 0 ? stop_signal : agreed_stop());
 }
 
 std::optional<CheckpointReader> Run::find_checkpoint() {
@@ -98,7 +99,8 @@ std::optional<CheckpointReader> Run::find_checkpoint() {
     note("there is no whole checkpoint yet: training starts from the beginning");
     return std::nullopt;
   }
-  note(fmt::format("resuming after step {} from {}", latest->step, latest->path.string()));
+  resumed_from_ = latest->path;
+  note(fmt::format("resuming after step {} from {}", latest->step, resumed_from_.string()));
   return std::optional<CheckpointReader>(std::in_place, *latest);
 }
 
@@ -172,8 +174,12 @@ int Run::train_step(std::int64_t step) {
     metrics.planned_step_time = plan_->prediction.step;
     metrics.planned_utilisation = plan_->prediction.utilisation;
   }
-  if (due(metrics.step, settings_.eval_every) && metrics.step != settings_.steps && job_.held_out)
-    metrics.held_out_loss = held_out_loss();
+  // It may take longer than whoever stops the run waits.
+  if (due(metrics.step, settings_.eval_every) && metrics.step != settings_.steps && job_.held_out &&
+      result.stop_signal == 0) {
+    const double loss = held_out_loss(result.stop_signal);
+    if (result.stop_signal == 0) metrics.held_out_loss = loss;
+  }
   last_loss_ = result.loss;
   if (drift_ && leads())
     if (const auto drifted = drift_->observe(result.timeline)) note(*drifted);
@@ -230,9 +236,23 @@ void Run::save(std::int64_t step, bool last) {
   if (last || settings_.wait_for_checkpoints) checkpoints_.finish(*pipeline_);
 }
 
-double Run::held_out_loss() {
+// Of whoever was asked, as every process says it at the same place.
+int Run::agreed_stop() {
+  int agreed = 0;
+  for (const std::string& said : pipeline_->exchange(std::to_string(asked_to_stop(observer_)))) {
+    const int stop_signal = std::stoi(said);
+    if (agreed == 0 || (stop_signal != 0 && stop_signal < agreed)) agreed = stop_signal;
+  }
+  return agreed;
+}
+
+// \param stop_signal where it is not 0 afterwards, the loss is not there.
+double Run::held_out_loss(int& stop_signal) {
   return mean_loss(*pipeline_, *job_.held_out, evenly_spaced_samples(job_.held_out->size(), settings_.eval_samples),
-                   settings_);
+                   settings_, [&] {
+                     stop_signal = agreed_stop();
+                     return stop_signal != 0;
+                   });
 }
 
 TrainResult Run::finish(int stop_signal) {
@@ -261,13 +281,13 @@ TrainResult Run::finish(int stop_signal) {
   result.saving = saving_text(checkpoints_.times(), step_ms_, ms_beside_writes_);
   result.held_out_loss = std::numeric_limits<double>::quiet_NaN();
   if (stop_signal != 0 || !job_.held_out) return result;
-  result.held_out_loss = held_out_loss();
-  if (job_.data.kind == DataKind::Text) result.bigram_loss = bigram_loss(*job_.files);
+  result.held_out_loss = held_out_loss(result.stop_signal);
+  if (result.stop_signal == 0 && job_.data.kind == DataKind::Text) result.bigram_loss = bigram_loss(*job_.files);
   return result;
 }
 
 double mean_loss(Pipeline& pipeline, const Samples& samples, const std::vector<std::int64_t>& numbers,
-                 const TrainSettings& settings) {
+                 const TrainSettings& settings, const std::function<bool()>& stop) {
   // Several minibatches are in flight at once; only their inputs and targets are held together.
   constexpr std::size_t in_flight = 8;
   double sum = 0;
@@ -285,9 +305,11 @@ double mean_loss(Pipeline& pipeline, const Samples& samples, const std::vector<s
     const std::size_t parts = std::min(count, static_cast<std::size_t>(settings.microbatches));
     minibatches.push_back(
         split_minibatch(samples.minibatch(std::span(numbers).subspan(first, count)), static_cast<int>(parts)));
-    if (minibatches.size() == in_flight) evaluate();
+    const bool last = first + count == numbers.size();
+    if (minibatches.size() < in_flight && !last) continue;
+    if (stop && stop()) return std::numeric_limits<double>::quiet_NaN();
+    evaluate();
   }
-  if (!minibatches.empty()) evaluate();
   return sum / weight;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <limits>
 #include <optional>
@@ -61,7 +62,8 @@ class Run {
   void keep_timeline(Timeline timeline);
   void write_timelines(TrainResult& result) const;
   void save(std::int64_t step, bool last);
-  [[nodiscard]] double held_out_loss();
+  [[nodiscard]] int agreed_stop();
+  [[nodiscard]] double held_out_loss(int& stop_signal);
   [[nodiscard]] bool due(std::int64_t done, std::int64_t every) const { return every > 0 && done % every == 0; }
   [[nodiscard]] TrainResult finish(int stop_signal);
 
@@ -76,6 +78,7 @@ class Run {
   std::optional<Pipeline> pipeline_;
   LearningRate learning_rate_;
   std::vector<SkippedCheckpoint> damaged_;  // newer than the one that the run goes on from
+  std::filesystem::path resumed_from_;      // empty where it begins
   std::int64_t first_step_ = 0;
   std::int64_t tokens_ = 0;  // that all updates have seen
   std::vector<double> step_ms_;

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <fmt/format.h>
+#include <numeric>
 #include <optional>
 #include <string_view>
 
@@ -23,6 +24,8 @@ std::vector<bool> recomputed_layers(const std::string& text, std::int64_t layers
   if (text == "none") return {};
   std::vector<bool> recomputed(static_cast<std::size_t>(layers), text == "full");
   if (text == "full") return recomputed;
+  // Marked by their ends: there may be as many ranges as layers, and each as long.
+  std::vector<std::int64_t> ends(static_cast<std::size_t>(layers) + 1);
   for (std::size_t begin = 0; begin <= text.size();) {
     const std::size_t end = std::min(text.find(',', begin), text.size());
     const std::string_view part = std::string_view(text).substr(begin, end - begin);
@@ -30,12 +33,15 @@ std::vector<bool> recomputed_layers(const std::string& text, std::int64_t layers
     const auto first = whole_number(part.substr(0, dash));
     const auto last = dash == std::string_view::npos ? first : whole_number(part.substr(dash + 1));
     if (!first || !last || *first > *last || *last >= layers)
-      throw bad_input(fmt::format("--recompute is \"{}\"", text),
+      throw bad_input(fmt::format("--recompute is \"{}\"", shortened(text)),
                       fmt::format("none, full, selected, or layers from 0 to {}, such as 1-4,7", layers - 1),
                       "correct --recompute");
-    for (std::int64_t layer = *first; layer <= *last; ++layer) recomputed[static_cast<std::size_t>(layer)] = true;
+    ++ends[static_cast<std::size_t>(*first)];
+    --ends[static_cast<std::size_t>(*last) + 1];
     begin = end + 1;
   }
+  std::partial_sum(ends.begin(), ends.end(), ends.begin());
+  for (std::size_t layer = 0; layer < recomputed.size(); ++layer) recomputed[layer] = ends[layer] > 0;
   return recomputed;
 }
 

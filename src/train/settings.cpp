@@ -173,9 +173,10 @@ bool is_automatic(const TrainSettings& settings) {
 
 void apply_toml(TrainSettings& settings, const std::filesystem::path& file) {
   toml::table table;
-  constexpr std::int64_t longest = 1 << 20;
+  // A plan is read here too.
+  constexpr std::int64_t longest = std::int64_t{4} << 20;
   const std::string text = read_file(file, longest);
-  check_toml_limits(text, file.string(), {.most_values = 10'000});
+  check_toml_limits(text, file.string(), {.most_values = 100'000});
   try {
     table = toml::parse(text, file.string());
   } catch (const toml::parse_error& error) {
@@ -281,14 +282,20 @@ void check_run_settings(const TrainSettings& settings) {
     check_between(name, value, 0, most);
   if (settings.microbatches != automatic_microbatches) check_between("microbatches", settings.microbatches, 1, most);
   check_between("ranks", settings.ranks, 0, 100'000);
-  check_at_least("drift", settings.drift, 0);
   check_between("threads-per-rank", settings.threads_per_rank, 0, 1024);
   for (const auto& [name, value] : {std::pair<const char*, double>{"learning-rate", settings.learning_rate},
                                     {"final-learning-rate", settings.final_learning_rate},
                                     {"weight-decay", settings.weight_decay},
                                     {"clip", settings.clip},
-                                    {"epsilon", settings.epsilon}})
+                                    {"epsilon", settings.epsilon},
+                                    {"drift", settings.drift}}) {
+    // Beyond it an update leaves the range of a float, and the loss is blamed.
+    constexpr double largest = 1e9;
     check_at_least(name, value, 0);
+    if (value > largest)
+      throw bad_input(fmt::format("--{} is {}", name, value), fmt::format("at most {}", largest),
+                      fmt::format("lower --{}", name));
+  }
   if (settings.recompute != "selected" && settings.recompute != "auto")
     static_cast<void>(recomputed_layers(settings.recompute, settings.layers));
   if (!settings.memory_limit.empty()) static_cast<void>(parse_bytes("--memory-limit", settings.memory_limit));

@@ -1,5 +1,6 @@
 #include "penstock/train/train.h"
 
+#include <algorithm>
 #include <fmt/format.h>
 #include <functional>
 #include <optional>
@@ -37,6 +38,14 @@ TrainResult run(const TrainSettings& settings, const TrainObserver& observer, Pr
   }
 }
 
+TrainResult stopped_before_the_first_step(const ProcessSettings& processes, int signal) {
+  TrainResult result;
+  result.step = -1;
+  result.stop_signal = signal;
+  result.speaks = processes.process == 0;
+  return result;
+}
+
 TrainResult train_job(const TrainSettings& settings, const TrainObserver& observer,
                       const std::optional<ProcessSettings>& processes, const MakeJob& make_job) {
   if (!settings.listen.empty()) check_own_address("--listen", settings.listen);
@@ -58,18 +67,17 @@ TrainResult train_job(const TrainSettings& settings, const TrainObserver& observ
   const auto [first, end] = ranks_of_process(own.process, own.processes, own.ranks);
   for (std::size_t rank = first.index(); rank < end.index() && !settings.devices.empty(); ++rank)
     own.devices.push_back(settings.devices[rank % settings.devices.size()]);
-  own.asked_to_stop = [&observer] { return asked_to_stop(observer) != 0; };
+  own.asked_to_stop = [&observer] { return asked_to_stop(observer); };
   std::optional<ProcessGroup> joined;
   try {
     joined.emplace(own);
+  } catch (const MeetingStopped& stopped) {
+    return stopped_before_the_first_step(own, stopped.stop_signal());
   } catch (const Error& error) {
+    // What failed may have failed because others were asked too, and have left.
     const int signal = asked_to_stop(observer);
     if (signal == 0 || error.kind() == ErrorKind::BadInput) throw;
-    TrainResult result;
-    result.step = -1;
-    result.stop_signal = signal;
-    result.speaks = own.process == 0;
-    return result;
+    return stopped_before_the_first_step(own, signal);
   }
   if (observer.on_joined) observer.on_joined();
   ProcessGroup& group = *joined;
@@ -102,7 +110,9 @@ void check_limits(const TrainSettings& settings, int processes) {
   // Data, metrics, the lock, standard streams; and of each stage a file of a checkpoint that is read while another is
   // written.
   constexpr int own = 24;
-  need_descriptors(own + 2 * settings.stages * settings.replicas + ProcessGroup::descriptors_for(processes),
+  // More stages than layers, of which GPT has two besides its blocks, are refused for that.
+  const auto stages = static_cast<int>(std::min<std::int64_t>(settings.stages, settings.layers + 2));
+  need_descriptors(own + 2 * stages * settings.replicas + ProcessGroup::descriptors_for(processes),
                    processes == 1
                        ? counted(settings.stages, "stage")
                        : fmt::format("{} in {}", counted(settings.stages, "stage"), counted(processes, "process")));

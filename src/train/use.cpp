@@ -43,7 +43,7 @@ Loaded load_run(const std::filesystem::path& out,
     throw bad_input(fmt::format("{} has no whole checkpoint", out.string()), "a run that has saved at least once",
                     "train it for longer, or lower --checkpoint-every");
   const CheckpointReader reader(*latest);
-  const CheckpointNotes notes = parse_notes(reader.metadata());
+  const CheckpointNotes notes = parse_notes(reader.metadata(), latest->path);
   settings.dropout = 0;
   settings.memory_limit.clear();
   settings.recompute = "none";  // without a backward there is nothing to choose

@@ -146,6 +146,12 @@ class Limits(p.Case):
         self.assertEqual(len(err.splitlines()), 1, err)
         self.assertFalse((self.folder / "out").exists())
 
+    def test_too_small_a_limit_of_a_file_s_size(self):
+        settings = p.flags({**p.SMALL, "data": self.text, "out": self.folder / "out"})
+        code, _, err = p.run("train", *settings, before=("prlimit", "--fsize=20000:20000"))
+        self.assertEqual(code, 1, err)
+        self.assertRegex(err, "penstock: cannot write .*: File too large")
+
     @unittest.skipUnless(os.geteuid() == 0, "only root can be somebody else, whom the limit holds")
     def test_too_few_threads(self):
         self.folder.chmod(0o777)

@@ -145,6 +145,51 @@ class Stops(p.Case):
         self.assertEqual(worker.returncode, 143, err)
         self.assertIn("nothing was there to be saved", told)
 
+    def test_a_stop_of_one_that_waits_for_the_others_is_heard_by_those_that_come(self):
+        """They do not wait for it until --join-timeout."""
+        port = p.free_port()
+        settings = p.flags({**SETTINGS, "data": self.text, "out": self.folder / "out", "join-timeout": 100000})
+        first = p.start("train", *settings, env=p.environment_of(0, 2, port))
+        self.assertTrue(p.comes_true(lambda: p.is_listening(port) or first.poll() is not None))
+        first.send_signal(signal.SIGINT)
+        second = p.start("train", *settings, env=p.environment_of(1, 2, port))
+        for worker in (first, second):
+            _, err = worker.communicate(timeout=120)
+            self.assertEqual(worker.returncode, 130, err)
+
+    def test_a_stop_of_one_worker_while_all_come_together_ends_all(self):
+        for rank in (0, 1):
+            with self.subTest(rank=rank):
+                process = p.start("train", *p.flags({**SETTINGS, "data": self.text, "out": self.folder / f"{rank}",
+                                                     "processes": 2, "join-timeout": 100000}))
+                self.assertTrue(p.comes_true(lambda: len(p.workers_of(process.pid)) == 2 or process.poll() is not None))
+                os.kill(p.workers_of(process.pid)[rank], signal.SIGHUP)
+                _, err = process.communicate(timeout=120)
+                self.assertEqual(process.returncode, 129, err)
+
+    def test_an_evaluation_is_given_up(self):
+        """It may take longer than whoever asks the run to stop waits."""
+        long = {**SETTINGS, "data": self.text, "eval-samples": 1_000_000, "held-out": 0.9, "batch": 4, "context": 4}
+        self.text.write_text(self.text.read_text() * 20)
+        for processes in (1, 2):
+            with self.subTest("between steps", processes=processes):
+                out = self.folder / f"between-{processes}"
+                process = p.start("train", *p.flags({**long, "eval-every": 1, "processes": processes, "out": out}))
+                self.assertTrue(p.comes_true(lambda: (out / "config.toml").exists() or process.poll() is not None))
+                process.send_signal(signal.SIGTERM)
+                _, err = process.communicate(timeout=120)
+                self.assertEqual(process.returncode, 143, err)
+                self.assertEqual([line["step"] for line in p.metrics(out)], [1])
+            with self.subTest("at the end", processes=processes):
+                out = self.folder / f"end-{processes}"
+                process = p.start("train", *p.flags({**long, "steps": 3, "processes": processes, "out": out}))
+                saved = out / "checkpoints" / "step-00000003"
+                self.assertTrue(p.comes_true(lambda: saved.exists() or process.poll() is not None))
+                process.send_signal(signal.SIGTERM)
+                told, err = process.communicate(timeout=120)
+                self.assertEqual(process.returncode, 143, err)
+                self.assertIn("stopped after step 3, which is saved", told)
+
     def test_a_worker_that_is_stopped_before_all_have_met_is_found(self):
         """Long before --join-timeout. The others are not there yet, so only the launcher can know."""
         out = self.folder / "out"

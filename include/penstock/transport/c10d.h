@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "penstock/base/error.h"
 #include "penstock/base/units.h"
 #include "penstock/transport/process_settings.h"
 #include "penstock/transport/transport.h"
@@ -26,6 +27,21 @@ struct LinkReport {
   friend bool operator==(const LinkReport&, const LinkReport&) = default;
 };
 
+/// What a process throws that met nobody, since it or another was asked to stop before all had come.
+class MeetingStopped : public Error {
+ public:
+  explicit MeetingStopped(int stop_signal)
+      : Error(ErrorKind::RunFailed,
+              "a request to stop while the processes came together; expected all processes of "
+              "the run; start it again"),
+        stop_signal_(stop_signal) {}
+  /// Of whoever was asked first.
+  [[nodiscard]] int stop_signal() const { return stop_signal_; }
+
+ private:
+  int stop_signal_;
+};
+
 struct DirectBackend;
 
 /// This process's part in a group of processes. Calls come from one thread at a time. Its end is announced to the
@@ -39,7 +55,7 @@ class ProcessGroup {
 
   /// Meets the others. \throws Error (BadInput) where the port is taken, an address cannot be resolved, or another
   /// process has this one's number; (RunFailed) that names those who have not come in time, or
-  /// which limit of the system leaves no room for the links.
+  /// which limit of the system leaves no room for the links; MeetingStopped.
   explicit ProcessGroup(const ProcessSettings& settings);
   /// \param direct what brings tensors from device to device in place of NCCL: the tests have one of their own.
   ProcessGroup(const ProcessSettings& settings, const DirectBackend& direct);

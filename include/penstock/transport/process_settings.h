@@ -34,8 +34,9 @@ struct ProcessSettings {
   std::vector<std::string> devices;
   bool shared_memory = true;           ///< messages of two processes of one machine go through memory that they share
   Milliseconds join_timeout{120'000};  ///< until all processes must have come
-  /// Asked, in the caller's thread, while this one waits for the others to come: true ends the wait.
-  std::function<bool()> asked_to_stop;
+  /// Asked, in the caller's thread, while this one waits for the others to come: the number of a signal ends the wait
+  /// of all that have come so far, 0 does not.
+  std::function<int()> asked_to_stop;
   Milliseconds peer_timeout{30'000};  ///< after so much silence a process counts as lost. Dead ones show at once
 };
 

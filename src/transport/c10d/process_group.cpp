@@ -9,6 +9,7 @@
 #include <mutex>
 #include <random>
 #include <sstream>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -55,6 +56,14 @@ Error store_is_gone() {
                     "see process 0's own error");
 }
 
+// Gloo and c10d throw what they like where another process ends while links are made.
+Error lost_while_meeting(const std::exception& error) {
+  const std::string reason = error.what();
+  return run_failed(fmt::format("a process lost while the processes came together: {}",
+                                shortened(reason.substr(0, reason.find('\n')), 200)),
+                    "all processes of the run", "see the other processes' own errors");
+}
+
 // libtorch prints what it also throws, and penstock says it in its own words. Whoever has chosen a level keeps it.
 void quiet_libtorch() {
   static std::once_flag once;
@@ -77,34 +86,6 @@ at::Device numbered(const std::string& name) {
 }
 
 }  // namespace
-
-void check_process_settings(const ProcessSettings& settings) {
-  if (settings.processes < 1)
-    throw bad_input(fmt::format("{} processes", settings.processes), "at least 1", "raise --processes");
-  if (settings.process < 0 || settings.process >= settings.processes)
-    throw bad_input(fmt::format("process {} of {}", settings.process, settings.processes),
-                    fmt::format("0 to {}", settings.processes - 1), "give each process a number below their count");
-  if (settings.ranks < settings.processes)
-    throw bad_input(fmt::format("{} for {} processes", counted(settings.ranks, "rank"), settings.processes),
-                    "at least one rank for each process", "lower --processes or raise --stages");
-  const int least_port = settings.listening_socket >= 0 ? 0 : 1;
-  constexpr int largest_port = 65535;
-  if (settings.port < least_port || settings.port > largest_port)
-    throw bad_input(fmt::format("the port {}", settings.port), fmt::format("{} to {}", least_port, largest_port),
-                    "set MASTER_PORT to a free port of process 0's machine");
-  const auto [first, end] = ranks_of_process(settings.process, settings.processes, settings.ranks);
-  if (!settings.devices.empty() && settings.devices.size() != end.index() - first.index())
-    throw bad_input(counted(std::ssize(settings.devices), "device"),
-                    fmt::format("one for each of the process's {}", counted(end.value - first.value, "rank")),
-                    "name the devices of its own ranks, or none");
-  if (settings.address.empty())
-    throw bad_input("no address of process 0", "a host's name or number", "set MASTER_ADDR");
-}
-
-std::pair<RankId, RankId> ranks_of_process(int process, int processes, int ranks) {
-  const auto begin = [&](std::int64_t index) { return RankId{static_cast<std::int32_t>(index * ranks / processes)}; };
-  return {begin(process), begin(process + std::int64_t{1})};
-}
 
 class ProcessGroup::State {
  public:
@@ -131,6 +112,10 @@ class ProcessGroup::State {
   bool comes(const std::string& key, std::chrono::steady_clock::time_point deadline);
   [[nodiscard]] std::string agreed_identity();
   void meet();
+  [[nodiscard]] std::string key_of(const std::string& name, int process) const;
+  void agree(int stop_signal);
+  void leave_where_asked();
+  void see_others_leave();
   [[nodiscard]] std::vector<std::unique_ptr<SharedMemory>> share_memory();
   void reach_devices(const DirectBackend& backend);
   void link_to(int process, std::unique_ptr<SharedMemory> shared);
@@ -196,10 +181,9 @@ void ProcessGroup::State::meet() {
   if (settings_.run_identity.empty()) {
     settings_.run_identity = agreed_identity();
   }
-  const std::string key = fmt::format("penstock/{}/joined/{}", settings_.run_identity, settings_.process);
   std::int64_t count = 0;
   try {
-    count = store_->add(key, 1);
+    count = store_->add(key_of("joined", settings_.process), 1);
   } catch (const std::exception&) {
     throw store_is_gone();
   }
@@ -207,7 +191,44 @@ void ProcessGroup::State::meet() {
     throw bad_input(fmt::format("another process {} of this run", settings_.process), "one process for each number",
                     "give each process its own RANK");
   static_cast<void>(exchange("joined", fmt::format("{} ranks", settings_.ranks)));
+  agree(0);
   meeting_ = false;
+}
+
+std::string ProcessGroup::State::key_of(const std::string& name, int process) const {
+  return fmt::format("penstock/{}/{}/{}", settings_.run_identity, name, process);
+}
+
+// The first word counts: that all are there, and from then on they stop together after a step, or that one was asked to
+// stop before, and nobody waits for the others any more. \param stop_signal 0: all are there.
+void ProcessGroup::State::agree(int stop_signal) {
+  int agreed = 0;
+  try {
+    agreed = std::stoi(store_->compareSet(key_of("decision", 0), std::string(), std::to_string(stop_signal)));
+    if (agreed == 0) return;
+    store_->set(key_of("left", settings_.process), std::string("left"));
+    if (settings_.process == 0) see_others_leave();
+  } catch (const std::exception&) {
+    throw store_is_gone();
+  }
+  throw MeetingStopped(agreed);
+}
+
+// They read the decision from this process.
+void ProcessGroup::State::see_others_leave() {
+  constexpr std::chrono::milliseconds between{10};
+  constexpr std::chrono::seconds longest{5};
+  const auto deadline = std::chrono::steady_clock::now() + longest;
+  for (int process = 1; process < settings_.processes; ++process)
+    while (!store_->check({key_of("left", process)}) && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(between);
+}
+
+void ProcessGroup::State::leave_where_asked() {
+  // Process 0 is there: it waits no longer than until it has named the run.
+  if (settings_.run_identity.empty()) return;
+  const int own = settings_.asked_to_stop ? settings_.asked_to_stop() : 0;
+  if (own != 0 || store_->check({key_of("decision", 0)})) agree(own);
 }
 
 // With each of the other processes of this machine, by process; null with those of others. The lower one makes it.
@@ -412,10 +433,7 @@ bool ProcessGroup::State::comes(const std::string& key, std::chrono::steady_cloc
   constexpr std::chrono::milliseconds between{10};
   while (!store_->check({key})) {
     check_not_aborted();
-    // Nobody counts on this process yet; later all end together.
-    if (meeting_ && settings_.asked_to_stop && settings_.asked_to_stop())
-      throw run_failed("a request to stop while the processes came together", "all processes of the run",
-                       "start it again");
+    if (meeting_) leave_where_asked();
     if (std::chrono::steady_clock::now() >= deadline) return false;
     std::this_thread::sleep_for(between);
   }
@@ -424,19 +442,20 @@ bool ProcessGroup::State::comes(const std::string& key, std::chrono::steady_cloc
 
 std::vector<std::string> ProcessGroup::State::exchange(const std::string& name, const std::string& text) {
   if (settings_.processes == 1) return {text};
-  const auto key = [&](int process) { return fmt::format("penstock/{}/{}/{}", settings_.run_identity, name, process); };
   const auto deadline = std::chrono::steady_clock::now() + to_chrono(settings_.join_timeout);
   std::vector<std::string> texts;
   std::vector<std::string> missing;
   try {
-    store_->set(key(settings_.process), text);
+    store_->set(key_of(name, settings_.process), text);
     for (int process = 0; process < settings_.processes; ++process) {
-      if (comes(key(process), deadline))
-        texts.push_back(store_->get_to_str(key(process)));
+      if (comes(key_of(name, process), deadline))
+        texts.push_back(store_->get_to_str(key_of(name, process)));
       else
         missing.push_back(ranks_text(process, settings_.processes, settings_.ranks));
     }
   } catch (const Aborted&) {
+    throw;
+  } catch (const MeetingStopped&) {
     throw;
   } catch (const std::exception&) {
     check_not_aborted();
@@ -510,7 +529,16 @@ ProcessGroup::ProcessGroup(const ProcessSettings& settings) : ProcessGroup(setti
 
 ProcessGroup::ProcessGroup(const ProcessSettings& settings, const DirectBackend& direct) {
   check_process_settings(settings);
-  state_ = std::make_unique<State>(settings, direct);
+  try {
+    state_ = std::make_unique<State>(settings, direct);
+  } catch (const Error&) {
+    throw;
+  } catch (const std::system_error& error) {
+    if (error.code() == std::errc::resource_unavailable_try_again) throw no_room_for_thread(error);
+    throw lost_while_meeting(error);
+  } catch (const std::exception& error) {
+    throw lost_while_meeting(error);
+  }
 }
 
 ProcessGroup::~ProcessGroup() = default;

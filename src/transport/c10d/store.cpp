@@ -72,7 +72,7 @@ StorePointer connected(const ProcessSettings& settings, const c10d::TCPStoreOpti
   const auto deadline = std::chrono::steady_clock::now() + to_chrono(settings.join_timeout) + longer;
   constexpr std::chrono::milliseconds between{50};
   while (store.wait_for(between) != std::future_status::ready)
-    if (std::chrono::steady_clock::now() >= deadline || (settings.asked_to_stop && settings.asked_to_stop()))
+    if (std::chrono::steady_clock::now() >= deadline || (settings.asked_to_stop && settings.asked_to_stop() != 0))
       throw nobody_at(settings);
   try {
     return store.get();

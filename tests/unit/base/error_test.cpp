@@ -13,6 +13,11 @@ TEST(Error, CountsThingsAsMessagesSayThem) {
   EXPECT_EQ(counted(-1, "stage"), "-1 stages");
 }
 
+TEST(Error, IsOneLineWhateverANameHolds) {
+  const std::string name("a\nb\x1b[31m\0c", 10);
+  EXPECT_STREQ(bad_input(name, "a name", "rename it").what(), "a b [31m c; expected a name; rename it");
+}
+
 TEST(Error, ShortensWithoutCuttingACharacter) {
   EXPECT_EQ(shortened("zb-v", 4), "zb-v");
   EXPECT_EQ(shortened("zb-v-half", 4), "zb-v…");

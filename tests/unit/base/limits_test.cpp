@@ -101,6 +101,26 @@ TEST(TextLimits, KeysOfManyPartsAndValuesWithinValues) {
   EXPECT_THAT(refusal([&] { json("[" + std::string(600'000, ',')); }, ErrorKind::BadInput), HasSubstr("500000"));
 }
 
+TEST(TextLimits, QuotesBeforeTheEndOfAStringHideNothingBehindIt) {
+  const std::string many(17, '[');
+  for (const char* quote : {"\"", "'"})
+    for (const int more : {0, 1, 2}) {
+      std::string quotes;
+      for (int number = 0; number < 3; ++number) quotes += quote;
+      std::string end = quotes;
+      for (int number = 0; number < more; ++number) end += quote;
+      const std::string text = fmt::format("a = [{}b{}, {}", quotes, end, many);
+      EXPECT_THAT(refusal([&] { check_toml_limits(text, "run.toml", {}); }, ErrorKind::BadInput), HasSubstr("levels"));
+    }
+}
+
+TEST(TextLimits, EachPartOfAKeyIsAValue) {
+  std::string text;
+  for (int key = 0; key < 100; ++key) text += fmt::format("k{}.a.b.c.d.e.f.g.h.i = 1\n", key);
+  EXPECT_THAT(refusal([&] { check_toml_limits(text, "run.toml", {.most_values = 900}); }, ErrorKind::BadInput),
+              HasSubstr("more values"));
+}
+
 TEST(TextLimits, WhatStandsInStringsAndCommentsIsNotCounted) {
   const std::string many = std::string(100, '[') + std::string(100, '.');
   check_toml_limits(

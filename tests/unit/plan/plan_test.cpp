@@ -237,6 +237,26 @@ TEST(Plan, AFileGivesItBack) {
   EXPECT_THROW(static_cast<void>(load_plan(path)), Error);
 }
 
+TEST(Plan, AFileThatNoRunCouldFollowIsRefused) {
+  std::mt19937 random(13);
+  const auto path = std::filesystem::path(testing::TempDir()) / "plan_test.toml";
+  const std::string text = to_toml(make_plans(random_network(random, 8), request_for(2, 16)).plans.front());
+  const auto refused = [&](const std::string& key, const std::string& value) {
+    const std::size_t line = text.find("\n" + key + " = ") + 1;
+    write_file_atomically(path, text.substr(0, line) + key + " = " + value + text.substr(text.find('\n', line)));
+    try {
+      static_cast<void>(load_plan(path));
+    } catch (const Error& error) {
+      return std::string(error.what()).find(": " + key) != std::string::npos;
+    }
+    return false;
+  };
+  EXPECT_FALSE(refused("replicas", "1"));
+  for (const char* words : {"\"\"", "\"0-\"", "\"3-1\"", "\"0-8\"", "\"0;1\"", "\"some\""})
+    EXPECT_TRUE(refused("recompute", words));
+  for (const char* number : {"1e308", "-1.0", "nan"}) EXPECT_TRUE(refused("step-ms", number)) << number;
+}
+
 TEST(Plan, RefusesWhatCannotBePlanned) {
   const LayerCosts costs = even_network(4);
   const auto changed = [&](auto change) {

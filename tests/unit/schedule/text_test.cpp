@@ -64,6 +64,11 @@ TEST(Text, AMessageStaysOnOneShortLine) {
   EXPECT_EQ(message.find_first_of("\n\x01"), std::string::npos);
 }
 
+TEST(Text, CountsCellsBeforeItMakesRoomForThem) {
+  EXPECT_NE(refused([] { return parse_schedule(std::string(25'000'001, ',')); }).find("at most 25000000"),
+            std::string::npos);
+}
+
 TEST(Text, RefusesATextWithoutActionsAndIdsWithoutSense) {
   EXPECT_NE(refused([] { return parse_schedule(""); }).find("holds no action"), std::string::npos);
   EXPECT_NE(refused([] { return parse_schedule("0UNSHARD\n"); }).find("holds no action"), std::string::npos);

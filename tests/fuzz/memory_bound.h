@@ -1,0 +1,22 @@
+// What a reader may take of memory for a file: a few times its size.
+#pragma once
+
+#include <cstddef>
+
+namespace penstock {
+
+// Ends the program where more was allocated at one time, while it lived, than 10 times the file and 50 MB.
+class MemoryBound {
+ public:
+  explicit MemoryBound(std::size_t file_bytes);
+  MemoryBound(const MemoryBound&) = delete;
+  MemoryBound& operator=(const MemoryBound&) = delete;
+  MemoryBound(MemoryBound&&) = delete;
+  MemoryBound& operator=(MemoryBound&&) = delete;
+  ~MemoryBound();
+
+ private:
+  std::size_t most_;
+};
+
+}  // namespace penstock
