@@ -72,6 +72,9 @@ TrainResult Run::operator()() {
   if (leads()) {
     folder_.open(settings_, first_step_);
     tokens_ = folder_.tokens();
+  }
+  for (const std::string& text : early_notes_) note(text);
+  if (leads()) {
     set_damaged_aside();
     // What a killed run was deleting.
     if (checkpoint) keep_newest_checkpoints(folder_.checkpoints(), settings_.keep);
@@ -96,18 +99,18 @@ std::optional<CheckpointReader> Run::find_checkpoint() {
   if (leads()) latest = latest_checkpoint();
   if (group_ != nullptr) latest = agreed_checkpoint(*group_, latest);
   if (!latest) {
-    note("there is no whole checkpoint yet: training starts from the beginning");
+    early_notes_.emplace_back("there is no whole checkpoint yet: training starts from the beginning");
     return std::nullopt;
   }
   resumed_from_ = latest->path;
-  note(fmt::format("resuming after step {} from {}", latest->step, resumed_from_.string()));
+  early_notes_.push_back(fmt::format("resuming after step {} from {}", latest->step, resumed_from_.string()));
   return std::optional<CheckpointReader>(std::in_place, *latest);
 }
 
 std::optional<CheckpointId> Run::latest_checkpoint() {
   const auto latest = latest_whole_checkpoint(folder_.checkpoints(), &damaged_);
   for (const SkippedCheckpoint& checkpoint : damaged_)
-    note(fmt::format("skipped {}: {}", checkpoint.path.string(), checkpoint.reason));
+    early_notes_.push_back(fmt::format("skipped {}: {}", checkpoint.path.string(), checkpoint.reason));
   if (latest || damaged_.empty() || settings_.from_the_beginning) return latest;
   std::vector<std::string> names;
   names.reserve(damaged_.size());
@@ -201,7 +204,7 @@ void Run::take_plan(const PipelineSettings& pipeline) {
     plan_ = plan;
   if (plan_ && settings_.drift > 0) drift_.emplace(plan, settings_.drift);
   if (!plan_)
-    note(fmt::format(
+    early_notes_.push_back(fmt::format(
         "the run does not follow {}: another cut, batch or number of microbatches or replicas; nothing is predicted",
         settings_.plan));
 }

@@ -80,7 +80,8 @@ class Run {
   std::vector<SkippedCheckpoint> damaged_;  // newer than the one that the run goes on from
   std::filesystem::path resumed_from_;      // empty where it begins
   std::int64_t first_step_ = 0;
-  std::int64_t tokens_ = 0;  // that all updates have seen
+  std::vector<std::string> early_notes_;  // told once nothing can be refused any more
+  std::int64_t tokens_ = 0;               // that all updates have seen
   std::vector<double> step_ms_;
   std::vector<double> ms_beside_writes_;  // of the steps during which a checkpoint was written
   std::vector<double> utilisations_;

@@ -5,6 +5,7 @@
 #include <concepts>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <limits>
 #include <optional>
 #include <toml++/toml.h>
 #include <type_traits>

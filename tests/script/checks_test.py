@@ -105,5 +105,23 @@ class Length(unittest.TestCase):
         self.assertIn("src/base/ids.cpp:601: 601 lines, expected at most 600", output)
 
 
+class Links(unittest.TestCase):
+    def test_links_to_files_and_headings_pass(self):
+        returned, output = run("check_links", {
+            "README.md": "# Top\n\n[a](docs/a.md#the-first-one) [b](docs) ![c](docs/c.svg) [d](https://no.where/x) [e](#top)\n"
+                         "\n    [no](link.md)\n\n`[no](link.md)`\n",
+            "docs/a.md": "## The `first` one\n\n[up](../README.md)\n", "docs/c.svg": ""})
+        self.assertEqual((returned, output), (0, "links: 2 pages, 0 broken links\n"))
+
+    def test_a_link_to_nothing_is_named(self):
+        for link in ("docs/none.md", "../outside.md", "#nowhere", "README.md#nowhere"):
+            returned, output = run("check_links", {"README.md": f"# Top\n\n[a]({link})\n"})
+            self.assertEqual(returned, 1)
+            self.assertIn(f"README.md: {link} leads to no", output)
+
+    def test_a_folder_without_pages_is_refused(self):
+        self.assertEqual(run("check_links", {"a.txt": ""})[0], 2)
+
+
 if __name__ == "__main__":
     unittest.main()

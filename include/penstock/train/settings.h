@@ -114,7 +114,7 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Pipeline, "cut", settings.cut, "uniform, parameters, auto, or the first layers of the later stages: 3,6,9");
   visit(Pipeline, "schedule", settings.schedule, "a name (penstock schedule list), a file (.csv), or auto");
   visit(Pipeline, "microbatches", settings.microbatches, "slices of the minibatch in flight together, or auto");
-  visit(Pipeline, "devices", settings.devices, "one for each rank, with commas between: cpu,cpu or cuda:0,cuda:1");
+  visit(Pipeline, "devices", settings.devices, "devices of the ranks in turn, with commas between: cuda:0,cuda:1");
   visit(Pipeline, "threads-per-rank", settings.threads_per_rank,
         "1: the same bits on any number of stages; 0: the cores divided by the ranks");
   visit(Pipeline, "recompute", settings.recompute,
