@@ -105,9 +105,7 @@ PlanRequest request_of(const PlanOptions& options) {
   request.stages_per_rank = options.stages_per_rank;
   request.replicas = parse_replicas(options.replicas);
   request.recomputation = parse_recomputation(options.recompute);
-  // PyTorch's runtime knows no copies of stages, and adds no gradients of two ranks.
-  request.copies_of_stages = options.export_folder.empty();
-  request.share_ties = !options.export_folder.empty();
+  if (!options.export_folder.empty()) restrict_to_pytorch(request);
   request.most_plans = std::max(options.top, options.tries);
   request.most_simulated_passes = std::llround(options.effort * passes_a_unit);
   return request;
@@ -123,9 +121,11 @@ std::vector<std::optional<Bytes>> caps_of(const LayerCosts& costs, const PlanReq
 }
 
 void draw(const PlanOptions& options, const Plan& plan, const LayerCosts& costs) {
-  const std::string title =
-      fmt::format("{} on {}, {}", plan.schedule, counted(plan.ranks, "rank"), counted(plan.microbatches, "microbatch"));
   const Timeline timeline = timeline_of(plan, costs);
+  std::string title = fmt::format("{} on {}, {}: {}", plan.schedule, counted(plan.ranks, "rank"),
+                                  counted(plan.microbatches, "microbatch"), to_string(makespan(timeline)));
+  if (plan.prediction.step > plan.prediction.pipeline)
+    title += fmt::format(" of a step of {}; exchange and update follow", to_string(plan.prediction.step));
   if (std::filesystem::path(options.draw).extension() == ".html")
     write_file_atomically(options.draw, to_html({{plan.schedule, timeline}}, {title, "ms"}));
   else
@@ -197,6 +197,14 @@ std::vector<MeasuredPoint> measured_points(const PlanReport& report) {
   return points;
 }
 
+// Of equal microbatches, where the numbers are free: between them lie the steps of sizes that differ by one sample.
+std::vector<SweepPoint> sweep_of(const LayerCosts& costs, PlanRequest request, const PlanAnswer& answer) {
+  request.equal_microbatches = request.microbatches.empty();
+  std::vector<SweepPoint> points = sweep_plans(costs, request);
+  include_plans(points, answer.plans);
+  return points;
+}
+
 void write_outputs(const PlanOptions& options, const PlanReport& report, const Costs& costs,
                    const PlanRequest& request) {
   Plan best = report.answer.plans.front();
@@ -205,7 +213,7 @@ void write_outputs(const PlanOptions& options, const PlanReport& report, const C
   if (!options.output.empty()) save_plan(best, options.output);
   if (!options.draw.empty()) draw(options, best, costs.costs);
   if (!options.sweep.empty())
-    write_file_atomically(options.sweep, sweep_svg(sweep_plans(costs.costs, request), measured_points(report),
+    write_file_atomically(options.sweep, sweep_svg(report.sweep, measured_points(report),
                                                    fmt::format("Predicted step on {}, batch of {}",
                                                                counted(request.ranks, "rank"), request.batch)));
   if (!options.export_folder.empty()) export_for_pytorch(best, costs.costs, options.export_folder);
@@ -222,6 +230,7 @@ int run(const PlanOptions& options, const PlanMeasurements& measurements) {
   report.neighbours = neighbours(costs.costs, request, report.answer);
   report.other_circumstances = other_circumstances(costs.costs, request, report.answer);
   report.memory_caps = caps_of(costs.costs, request);
+  if (!options.sweep.empty()) report.sweep = sweep_of(costs.costs, request, report.answer);
   write_outputs(options, report, costs, request);
   fmt::print("{}", options.json ? to_json(report) : to_text(report));
   return 0;

@@ -80,7 +80,30 @@ TEST(PlanCommand, WritesPlanDrawingSweepAndExport) {
   const Json exported = Json::parse(read_file(folder / "plan.json"));
   EXPECT_EQ(exported["stages"].back()["end_layer"], 10);
   EXPECT_THAT(read_file(folder / "schedule.csv"), StartsWith("0F0,"));
-  EXPECT_THAT(read_file(folder / "README.md"), HasSubstr("_load_csv"));
+  EXPECT_EQ(16 % exported["microbatches"].get<int>(), 0);
+  EXPECT_EQ(exported["model"]["name"], "gpt");
+  EXPECT_THAT(read_file(folder / "train.py"), HasSubstr("_load_csv"));
+  EXPECT_THAT(read_file(folder / "network_layers.py"), HasSubstr("def layers_of("));
+  EXPECT_THAT(read_file(folder / "README.md"), HasSubstr("torchrun --nproc-per-node 2 train.py"));
+  EXPECT_THAT(outcome.out, HasSubstr("sweep over the microbatches: use M = "));
+}
+
+TEST(PlanCommand, ASweepLooksAtDivisorsOfTheBatchOnly) {
+  const Outcome outcome = plan("--cost " + cost_file(some_costs(), "sweep.json") +
+                               " --ranks 2 --batch 24 --effort 1 --schedule 1f1b --json --sweep " +
+                               in_folder("divisors.svg").string());
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const Json answer = Json::parse(outcome.out);
+  const int best = answer["plans"][0]["microbatches"];
+  std::vector<int> counts;
+  for (const Json& point : answer["sweep"]) counts.push_back(point["microbatches"]);
+  EXPECT_THAT(counts, testing::IsSupersetOf({1, 2, 3, 4, 6, 8, 12, 24}));
+  const auto listed = [&](int count) {
+    return std::any_of(answer["plans"].begin(), answer["plans"].end(),
+                       [&](const Json& entry) { return entry["microbatches"] == count; });
+  };
+  for (const int count : counts) EXPECT_TRUE(24 % count == 0 || listed(count)) << count;
+  EXPECT_THAT(counts, testing::Contains(best));
 }
 
 TEST(PlanCommand, AnExportKeepsTiesOnOneRankOrRefuses) {
@@ -101,7 +124,7 @@ TEST(PlanCommand, AnExportKeepsTiesOnOneRankOrRefuses) {
   EXPECT_EQ(exported["stages"].front()["rank"], exported["stages"].back()["rank"]);
   EXPECT_EQ(exported["ties"], Json::parse(R"([{"owner": {"layer": 0, "parameter": "token.weight"},
                                                "copy": {"layer": 9, "parameter": "output.weight"}}])"));
-  EXPECT_THAT(read_file(folder / "README.md"), AllOf(HasSubstr("plan[\"ties\"]"), HasSubstr("scale_grads=False")));
+  EXPECT_THAT(read_file(folder / "train.py"), AllOf(HasSubstr("plan[\"ties\"]"), HasSubstr("scale_grads=False")));
 }
 
 TEST(PlanCommand, BadInputIsOneLineAndExitCodeTwo) {
@@ -132,7 +155,11 @@ TEST(PlanCommand, BadInputIsOneLineAndExitCodeTwo) {
       {"--cost " + cost + " --ranks 2 --batch 16 --top 0", "--top 0"},
       {"--cost " + cost + " --ranks 2 --batch 16 --draw step.png", "ends in .svg or .html"},
       {"--cost " + cost + " --ranks 2 --batch 16 -o no/such/plan.toml", "there is no folder"},
-      {"--cost " + cost + " --ranks 2 --batch 16 --schedule chimera --export-pytorch /tmp/x", "no schedule that fits"},
+      {"--cost " + cost + " --ranks 2 --batch 16 --schedule dualpipe --export-pytorch /tmp/x",
+       "this one keeps every stage on two, which PyTorch's runtime cannot"},
+      {"--cost " + cost + " --ranks 2 --batch 12 --microbatches 5 --export-pytorch /tmp/x",
+       "--microbatches 5 of --batch 12 with --export-pytorch; expected a divisor of the batch"},
+      {"--cost " + cost + " --ranks 2 --batch 16 --replicas 2 --export-pytorch /tmp/x", "expected one replica"},
       {"--cost " + cost + " --ranks 3 --batch 16 --schedule chimera", "no schedule that fits"},
   };
   for (const auto& [line, expected] : cases) {
