@@ -219,6 +219,31 @@ void write_outputs(const PlanOptions& options, const PlanReport& report, const C
   if (!options.export_folder.empty()) export_for_pytorch(best, costs.costs, options.export_folder);
 }
 
+/// The spread of the layers' forwards and backwards as a share of their time, all together.
+double spread_of(const LayerCosts& costs) {
+  double time = 0;
+  double spread = 0;
+  for (const LayerCost& layer : costs.layers)
+    for (const LayerAtSize& at : layer.sizes)
+      for (const MeasuredTime* measured : {&at.forward, &at.input_backward, &at.weight_backward}) {
+        time += measured->median.count;
+        spread += measured->spread.count;
+      }
+  return time > 0 ? spread / time : 0;
+}
+
+/// Of costs from a busy machine: a plan made from them may not hold.
+void note_noise(const Costs& costs, PlanAnswer& answer) {
+  constexpr double noisy = 0.2;
+  const double spread = spread_of(costs.costs);
+  if (spread > noisy)
+    answer.notes.push_back(
+        fmt::format("{} is noisy: half of the measurements lie within {:.0f} % of their median; measure again on a "
+                    "machine that does "
+                    "nothing else, or the plan may not hold",
+                    costs.file, spread * 100));
+}
+
 int run(const PlanOptions& options, const PlanMeasurements& measurements) {
   check_outputs(options);
   PlanRequest request = request_of(options);
@@ -226,6 +251,7 @@ int run(const PlanOptions& options, const PlanMeasurements& measurements) {
   request.cut = parse_cut_option(options.cut, std::ssize(costs.costs.layers));
   PlanReport report;
   report.answer = make_plans(costs.costs, request);
+  note_noise(costs, report.answer);
   try_plans(options, measurements, report);
   report.neighbours = neighbours(costs.costs, request, report.answer);
   report.other_circumstances = other_circumstances(costs.costs, request, report.answer);

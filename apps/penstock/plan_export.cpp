@@ -68,9 +68,8 @@ Json ties_of(const Plan& plan, const Schedule& schedule) {
 
 bool holds_copies(const std::string& schedule) {
   const auto families = schedule_families();
-  return std::any_of(families.begin(), families.end(), [&](const ScheduleFamily& family) {
-    return family.name == schedule && family.bidirectional;
-  });
+  return std::any_of(families.begin(), families.end(),
+                     [&](const ScheduleFamily& family) { return family.name == schedule && family.bidirectional; });
 }
 
 }  // namespace
@@ -78,10 +77,11 @@ bool holds_copies(const std::string& schedule) {
 void restrict_to_pytorch(PlanRequest& request) {
   for (const std::string& schedule : request.schedules)
     if (holds_copies(schedule))
-      throw bad_input(fmt::format("--schedule {} with --export-pytorch", schedule),
-                      "a schedule that keeps each stage on one rank: this one keeps every stage on two, which PyTorch's "
-                      "runtime cannot",
-                      "take another, such as dualpipev or zb-v, or leave --export-pytorch out");
+      throw bad_input(
+          fmt::format("--schedule {} with --export-pytorch", schedule),
+          "a schedule that keeps each stage on one rank: this one keeps every stage on two, which PyTorch's "
+          "runtime cannot",
+          "take another, such as dualpipev or zb-v, or leave --export-pytorch out");
   if (request.replicas != std::vector<int>{1})
     throw bad_input("--replicas with --export-pytorch", "one replica: what is exported is one pipeline",
                     "leave --replicas out");

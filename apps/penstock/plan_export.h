@@ -8,8 +8,8 @@
 
 namespace penstock::app {
 
-// Leaves of the request what PyTorch's runtime can run. Throws Error (BadInput) where it asks for what that cannot: stages
-// on two ranks, replicas, microbatches of several sizes.
+// Leaves of the request what PyTorch's runtime can run. Throws Error (BadInput) where it asks for what that cannot:
+// stages on two ranks, replicas, microbatches of several sizes.
 void restrict_to_pytorch(PlanRequest& request);
 
 // Writes plan.json (cut by the names of the layers, ranks of the stages, microbatches, recomputation, prediction),

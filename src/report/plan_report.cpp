@@ -232,14 +232,14 @@ std::string to_json(const PlanReport& report) {
                      {"step_ms", point.step.count},
                      {"fits", point.fits}});
   Json document = {{"plans", plans},
-                         {"neighbours", alternatives_to_json(report.neighbours)},
-                         {"other_circumstances", alternatives_to_json(report.other_circumstances)},
-                         {"configurations", report.answer.configurations},
-                         {"simulated", report.answer.simulated},
-                         {"bounded_away", report.answer.bounded_away},
-                         {"over_memory", report.answer.over_memory},
-                         {"left_out", report.answer.left_out},
-                         {"notes", report.answer.notes}};
+                   {"neighbours", alternatives_to_json(report.neighbours)},
+                   {"other_circumstances", alternatives_to_json(report.other_circumstances)},
+                   {"configurations", report.answer.configurations},
+                   {"simulated", report.answer.simulated},
+                   {"bounded_away", report.answer.bounded_away},
+                   {"over_memory", report.answer.over_memory},
+                   {"left_out", report.answer.left_out},
+                   {"notes", report.answer.notes}};
   if (!report.sweep.empty()) document["sweep"] = sweep;
   return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -2,8 +2,8 @@
 #include <array>
 #include <cmath>
 #include <fmt/format.h>
-#include <limits>
 #include <iterator>
+#include <limits>
 #include <map>
 #include <tuple>
 
@@ -16,7 +16,7 @@ namespace penstock {
 namespace {
 
 constexpr double axis_width = 64;
-constexpr double chart_width = 560;
+constexpr double chart_width = 440;
 constexpr double chart_height = 340;
 constexpr double line_height = 22;  // of the legend, below the chart: a phone shows it whole
 constexpr std::size_t most_lines = 8;
@@ -47,9 +47,8 @@ struct SweepAnswer {
 
 SweepAnswer answer_of(const std::vector<SweepPoint>& points) {
   const auto best_of = best_by_microbatches(points);
-  const auto fastest = std::min_element(best_of.begin(), best_of.end(), [](const auto& a, const auto& b) {
-    return a.second->step < b.second->step;
-  });
+  const auto fastest = std::min_element(best_of.begin(), best_of.end(),
+                                        [](const auto& a, const auto& b) { return a.second->step < b.second->step; });
   if (fastest == best_of.end()) return {};
   SweepAnswer answer{fastest->second, fastest->first, fastest->first};
   const auto is_close = [&](const auto& entry) {
@@ -99,7 +98,7 @@ std::vector<SweepLine> lines_of(const std::vector<SweepPoint>& points) {
 /// Where a point is in the picture.
 struct Axes {
   Layout layout;
-  double least = 0;    ///< log2 of the microbatches at the left edge
+  double least = 0;     ///< log2 of the microbatches at the left edge
   double most = 1;      ///< and at the right one
   double shortest = 0;  ///< the step at the lower edge
   double longest = 1;   ///< and at the upper one
@@ -199,8 +198,8 @@ void append_sweep_line(std::string& out, const Axes& axes, const SweepLine& line
     fmt::format_to(std::back_inserter(out),
                    "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{:.1f}\" fill=\"{}\" stroke=\"{}\"><title>{}, M = {}: "
                    "{:.6g} ms{}</title></circle>\n",
-                   axes.x(point.microbatches), axes.y(point.step.count), 1.5 + width / 2,
-                   point.fits ? colour : "none", colour, line.name(), point.microbatches, point.step.count,
+                   axes.x(point.microbatches), axes.y(point.step.count), 1.5 + width / 2, point.fits ? colour : "none",
+                   colour, line.name(), point.microbatches, point.step.count,
                    point.fits ? "" : ", does not fit into the memory");
   }
 }
@@ -227,7 +226,7 @@ void append_best(std::string& out, const Axes& axes, const SweepPoint& best) {
 /// Two columns below the chart.
 void append_legend(std::string& out, const Axes& axes, const std::vector<SweepLine>& lines,
                    const std::vector<std::string>& notes) {
-  constexpr double column_width = 290;
+  constexpr double column_width = 255;
   const double top = axes.layout.top + chart_height + 64;
   for (std::size_t index = 0; index < lines.size() + notes.size(); ++index) {
     const double x = axes.layout.left - axis_width + (index % 2 == 0 ? 0 : column_width);
@@ -282,7 +281,8 @@ std::string sweep_svg(const std::vector<SweepPoint>& points, const std::vector<M
         append_cross(out, axes, point, colour);
   }
   if (answer.best != nullptr) append_best(out, axes, *answer.best);
-  std::vector<std::string> notes{"ring: the best", "grey: within 3 % of it", "of equal lines one lies within the other"};
+  std::vector<std::string> notes{"ring: the best", "grey: within 3 % of it",
+                                 "of equal lines one lies within the other"};
   if (std::any_of(points.begin(), points.end(), [](const SweepPoint& point) { return !point.fits; }))
     notes.emplace_back("hollow: over the memory");
   if (!drawn.empty()) notes.emplace_back("crosses: measured");

@@ -88,10 +88,20 @@ TEST(PlanCommand, WritesPlanDrawingSweepAndExport) {
   EXPECT_THAT(outcome.out, HasSubstr("sweep over the microbatches: use M = "));
 }
 
+TEST(PlanCommand, CostsFromABusyMachineAreToldFromOthers) {
+  LayerCosts costs = some_costs();
+  EXPECT_THAT(plan("--cost " + cost_file(costs, "quiet.json") + " --ranks 2 --batch 16 --effort 1").out,
+              Not(HasSubstr("noisy")));
+  for (LayerCost& layer : costs.layers)
+    for (LayerAtSize& at : layer.sizes) at.forward.spread = {2 * at.forward.median.count};
+  EXPECT_THAT(plan("--cost " + cost_file(costs, "noisy.json") + " --ranks 2 --batch 16 --effort 1").out,
+              HasSubstr("noisy.json is noisy: half of the measurements lie within 67 % of their median"));
+}
+
 TEST(PlanCommand, ASweepLooksAtDivisorsOfTheBatchOnly) {
-  const Outcome outcome = plan("--cost " + cost_file(some_costs(), "sweep.json") +
-                               " --ranks 2 --batch 24 --effort 1 --schedule 1f1b --json --sweep " +
-                               in_folder("divisors.svg").string());
+  const Outcome outcome =
+      plan("--cost " + cost_file(some_costs(), "sweep.json") +
+           " --ranks 2 --batch 24 --effort 1 --schedule 1f1b --json --sweep " + in_folder("divisors.svg").string());
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const Json answer = Json::parse(outcome.out);
   const int best = answer["plans"][0]["microbatches"];

@@ -70,9 +70,8 @@ TEST(PlanReport, AFasterNeighbourIsSaidToBeFaster) {
   PlanReport faster = report();
   faster.neighbours = {{"half as many microbatches", plan_of("1f1b", 4, 61.4, 0.9)},
                        {"twice as many microbatches", plan_of("1f1b", 16, 100.01, 0.9)}};
-  EXPECT_THAT(to_text(faster),
-              AllOf(HasSubstr("-38.6 %: faster, as a rank computes 34.7 ms less\n"),
-                    HasSubstr("+0.0 %: no difference to speak of\n")));
+  EXPECT_THAT(to_text(faster), AllOf(HasSubstr("-38.6 %: faster, as a rank computes 34.7 ms less\n"),
+                                     HasSubstr("+0.0 %: no difference to speak of\n")));
 }
 
 TEST(PlanReport, IsJsonToo) {
@@ -102,7 +101,8 @@ TEST(PlanReport, ASweepSaysItsAnswerInASentence) {
 TEST(PlanReport, ASweepHasThePlansOfTheTable) {
   std::vector<SweepPoint> points{{"1f1b", 1, 8, {120}, true}, {"gpipe", 1, 8, {100}, true}};
   include_plans(points, report().answer.plans);
-  EXPECT_THAT(points, testing::ElementsAre(SweepPoint{"1f1b", 1, 8, {100}, true}, SweepPoint{"gpipe", 1, 8, {100}, true}));
+  EXPECT_THAT(points,
+              testing::ElementsAre(SweepPoint{"1f1b", 1, 8, {100}, true}, SweepPoint{"gpipe", 1, 8, {100}, true}));
 }
 
 TEST(PlanReport, ASweepDrawsALineASchedule) {
