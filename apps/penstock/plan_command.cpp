@@ -90,23 +90,6 @@ Recomputation parse_recomputation(const std::string& word) {
   return word == "full" ? Recomputation::Full : Recomputation::WhereNeeded;
 }
 
-// PyTorch's stages take microbatches of one size only. Where none is asked for, all are left that divide the batch.
-void restrict_to_equal_microbatches(PlanRequest& request) {
-  const std::int64_t replicas = request.replicas.size() == 1 ? request.replicas.front() : 1;
-  const std::int64_t part = request.batch / replicas;
-  for (const int microbatches : request.microbatches)
-    if (microbatches > 0 && microbatches <= part && part % microbatches != 0)
-      throw bad_input(fmt::format("--export-pytorch with {} in {}: some would have {} and some {}",
-                                  counted(part, "sample"), counted(microbatches, "microbatch"), part / microbatches,
-                                  counted(part / microbatches + 1, "sample")),
-                      "microbatches of one size, as the stages of torch.distributed.pipelining want them",
-                      "choose --microbatches that divides --batch");
-  if (!request.microbatches.empty()) return;
-  constexpr std::int64_t most = 4096;
-  for (std::int64_t count = 1; count <= std::min(part, most); ++count)
-    if (part % count == 0) request.microbatches.push_back(static_cast<int>(count));
-}
-
 PlanRequest request_of(const PlanOptions& options) {
   constexpr double passes_a_unit = 1e6;
   if (!(options.effort > 0 && options.effort <= 1e6))
@@ -124,10 +107,7 @@ PlanRequest request_of(const PlanOptions& options) {
   request.stages_per_rank = options.stages_per_rank;
   request.replicas = parse_replicas(options.replicas);
   request.recomputation = parse_recomputation(options.recompute);
-  // PyTorch's runtime knows no copies of stages, and adds no gradients of two ranks.
-  if (!options.export_folder.empty()) restrict_to_equal_microbatches(request);
-  request.copies_of_stages = options.export_folder.empty();
-  request.share_ties = !options.export_folder.empty();
+  if (!options.export_folder.empty()) restrict_to_pytorch(request);
   request.most_plans = std::max(options.top, options.tries);
   request.most_simulated_passes = std::llround(options.effort * passes_a_unit);
   return request;
@@ -143,9 +123,11 @@ std::vector<std::optional<Bytes>> caps_of(const LayerCosts& costs, const PlanReq
 }
 
 void draw(const PlanOptions& options, const Plan& plan, const LayerCosts& costs) {
-  const std::string title =
-      fmt::format("{} on {}, {}", plan.schedule, counted(plan.ranks, "rank"), counted(plan.microbatches, "microbatch"));
   const Timeline timeline = timeline_of(plan, costs);
+  std::string title = fmt::format("{} on {}, {}: {}", plan.schedule, counted(plan.ranks, "rank"),
+                                  counted(plan.microbatches, "microbatch"), to_string(makespan(timeline)));
+  if (plan.prediction.step > plan.prediction.pipeline)
+    title += fmt::format(" of a step of {}; exchange and update follow", to_string(plan.prediction.step));
   if (std::filesystem::path(options.draw).extension() == ".html")
     write_file_atomically(options.draw, to_html({{plan.schedule, timeline}}, {title, "ms"}));
   else
@@ -219,6 +201,14 @@ std::vector<MeasuredPoint> measured_points(const PlanReport& report) {
   return points;
 }
 
+// Of equal microbatches, where the numbers are free: between them lie the steps of sizes that differ by one sample.
+std::vector<SweepPoint> sweep_of(const LayerCosts& costs, PlanRequest request, const PlanAnswer& answer) {
+  request.equal_microbatches = request.microbatches.empty();
+  std::vector<SweepPoint> points = sweep_plans(costs, request);
+  include_plans(points, answer.plans);
+  return points;
+}
+
 void write_outputs(const PlanOptions& options, const PlanReport& report, const Costs& costs,
                    const PlanRequest& request) {
   Plan best = report.answer.plans.front();
@@ -227,10 +217,35 @@ void write_outputs(const PlanOptions& options, const PlanReport& report, const C
   if (!options.output.empty()) save_plan(best, options.output);
   if (!options.draw.empty()) draw(options, best, costs.costs);
   if (!options.sweep.empty())
-    write_file_atomically(options.sweep, sweep_svg(sweep_plans(costs.costs, request), measured_points(report),
+    write_file_atomically(options.sweep, sweep_svg(report.sweep, measured_points(report),
                                                    fmt::format("Predicted step on {}, batch of {}",
                                                                counted(request.ranks, "rank"), request.batch)));
   if (!options.export_folder.empty()) export_for_pytorch(best, costs.costs, options.export_folder);
+}
+
+/// The spread of the layers' forwards and backwards as a share of their time, all together.
+double spread_of(const LayerCosts& costs) {
+  double time = 0;
+  double spread = 0;
+  for (const LayerCost& layer : costs.layers)
+    for (const LayerAtSize& at : layer.sizes)
+      for (const MeasuredTime* measured : {&at.forward, &at.input_backward, &at.weight_backward}) {
+        time += measured->median.count;
+        spread += measured->spread.count;
+      }
+  return time > 0 ? spread / time : 0;
+}
+
+/// Of costs from a busy machine: a plan made from them may not hold.
+void note_noise(const Costs& costs, PlanAnswer& answer) {
+  constexpr double noisy = 0.2;
+  const double spread = spread_of(costs.costs);
+  if (spread > noisy)
+    answer.notes.push_back(
+        fmt::format("{} is noisy: half of the measurements lie within {:.0f} % of their median; measure again on a "
+                    "machine that does "
+                    "nothing else, or the plan may not hold",
+                    costs.file, spread * 100));
 }
 
 int run(const PlanOptions& options, const PlanMeasurements& measurements) {
@@ -240,10 +255,12 @@ int run(const PlanOptions& options, const PlanMeasurements& measurements) {
   request.cut = parse_cut_option(options.cut, std::ssize(costs.costs.layers));
   PlanReport report;
   report.answer = make_plans(costs.costs, request);
+  note_noise(costs, report.answer);
   try_plans(options, measurements, report);
   report.neighbours = neighbours(costs.costs, request, report.answer);
   report.other_circumstances = other_circumstances(costs.costs, request, report.answer);
   report.memory_caps = caps_of(costs.costs, request);
+  if (!options.sweep.empty()) report.sweep = sweep_of(costs.costs, request, report.answer);
   write_outputs(options, report, costs, request);
   fmt::print("{}", options.json ? to_json(report) : to_text(report));
   return 0;

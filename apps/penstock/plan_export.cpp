@@ -8,6 +8,7 @@
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
 #include "penstock/plan/plan_file.h"
+#include "penstock/schedule/generators.h"
 
 namespace penstock::app {
 namespace {
@@ -16,41 +17,19 @@ using Json = nlohmann::ordered_json;
 
 constexpr const char* guide = R"(# A pipeline for torch.distributed.pipelining
 
-`penstock plan` chose it. `plan.json` has the cut, `schedule.csv` the order of each rank's passes. With PyTorch 2.13:
+`penstock plan` chose it. `plan.json` has the cut, by the names of the layers, and `schedule.csv` the order of each
+rank's passes. With PyTorch 2.13:
 
-```python
-import json
-import torch
-import torch.distributed as dist
-import torch.distributed.pipelining.schedules as schedules
-from torch.distributed.pipelining import PipelineStage
+    torchrun --nproc-per-node @RANKS@ train.py --network FILE.py
 
-plan = json.load(open("plan.json"))
-dist.init_process_group()                       # as many processes as plan["ranks"]
-rank = dist.get_rank()
-layers = [...]                                  # the network's layers, in order
-for tie in plan["ties"]:                        # one Parameter object for both ends, which this plan keeps on one rank
-    owner, copy = tie["owner"], tie["copy"]
-    module, _, name = copy["parameter"].rpartition(".")
-    setattr(layers[copy["layer"]].get_submodule(module), name, layers[owner["layer"]].get_parameter(owner["parameter"]))
+`FILE.py` describes the network, its data and its loss; `network_layers.py` says how. It need not be named where
+measure_layers.py measured such a file: then it is that one. The class `Pipeline` of `train.py` is what a program of
+one's own needs.
 
-def build(index):
-    first, end = plan["stages"][index]["first_layer"], plan["stages"][index]["end_layer"]
-    return torch.nn.Sequential(*layers[first:end])
-
-last = len(plan["stages"]) - 1
-mine = [index for index, stage in enumerate(plan["stages"]) if stage["rank"] == rank]
-stages = [PipelineStage(build(index), index, len(plan["stages"]), device) for index in mine]
-part = lambda outputs, target: loss(outputs, target) / plan["microbatches"]    # of a loss that is a mean
-runtime = schedules._PipelineScheduleRuntime(stages, plan["microbatches"], loss_fn=part, scale_grads=False)
-runtime._load_csv("schedule.csv")               # compute actions: PyTorch adds sends and receives
-runtime.step(*([inputs] if 0 in mine else []), **({"target": targets} if last in mine else {}))
-```
-
-The loss is divided by the microbatches, and `scale_grads` off, as PyTorch would divide the gradient of a tied parameter once for each of its
-stages. A rank that has neither the first nor the last stage gives `step` nothing. Give an optimizer each parameter once. Stages whose
-`recompute` is true were planned to run each layer under `torch.utils.checkpoint.checkpoint`. PyTorch cuts a batch into parts of equal
-size: take one that `microbatches` divides.
+Each rank gives the runtime's `step` what its stages take: the inputs where it has the first one, the targets where it
+has the last. The loss is divided by the microbatches, and `scale_grads` off, as PyTorch would divide the gradient of a
+tied parameter once for each of its stages. PyTorch cuts a batch into parts of equal size: one that `microbatches`
+divides.
 )";
 
 Json stages_of(const Plan& plan, const Schedule& schedule, const LayerCosts& costs) {
@@ -87,7 +66,35 @@ Json ties_of(const Plan& plan, const Schedule& schedule) {
   return ties;
 }
 
+bool holds_copies(const std::string& schedule) {
+  const auto families = schedule_families();
+  return std::any_of(families.begin(), families.end(),
+                     [&](const ScheduleFamily& family) { return family.name == schedule && family.bidirectional; });
+}
+
 }  // namespace
+
+void restrict_to_pytorch(PlanRequest& request) {
+  for (const std::string& schedule : request.schedules)
+    if (holds_copies(schedule))
+      throw bad_input(
+          fmt::format("--schedule {} with --export-pytorch", schedule),
+          "a schedule that keeps each stage on one rank: this one keeps every stage on two, which PyTorch's "
+          "runtime cannot",
+          "take another, such as dualpipev or zb-v, or leave --export-pytorch out");
+  if (request.replicas != std::vector<int>{1})
+    throw bad_input("--replicas with --export-pytorch", "one replica: what is exported is one pipeline",
+                    "leave --replicas out");
+  for (const int count : request.microbatches)
+    if (count > 0 && request.batch % count != 0)
+      throw bad_input(fmt::format("--microbatches {} of --batch {} with --export-pytorch", count, request.batch),
+                      "a divisor of the batch: PyTorch's runtime needs microbatches of equal size",
+                      "change --microbatches or --batch");
+  request.equal_microbatches = true;
+  request.copies_of_stages = false;
+  // PyTorch's runtime does not add the gradients of two ranks.
+  request.share_ties = true;
+}
 
 void export_for_pytorch(const Plan& plan, const LayerCosts& costs, const std::filesystem::path& folder) {
   const VerifiedSchedule schedule = schedule_of(plan);
@@ -107,6 +114,7 @@ void export_for_pytorch(const Plan& plan, const LayerCosts& costs, const std::fi
   const Json document = {{"ranks", plan.ranks},
                          {"batch", plan.batch},
                          {"microbatches", plan.microbatches},
+                         {"model", costs.model},
                          {"schedule", plan.schedule},
                          {"stages", stages_of(plan, schedule.get(), costs)},
                          {"ties", ties},
@@ -117,7 +125,12 @@ void export_for_pytorch(const Plan& plan, const LayerCosts& costs, const std::fi
                            {"memory_bytes", memory}}}};
   write_file_atomically(folder / "plan.json", document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
   write_file_atomically(folder / "schedule.csv", to_csv(schedule.get()));
-  write_file_atomically(folder / "README.md", guide);
+  write_file_atomically(folder / "train.py", train_program);
+  write_file_atomically(folder / "network_layers.py", network_layers_program);
+  std::string text = guide;
+  constexpr std::string_view ranks = "@RANKS@";
+  text.replace(text.find(ranks), ranks.size(), std::to_string(plan.ranks));
+  write_file_atomically(folder / "README.md", text);
 }
 
 }  // namespace penstock::app

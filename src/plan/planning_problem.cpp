@@ -22,6 +22,28 @@ std::string names_of(const std::vector<LayerTie>& ties) {
              : fmt::format("{}, and {} more,", to_string(ties.front()), counted(std::ssize(ties) - 1, "tie"));
 }
 
+/// Whether the family's schedule for so many microbatches has `I` and `W`.
+bool splits_backward(const FamilyShape& shape, int ranks, int microbatches) {
+  return has_split_backward(
+      make_schedule(shape.family->name, ranks, microbatches,
+                    shape.family->stages_per_rank_varies ? std::optional(shape.stages_per_rank) : std::nullopt));
+}
+
+/// The shape as it is with each of these numbers of microbatches: DualPipe and DualPipeV have `I` and `W` only where
+/// the microbatches fill the middle of the step.
+std::vector<std::shared_ptr<const FamilyShape>> shapes_at(const std::shared_ptr<const FamilyShape>& shape, int ranks,
+                                                          const std::vector<int>& counts) {
+  const int many = 4 * ranks;
+  std::vector<std::shared_ptr<const FamilyShape>> at(counts.size(), shape);
+  if (splits_backward(*shape, ranks, many) == shape->split_backward) return at;
+  FamilyShape other = *shape;
+  other.split_backward = !other.split_backward;
+  const auto changed = std::make_shared<const FamilyShape>(std::move(other));
+  for (std::size_t index = 0; index < counts.size(); ++index)
+    if (splits_backward(*shape, ranks, std::min(counts[index], many)) != shape->split_backward) at[index] = changed;
+  return at;
+}
+
 }  // namespace
 
 bool has_split_backward(const Schedule& schedule) {
@@ -155,7 +177,7 @@ std::vector<int> PlanningProblem::microbatch_counts(int replicas, int ranks) con
   std::vector<int> counts;
   const std::int64_t part = request_->batch / replicas;
   for (const int count : request_->microbatches.empty() ? sensible_microbatches(part, ranks) : request_->microbatches) {
-    if (count > part) continue;
+    if (count > part || (request_->equal_microbatches && part % count != 0)) continue;
     const double mean = samples(replicas, count);
     if (mean >= static_cast<double>(range.least) && std::ceil(mean) <= static_cast<double>(range.most))
       counts.push_back(count);
@@ -222,13 +244,16 @@ std::vector<Configuration> PlanningProblem::configurations(std::vector<std::stri
     }
     if (ranks > std::ssize(costs_->layers)) continue;
     const auto counts = microbatch_counts(replicas, ranks);
-    for (const auto& shape : shapes(ranks, parting))
-      for (const int count : counts) {
+    for (const auto& shape : shapes(ranks, parting)) {
+      const auto at = shapes_at(shape, ranks, counts);
+      for (std::size_t index = 0; index < counts.size(); ++index) {
+        const int count = counts[index];
         if (static_cast<std::int64_t>(ranks) * shape->stages_per_rank * count * 3 > most_planned_passes)
           ++too_large;
         else
-          configurations.push_back({replicas, ranks, count, shape, 0});
+          configurations.push_back({replicas, ranks, count, at[index], 0});
       }
+    }
   }
   if (too_large > 0 && configurations.empty())
     throw bad_input(fmt::format("a batch of {} in microbatches that were measured", request_->batch),

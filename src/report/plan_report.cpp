@@ -1,6 +1,7 @@
 #include "penstock/report/plan_report.h"
 
 #include <algorithm>
+#include <cmath>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
@@ -77,13 +78,20 @@ std::string memory_line(const Plan& plan, const std::vector<std::optional<Bytes>
                      more > 0 ? fmt::format(" and {} more", counted(static_cast<std::int64_t>(more), "rank")) : "");
 }
 
-/// Why a plan is slower than the first: because its ranks compute more, or because they wait more.
+/// Why a plan is slower than the first, or faster: because its ranks compute more or less, or because they wait more or
+/// less.
 std::string cause(const Plan& best, const Plan& other) {
   const auto computing = [](const Plan& plan) { return plan.prediction.step.count * plan.prediction.utilisation; };
   const auto waiting = [&](const Plan& plan) { return plan.prediction.step.count - computing(plan); };
   const double more_computing = computing(other) - computing(best);
   const double more_waiting = waiting(other) - waiting(best);
-  if (other.prediction.step.count <= best.prediction.step.count * 1.0005) return "no difference to speak of";
+  constexpr double to_speak_of = 0.0005;
+  const double ratio = other.prediction.step.count / best.prediction.step.count;
+  if (std::abs(ratio - 1) <= to_speak_of) return "no difference to speak of";
+  if (ratio < 1)
+    return more_computing < more_waiting
+               ? fmt::format("faster, as a rank computes {} less", to_string(Milliseconds{-more_computing}))
+               : fmt::format("faster, as a rank waits {} less", to_string(Milliseconds{-more_waiting}));
   if (more_computing > more_waiting)
     return fmt::format("a rank computes {} longer{}", to_string(Milliseconds{more_computing}),
                        other.microbatches > best.microbatches ? ", as small microbatches are less efficient" : "");
@@ -204,6 +212,7 @@ std::string to_text(const PlanReport& report) {
                         counted(std::ssize(report.measured), "plan"));
   text += '\n';
   text += reasons(report);
+  if (!report.sweep.empty()) text += fmt::format("\nsweep over the microbatches: {}\n", sweep_sentence(report.sweep));
   text += changes(report);
   for (const std::string& note : answer.notes)
     text += fmt::format("{}{}\n", &note == &answer.notes.front() ? "\n" : "", note);
@@ -215,15 +224,23 @@ std::string to_json(const PlanReport& report) {
   for (const Plan& plan : report.answer.plans) plans.push_back(plan_to_json(plan));
   for (std::size_t index = 0; index < report.measured.size(); ++index)
     plans[index]["measured"] = measured_to_json(report.measured[index]);
-  const Json document = {{"plans", plans},
-                         {"neighbours", alternatives_to_json(report.neighbours)},
-                         {"other_circumstances", alternatives_to_json(report.other_circumstances)},
-                         {"configurations", report.answer.configurations},
-                         {"simulated", report.answer.simulated},
-                         {"bounded_away", report.answer.bounded_away},
-                         {"over_memory", report.answer.over_memory},
-                         {"left_out", report.answer.left_out},
-                         {"notes", report.answer.notes}};
+  Json sweep = Json::array();
+  for (const SweepPoint& point : report.sweep)
+    sweep.push_back({{"schedule", point.schedule},
+                     {"stages_per_rank", point.stages_per_rank},
+                     {"microbatches", point.microbatches},
+                     {"step_ms", point.step.count},
+                     {"fits", point.fits}});
+  Json document = {{"plans", plans},
+                   {"neighbours", alternatives_to_json(report.neighbours)},
+                   {"other_circumstances", alternatives_to_json(report.other_circumstances)},
+                   {"configurations", report.answer.configurations},
+                   {"simulated", report.answer.simulated},
+                   {"bounded_away", report.answer.bounded_away},
+                   {"over_memory", report.answer.over_memory},
+                   {"left_out", report.answer.left_out},
+                   {"notes", report.answer.notes}};
+  if (!report.sweep.empty()) document["sweep"] = sweep;
   return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

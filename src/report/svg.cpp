@@ -14,7 +14,8 @@ constexpr double label_width = 64;
 
 Layout layout_of(const Timeline& timeline, const std::vector<LegendEntry>& legend, const SvgOptions& options) {
   constexpr double usual_box_width = 26;
-  constexpr double widest_picture = 30'000;
+  // About a screen: of more boxes than that has room for the page of `to_html` shows each when it is zoomed.
+  constexpr double widest_picture = 2'000;
   const double narrowest = narrowest_rows(legend);
   const Extent extent = extent_of(timeline);
   Layout layout;

@@ -72,6 +72,7 @@ struct PlanRequest {
   std::optional<Bytes> memory = {};         ///< of every rank; where the costs name a smaller cap, that holds
   std::vector<std::string> schedules = {};  ///< names; `synthesised_schedule` among them
   std::vector<int> microbatches = {};
+  bool equal_microbatches = false;  ///< only numbers of microbatches that divide each replica's part of the batch
   std::vector<int> stages_per_rank = {};
   std::vector<int> replicas = {1};
   Recomputation recomputation = Recomputation::WhereNeeded;

@@ -28,6 +28,7 @@ struct PlanReport {
   /// Of each rank, where there are any.
   std::vector<std::optional<Bytes>> memory_caps = {};
   std::vector<MeasuredPlan> measured = {};  ///< of the first plans, where they were tried
+  std::vector<SweepPoint> sweep = {};       ///< where it was asked for; then the text says its answer
 
   friend bool operator==(const PlanReport&, const PlanReport&) = default;
 };
@@ -50,9 +51,20 @@ struct MeasuredPoint {
   Milliseconds step;
 };
 
-/// An SVG picture: microbatches to the right, each twice the one before it, step time upwards from 0, a line a schedule
-/// for the best of its numbers of stages a rank, the fastest 8; hollow marks for what does not fit into the memory,
-/// crosses for what was measured. \param points of `sweep_plans`, at least one.
+/// Puts the plans into a sweep, each in place of a slower point of the same configuration: a plan's cut is moved on in
+/// simulation, so that the picture's best is the table's.
+void include_plans(std::vector<SweepPoint>& points, const std::vector<Plan>& plans);
+
+/// The answer of a sweep: "use M = 8 (1f1b, 318 ms); M of 4 to 16 are within 3 %". The range is of the numbers that
+/// were looked at, each with its best schedule, without a gap around the best one. \param points at least one that
+/// fits.
+[[nodiscard]] std::string sweep_sentence(const std::vector<SweepPoint>& points);
+
+/// An SVG picture: microbatches to the right, each twice the one before it, step time upwards, a line a schedule for
+/// the best of its numbers of stages a rank, the fastest 8. The best is ringed, what is within 3 % of it shaded, and
+/// the answer stands below the title. Hollow marks for what does not fit into the memory, crosses for what was
+/// measured.
+/// \param points of `sweep_plans`, at least one.
 [[nodiscard]] std::string sweep_svg(const std::vector<SweepPoint>& points,
                                     const std::vector<MeasuredPoint>& measured = {}, const std::string& title = "");
 

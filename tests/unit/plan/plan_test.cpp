@@ -8,6 +8,7 @@
 #include "penstock/base/file.h"
 #include "penstock/plan/plan_file.h"
 #include "penstock/plan/what_if.h"
+#include "penstock/schedule/generators.h"
 
 #include "unit/plan/networks.h"
 
@@ -51,6 +52,40 @@ TEST(Plan, TheBestComeFirstAndAreWhatTheSimulatorSays) {
     EXPECT_NEAR(plan.prediction.samples_per_second, 24'000 / plan.prediction.step.count, 1e-6);
   }
   EXPECT_EQ(answer, make_plans(costs, request_for(3, 24))) << "not the same a second time";
+}
+
+/// Layers whose backward in one piece takes less than its two parts, as measured ones do.
+LayerCosts with_whole_backwards(LayerCosts costs) {
+  for (LayerCost& layer : costs.layers)
+    for (LayerAtSize& at : layer.sizes)
+      at.backward = {{0.8 * (at.input_backward.median.count + at.weight_backward.median.count)}};
+  return costs;
+}
+
+TEST(Plan, DrawingTableAndSweepAreOneEvaluationForEverySchedule) {
+  std::mt19937 random(19);
+  for (const bool whole_backwards : {false, true}) {
+    LayerCosts costs = random_network(random, 12);
+    if (whole_backwards) costs = with_whole_backwards(costs);
+    for (const ScheduleFamily& family : schedule_families())
+      for (const int microbatches : {1, 2, 4, 6, 8, 16}) {
+        if (family.name == "forward-only") continue;
+        PlanRequest request = request_for(4, 16);
+        request.schedules = {std::string(family.name)};
+        request.microbatches = {microbatches};
+        for (const Plan& plan : make_plans(costs, request).plans)
+          EXPECT_NEAR(makespan(timeline_of(plan, costs)).count, plan.prediction.pipeline.count,
+                      1e-9 * plan.prediction.pipeline.count)
+              << plan.schedule << ", " << microbatches << " microbatches, whole backwards " << whole_backwards;
+        for (const SweepPoint& point : sweep_plans(costs, request)) {
+          // The sweep has the cut of the dynamic programming; with that cut the plan is the same.
+          PlanRequest same = request;
+          same.stages_per_rank = {point.stages_per_rank};
+          EXPECT_GE(point.step.count, make_plans(costs, same).plans.front().prediction.step.count * (1 - 1e-9))
+              << point.schedule << ", " << microbatches << " microbatches";
+        }
+      }
+  }
 }
 
 TEST(Plan, NoOtherConfigurationIsFaster) {

@@ -66,12 +66,43 @@ TEST(PlanReport, SaysWhyInWords) {
                     HasSubstr("twice the memory: the same plan, +0.0 %"), HasSubstr("\na note\n")));
 }
 
+TEST(PlanReport, AFasterNeighbourIsSaidToBeFaster) {
+  PlanReport faster = report();
+  faster.neighbours = {{"half as many microbatches", plan_of("1f1b", 4, 61.4, 0.9)},
+                       {"twice as many microbatches", plan_of("1f1b", 16, 100.01, 0.9)}};
+  EXPECT_THAT(to_text(faster), AllOf(HasSubstr("-38.6 %: faster, as a rank computes 34.7 ms less\n"),
+                                     HasSubstr("+0.0 %: no difference to speak of\n")));
+}
+
 TEST(PlanReport, IsJsonToo) {
   const auto json = nlohmann::json::parse(to_json(report()));
   EXPECT_EQ(json["plans"][0]["recompute"], "0-2");
   EXPECT_EQ(json["plans"][1]["step_ms"], 110);
   EXPECT_EQ(json["neighbours"].size(), 2);
   EXPECT_EQ(json["other_circumstances"][0]["what"], "twice the memory");
+}
+
+TEST(PlanReport, ASweepSaysItsAnswerInASentence) {
+  const std::vector<SweepPoint> points{{"1f1b", 1, 2, {90}, true},  {"1f1b", 1, 4, {82}, true},
+                                       {"1f1b", 1, 8, {80}, true},  {"zb-v", 2, 8, {95}, true},
+                                       {"zb-v", 2, 16, {81}, true}, {"zb-v", 2, 32, {99}, true},
+                                       {"zb-v", 2, 64, {81}, true}, {"gpipe", 1, 8, {70}, false}};
+  EXPECT_EQ(sweep_sentence(points), "use M = 8 (1f1b, 80 ms); M of 4 to 16 are within 3 %")
+      << "M of 64 lies behind a gap, and gpipe does not fit";
+  EXPECT_EQ(sweep_sentence({{"1f1b", 1, 2, {90}, true}, {"1f1b", 1, 4, {80}, true}}),
+            "use M = 4 (1f1b, 80 ms); no other M is within 3 %");
+  EXPECT_EQ(sweep_sentence({{"1f1b", 1, 2, {90}, false}}), "nothing fits into the memory");
+  EXPECT_THAT(sweep_svg(points), AllOf(HasSubstr("use M = 8 (1f1b, 80 ms)"), HasSubstr("the best: 1f1b, M = 8")));
+  PlanReport swept = report();
+  swept.sweep = points;
+  EXPECT_THAT(to_text(swept), HasSubstr("sweep over the microbatches: use M = 8 (1f1b, 80 ms)"));
+}
+
+TEST(PlanReport, ASweepHasThePlansOfTheTable) {
+  std::vector<SweepPoint> points{{"1f1b", 1, 8, {120}, true}, {"gpipe", 1, 8, {100}, true}};
+  include_plans(points, report().answer.plans);
+  EXPECT_THAT(points,
+              testing::ElementsAre(SweepPoint{"1f1b", 1, 8, {100}, true}, SweepPoint{"gpipe", 1, 8, {100}, true}));
 }
 
 TEST(PlanReport, ASweepDrawsALineASchedule) {
