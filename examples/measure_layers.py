@@ -18,6 +18,7 @@ For layers in hand, in one process, where the link is not measured:
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import platform
@@ -35,6 +36,8 @@ from torch.distributed.pipelining.schedules import _PipelineScheduleRuntime
 
 # A spread of more than this share of the median is told.
 NOISY = 0.2
+# Medians whose standard error is below this share of them are known well enough.
+WELL_KNOWN = 0.01
 
 
 def time_ms(run):
@@ -106,7 +109,7 @@ class LayerAtSize:
             for name in ("backward", "input_backward", "weight_backward"):
                 self.times[name].append(0.0)
             return
-        whole, _ = time_ms(lambda: stage_backward((y,), gradients, (x,)))
+        whole, _ = time_ms(lambda: stage_backward(y if self.loss_of else (y,), gradients, (x,)))
         self.times["backward"].append(whole)
         if not self.differentiates_input:  # the runtime's first stage: its I does nothing, and its W is a whole backward
             self.times["input_backward"].append(0.0)
@@ -235,7 +238,32 @@ def link_between(repeats):
         statistics.median(posting) if posting else 0.0
 
 
-def measured_entries(layers, names, make_input, sizes, repeats, state_factor, make_loss):
+def run_in_rounds(all_measured, repeats, budget_s):
+    """Rounds over all layers and sizes, at least `repeats`, then until the medians are known well enough or the budget is spent."""
+    warm_up = 2
+    begun = time.perf_counter()
+    for index in itertools.count():
+        if index == warm_up:
+            for measured in all_measured:
+                measured.forget()
+        rounds = index - warm_up
+        enough = rounds >= repeats and uncertainty_of([measured.entry() for measured in all_measured], rounds) <= WELL_KNOWN
+        if enough or (rounds >= repeats and time.perf_counter() - begun > budget_s):
+            return
+        for measured in all_measured:
+            measured.run_once()
+
+
+def uncertainty_of(entries, rounds):
+    """The standard error of the medians of the layers' passes, all together, as a share of them. Of a normal distribution the median's is
+    1.25 standard deviations, and the middle half is 1.35 of them wide, by the root of the rounds."""
+    passes = ("forward", "backward", "input_backward", "weight_backward")
+    time_of_all = sum(entry[f"{name}_ms"] for entry in entries for name in passes)
+    spread = sum(entry[f"{name}_spread_ms"] for entry in entries for name in passes)
+    return 1.25 / 1.35 * spread / rounds**0.5 / time_of_all
+
+
+def measured_entries(layers, names, make_input, sizes, repeats, state_factor, make_loss, budget_s):
     """The entries of the layers, of those that are alike the first; measured in rounds over layers and sizes."""
     entries, first_of_kind, samples_of_layers = [], {}, []
     for index, (name, layer) in enumerate(zip(names, layers, strict=True)):
@@ -259,25 +287,21 @@ def measured_entries(layers, names, make_input, sizes, repeats, state_factor, ma
             measured = LayerAtSize(layer, x, index > 0, loss_of)
             samples_of_layers.append((entry, measured))
             x = measured.output
-    for round_of_all in range(repeats + 2):
-        if round_of_all == 2:  # what came before has warmed up
-            for _, measured in samples_of_layers:
-                measured.forget()
-        for _, measured in samples_of_layers:
-            measured.run_once()
+    run_in_rounds([measured for _, measured in samples_of_layers], repeats, budget_s)
     for entry, measured in samples_of_layers:
         entry["sizes"].append(measured.entry())
     return entries
 
 
-def measure_layers(layers, make_input, sizes, repeats=20, model=None, state_factor=2, names=None, make_loss=None):
+def measure_layers(layers, make_input, sizes, repeats=20, model=None, state_factor=2, names=None, make_loss=None, budget_s=60):
     """The costs of `layers` for `make_input(samples)`. `state_factor`: bytes of optimizer state a byte of weights (Adam: 2).
+    At least `repeats` rounds, and at most `budget_s` seconds for more, until the medians are known to a hundredth.
     `make_loss(samples)`: a function from the output to the loss, which counts with the last layer.
     A tied parameter counts in each of its layers; `ties` says so, and the planner shares it where its ends share a rank on PyTorch."""
     names = names or [f"{index} {type(layer).__name__}" for index, layer in enumerate(layers)]
     costs = {"model": model or {}, "machine": {"processor": platform.processor() or platform.machine(),
                                                "threads": str(torch.get_num_threads()), "torch": torch.__version__}}
-    costs["layers"] = measured_entries(layers, names, make_input, sizes, repeats, state_factor, make_loss)
+    costs["layers"] = measured_entries(layers, names, make_input, sizes, repeats, state_factor, make_loss, budget_s)
     costs["input_bytes_per_sample"] = size_of(make_input(1))
     costs["input_needs_gradient"] = False
     costs["ties"] = find_ties(layers)
@@ -287,14 +311,14 @@ def measure_layers(layers, make_input, sizes, repeats=20, model=None, state_fact
     return costs
 
 
-def noisiest(costs):
-    """The spread of the layers' passes as shares of their medians: the median share, and the name of the widest layer."""
-    shares = [(size["forward_spread_ms"] / size["forward_ms"], layer["name"])
-              for layer in costs["layers"] for size in layer.get("sizes", []) if size["forward_ms"] > 0]
-    return statistics.median(share for share, _ in shares), max(shares)[1]
+def spread_of(costs):
+    """Of the passes of all layers together, as a share of their time."""
+    sizes = [size for layer in costs["layers"] for size in layer.get("sizes", [])]
+    passes = ("forward", "backward", "input_backward", "weight_backward")
+    return sum(size[f"{name}_spread_ms"] for size in sizes for name in passes) / sum(size[f"{name}_ms"] for size in sizes for name in passes)
 
 
-def _measure_in_process(rank, path, sizes, processes, repeats, store, output):
+def _measure_in_process(rank, path, sizes, processes, repeats, budget_s, store, output):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=processes)
     described = load_network(path)
@@ -306,7 +330,7 @@ def _measure_in_process(rank, path, sizes, processes, repeats, store, output):
 
     costs = measure_layers([layer for _, layer in named], described.inputs, sizes, repeats,
                            {"name": os.path.splitext(os.path.basename(path))[0], "network": os.path.abspath(path)},
-                           names=[name for name, _ in named], make_loss=make_loss)
+                           names=[name for name, _ in named], make_loss=make_loss, budget_s=budget_s)
     if processes > 1:
         costs["link"], posting = link_between(repeats)
         # An action between ranks posts a message or two; those of two stages on one rank post none.
@@ -317,10 +341,11 @@ def _measure_in_process(rank, path, sizes, processes, repeats, store, output):
     dist.destroy_process_group()
 
 
-def measure_network(path, sizes, processes, output, repeats=20):
+def measure_network(path, sizes, processes, output, repeats=20, budget_s=60):
     """The costs of the network that the file describes, into a cost file: measured in so many processes at once."""
     with tempfile.TemporaryDirectory() as scratch:
-        torch.multiprocessing.spawn(_measure_in_process, (path, sizes, processes, repeats, f"{scratch}/store", output), nprocs=processes)
+        torch.multiprocessing.spawn(_measure_in_process, (path, sizes, processes, repeats, budget_s, f"{scratch}/store", output),
+                                    nprocs=processes)
     with open(output, encoding="utf-8") as file:
         return json.load(file)
 
@@ -336,12 +361,13 @@ def main():
     parser.add_argument("--network", required=True, help="Python file that describes the network (network_layers.py)")
     parser.add_argument("--sizes", default="1,2,4,8", help="samples of the microbatches to measure, with commas between")
     parser.add_argument("--processes", type=int, default=2, help="that measure at once: as many as will train on this machine")
-    parser.add_argument("--repeats", type=int, default=20, help="rounds over the layers")
+    parser.add_argument("--repeats", type=int, default=20, help="rounds over the layers, at least")
+    parser.add_argument("--budget", type=float, default=60, help="seconds for more rounds, until the medians are known to a hundredth")
     options = parser.parse_args()
     costs = measure_network(options.network, [int(size) for size in options.sizes.split(",")], options.processes, options.cost,
-                            options.repeats)
-    spread, widest = noisiest(costs)
-    print(f"{options.cost}: {len(costs['layers'])} layers; spread of the passes: {spread:.0%} of the median, widest {widest}; "
+                            options.repeats, options.budget)
+    spread = spread_of(costs)
+    print(f"{options.cost}: {len(costs['layers'])} layers; spread of the passes: {spread:.0%} of the median; "
           f"an action costs {costs['action_overhead_ms']:.3f} ms beside its layers; "
           f"a message takes {costs['link']['latency_ms']:.3f} ms and {costs['link']['bandwidth_bytes_per_ms'] / 1e6:.2f} GB/s")
     if spread > NOISY:

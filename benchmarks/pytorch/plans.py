@@ -24,7 +24,7 @@ import torch.distributed as dist
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "examples"))
-from measure_layers import measure_network, noisiest  # noqa: E402
+from measure_layers import measure_network, spread_of  # noqa: E402
 from network_layers import layers_of, load_network  # noqa: E402
 
 PUBLISHED = ("1f1b", "zb-v", "interleaved-1f1b")
@@ -105,7 +105,7 @@ def quarters(values):
 def compare(penstock, network, options, scratch):
     cost, times = f"{scratch}/cost.json", f"{scratch}/times.json"
     costs = measure_network(network, [1, 2, 4, 8], 2, cost, options.measurements)
-    spread, _ = noisiest(costs)
+    spread = spread_of(costs)
     folders, described = export_all(penstock, cost, options.batch, scratch)
     torch.multiprocessing.spawn(train, (network, folders, options.rounds, f"{scratch}/store", times), nprocs=2)
     with open(times, encoding="utf-8") as file:

@@ -138,7 +138,7 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as scratch:
         for name in RESTRICTIONS:
             save(f"{scratch}/{name}.json", measure_layers(network(name), lambda samples, name=name: samples_of(name, samples),
-                                                          sizes=[1, 4, 8], repeats=5, model={"name": name}))
+                                                          sizes=[1, 4, 8], repeats=5, budget_s=0, model={"name": name}))
         check_ties(scratch)
         for name, index, restrictions in CASES:
             done = plan(scratch, name, restrictions, f"{name}{index}")
