@@ -73,7 +73,8 @@ int launch_processes(const TrainSettings& settings, const std::vector<std::strin
   const int code = exit_code(result);
   // A run that was stopped and is saved has said so itself.
   const bool saved = result.outcome == LaunchOutcome::Stopped && code == 128 + result.stop_signal;
-  if (result.outcome != LaunchOutcome::Finished && !saved) std::fputs(("penstock: " + result.message + '\n').c_str(), stderr);
+  if (result.outcome != LaunchOutcome::Finished && !saved)
+    std::fputs(("penstock: " + result.message + '\n').c_str(), stderr);
   return code;
 }
 
