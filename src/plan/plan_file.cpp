@@ -8,6 +8,7 @@
 #include <numeric>
 #include <optional>
 #include <toml++/toml.h>
+#include <type_traits>
 #include <vector>
 
 #include "penstock/base/error.h"
@@ -34,7 +35,11 @@ std::string in_quotes(std::string_view text) {
   std::string result = "\"";
   for (const char letter : text) {
     if (letter == '"' || letter == '\\') result += '\\';
-    result += letter;
+    // TOML takes neither as they are.
+    if ((letter >= 0 && letter < ' ') || letter == '\x7f')
+      result += fmt::format("\\u{:04x}", static_cast<unsigned>(letter));
+    else
+      result += letter;
   }
   return result + '"';
 }
@@ -61,6 +66,9 @@ class Reader {
   [[nodiscard]] Value read(std::string_view key, const char* expected) const {
     const auto value = table_[key].value<Value>();
     if (!value) throw refuse(key, expected);
+    // Of a file's name no system call would see what stands behind a zero.
+    if constexpr (std::is_same_v<Value, std::string>)
+      if (value->find('\0') != std::string::npos) throw refuse(key, expected);
     return *value;
   }
 

@@ -62,11 +62,18 @@ std::optional<Value> read_node(const toml::node& node) {
   }
 }
 
+// What stands behind it no system call would see.
+bool holds_zero(const std::string& text) { return text.find('\0') != std::string::npos; }
+bool holds_zero(const std::vector<std::string>& texts) {
+  return std::any_of(texts.begin(), texts.end(), [](const std::string& text) { return holds_zero(text); });
+}
+
 std::string quoted(const std::string& text) {
   std::string result = "\"";
   for (const char letter : text) {
     if (letter == '"' || letter == '\\') result += '\\';
-    if (static_cast<unsigned char>(letter) < 0x20) {
+    // TOML takes neither as they are.
+    if (static_cast<unsigned char>(letter) < 0x20 || letter == '\x7f') {
       result += fmt::format("\\u{:04x}", static_cast<unsigned>(letter));
     } else {
       result += letter;
@@ -155,6 +162,22 @@ void check_automatic(const TrainSettings& settings) {
                     "change --recompute, or choose cut, schedule and microbatches too");
 }
 
+void check_rates(const TrainSettings& settings) {
+  // Beyond it an update leaves the range of a float, and the loss is blamed.
+  constexpr double largest = 1e9;
+  for (const auto& [name, value] : {std::pair<const char*, double>{"learning-rate", settings.learning_rate},
+                                    {"final-learning-rate", settings.final_learning_rate},
+                                    {"weight-decay", settings.weight_decay},
+                                    {"clip", settings.clip},
+                                    {"epsilon", settings.epsilon},
+                                    {"drift", settings.drift}}) {
+    check_at_least(name, value, 0);
+    if (value > largest)
+      throw bad_input(fmt::format("--{} is {}", name, value), fmt::format("at most {}", largest),
+                      fmt::format("lower --{}", name));
+  }
+}
+
 void check_replicas(const TrainSettings& settings) {
   constexpr int most_replicas = 4096;
   check_between("replicas", settings.replicas, 1, most_replicas);
@@ -204,6 +227,9 @@ void apply_toml(TrainSettings& settings, const std::filesystem::path& file) {
       if (!read)
         throw bad_input(fmt::format("{}: {} is of another type", where, name), type_name<Value>(),
                         fmt::format("write it like: {} = {}", name, toml_value(value)));
+      if constexpr (requires { holds_zero(*read); })
+        if (holds_zero(*read))
+          throw bad_input(fmt::format("{}: {} holds a zero byte", where, name), "a text without one", "remove it");
       value = std::move(*read);
     });
     if (!known) {
@@ -284,19 +310,7 @@ void check_run_settings(const TrainSettings& settings) {
   if (settings.microbatches != automatic_microbatches) check_between("microbatches", settings.microbatches, 1, most);
   check_between("ranks", settings.ranks, 0, 100'000);
   check_between("threads-per-rank", settings.threads_per_rank, 0, 1024);
-  for (const auto& [name, value] : {std::pair<const char*, double>{"learning-rate", settings.learning_rate},
-                                    {"final-learning-rate", settings.final_learning_rate},
-                                    {"weight-decay", settings.weight_decay},
-                                    {"clip", settings.clip},
-                                    {"epsilon", settings.epsilon},
-                                    {"drift", settings.drift}}) {
-    // Beyond it an update leaves the range of a float, and the loss is blamed.
-    constexpr double largest = 1e9;
-    check_at_least(name, value, 0);
-    if (value > largest)
-      throw bad_input(fmt::format("--{} is {}", name, value), fmt::format("at most {}", largest),
-                      fmt::format("lower --{}", name));
-  }
+  check_rates(settings);
   if (settings.recompute != "selected" && settings.recompute != "auto")
     static_cast<void>(recomputed_layers(settings.recompute, settings.layers));
   if (!settings.memory_limit.empty()) static_cast<void>(parse_bytes("--memory-limit", settings.memory_limit));

@@ -32,8 +32,7 @@ class MeetingStopped : public Error {
  public:
   explicit MeetingStopped(int stop_signal)
       : Error(ErrorKind::RunFailed,
-              "a request to stop while the processes came together; expected all processes of "
-              "the run; start it again"),
+              "a request to stop while the processes came together; expected all of the run; start it again"),
         stop_signal_(stop_signal) {}
   /// Of whoever was asked first.
   [[nodiscard]] int stop_signal() const { return stop_signal_; }
