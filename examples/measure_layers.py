@@ -213,7 +213,7 @@ def runtime_overheads(repeats):
 def link_between(repeats):
     """Latency and bandwidth of messages to and fro between processes 0 and 1, and what posting one takes."""
     rank = dist.get_rank()
-    few, many = 1 << 10, 1 << 20
+    few, many = 1 << 10, 1 << 22
     one_way, posting = {}, []
     for size in (few, many):
         message = torch.zeros(size, dtype=torch.uint8)
@@ -332,7 +332,7 @@ def _measure_in_process(rank, path, sizes, processes, repeats, budget_s, store, 
                            {"name": os.path.splitext(os.path.basename(path))[0], "network": os.path.abspath(path)},
                            names=[name for name, _ in named], make_loss=make_loss, budget_s=budget_s)
     if processes > 1:
-        costs["link"], posting = link_between(repeats)
+        costs["link"], posting = link_between(max(repeats, 30))
         # An action between ranks posts a message or two; those of two stages on one rank post none.
         costs["action_overhead_ms"] += posting
     if rank == 0:
