@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
+#include <limits>
 #include <set>
 
 #include "penstock/base/error.h"
@@ -30,18 +31,24 @@ bool splits_backward(const FamilyShape& shape, int ranks, int microbatches) {
 }
 
 /// The shape as it is with each of these numbers of microbatches: DualPipe and DualPipeV have `I` and `W` only where
-/// the microbatches fill the middle of the step.
-std::vector<std::shared_ptr<const FamilyShape>> shapes_at(const std::shared_ptr<const FamilyShape>& shape, int ranks,
-                                                          const std::vector<int>& counts) {
-  const int many = 4 * ranks;
-  std::vector<std::shared_ptr<const FamilyShape>> at(counts.size(), shape);
-  if (splits_backward(*shape, ranks, many) == shape->split_backward) return at;
-  FamilyShape other = *shape;
-  other.split_backward = !other.split_backward;
-  const auto changed = std::make_shared<const FamilyShape>(std::move(other));
-  for (std::size_t index = 0; index < counts.size(); ++index)
-    if (splits_backward(*shape, ranks, std::min(counts[index], many)) != shape->split_backward) at[index] = changed;
-  return at;
+/// the microbatches fill the middle of the step, and then with any more of them.
+std::vector<std::shared_ptr<const FamilyShape>> shapes_with(const std::shared_ptr<const FamilyShape>& shape, int ranks,
+                                                            const std::vector<int>& counts) {
+  std::vector<std::shared_ptr<const FamilyShape>> shapes(counts.size(), shape);
+  const int few = std::min(ranks, 4);
+  if (shape->split_backward || !splits_backward(*shape, few, 4 * few)) return shapes;
+  FamilyShape split = *shape;
+  split.split_backward = true;
+  const auto with_parts = std::make_shared<const FamilyShape>(std::move(split));
+  int enough = std::numeric_limits<int>::max();
+  for (std::size_t index = 0; index < counts.size(); ++index) {
+    const int count = counts[index];
+    if (count < enough && static_cast<std::int64_t>(ranks) * count <= most_planned_passes &&
+        splits_backward(*shape, ranks, count))
+      enough = count;
+    if (count >= enough) shapes[index] = with_parts;
+  }
+  return shapes;
 }
 
 }  // namespace
@@ -245,13 +252,13 @@ std::vector<Configuration> PlanningProblem::configurations(std::vector<std::stri
     if (ranks > std::ssize(costs_->layers)) continue;
     const auto counts = microbatch_counts(replicas, ranks);
     for (const auto& shape : shapes(ranks, parting)) {
-      const auto at = shapes_at(shape, ranks, counts);
+      const auto with_counts = shapes_with(shape, ranks, counts);
       for (std::size_t index = 0; index < counts.size(); ++index) {
         const int count = counts[index];
         if (static_cast<std::int64_t>(ranks) * shape->stages_per_rank * count * 3 > most_planned_passes)
           ++too_large;
         else
-          configurations.push_back({replicas, ranks, count, at[index], 0});
+          configurations.push_back({replicas, ranks, count, with_counts[index], 0});
       }
     }
   }

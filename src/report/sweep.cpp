@@ -315,7 +315,7 @@ std::string sweep_sentence(const std::vector<SweepPoint>& points) {
   if (answer.best == nullptr) return "nothing fits into the memory";
   const std::string use = fmt::format("use M = {} ({}, {})", answer.best->microbatches, answer.best->schedule,
                                       to_string(answer.best->step));
-  if (answer.least == answer.most) return use + "; no other M is within 3 %";
+  if (answer.least == answer.most) return use + "; the numbers next to it are not within 3 %";
   return use + fmt::format("; M of {} to {} are within 3 %", answer.least, answer.most);
 }
 

@@ -90,7 +90,7 @@ TEST(PlanReport, ASweepSaysItsAnswerInASentence) {
   EXPECT_EQ(sweep_sentence(points), "use M = 8 (1f1b, 80 ms); M of 4 to 16 are within 3 %")
       << "M of 64 lies behind a gap, and gpipe does not fit";
   EXPECT_EQ(sweep_sentence({{"1f1b", 1, 2, {90}, true}, {"1f1b", 1, 4, {80}, true}}),
-            "use M = 4 (1f1b, 80 ms); no other M is within 3 %");
+            "use M = 4 (1f1b, 80 ms); the numbers next to it are not within 3 %");
   EXPECT_EQ(sweep_sentence({{"1f1b", 1, 2, {90}, false}}), "nothing fits into the memory");
   EXPECT_THAT(sweep_svg(points), AllOf(HasSubstr("use M = 8 (1f1b, 80 ms)"), HasSubstr("the best: 1f1b, M = 8")));
   PlanReport swept = report();
