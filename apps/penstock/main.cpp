@@ -43,13 +43,17 @@ penstock::app::Command add_help_command(CLI::App& app) {
   return [options, &app] {
     CLI::App* command = &app;
     std::string path = "penstock";
+    std::string parents;
     for (const std::string& word : options->words) {
       const auto inner = command->get_subcommands([&](const CLI::App* known) { return known->get_name() == word; });
       if (inner.empty()) return complain(penstock::app::no_such_command(*command, path, word), bad_input);
+      parents = path;
       path += " " + word;
       command = inner.front();
     }
-    fmt::print("{}", command->help(path));
+    // The program's own help would be that of the command which was parsed: this one.
+    fmt::print("{}", parents.empty() ? app.get_formatter()->make_help(&app, path, CLI::AppFormatMode::Normal)
+                                     : command->help(parents));
     return 0;
   };
 }

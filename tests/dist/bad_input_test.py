@@ -121,7 +121,7 @@ class BadInput(p.Case):
         pipe = self.folder / "pipe"
         os.mkfifo(pipe)
         deep = self.file("deep.toml", ".".join("a" * 50000) + " = 1")
-        long = self.file("long.toml", "# a comment\n" * 200000)
+        long = self.file("long.toml", "# a comment\n" * 400000)
         brackets = self.file("cost.json", "[" * 2000000)
         for file, words in (("/dev/zero", ["no regular file"]), (pipe, ["no regular file"]),
                             (deep, ["line 1", "at most 16 parts"]), (long, ["is longer than"])):

@@ -39,7 +39,7 @@ class Mistakes(p.Case):
         self.refused(["-1"], "bubbles", "--relative-times=-1")
         out = self.must_train(self.folder / "out")
         # The checkpoint is found first, and only then held against the settings.
-        self.refused(["--width is 16"], "train", "--resume", "--out", out, "--width", 32)
+        self.refused(["--width is 32"], "train", "--resume", "--out", out, "--width", 32)
 
     def test_devices_that_are_not_here(self):
         for device in ("meta", "mps", "xla", "garbage", "cuda:99", "cuda:12345678901", "", "cuda:-1"):

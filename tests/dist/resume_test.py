@@ -76,8 +76,7 @@ class Resume(p.Case):
         process = p.start("train", *p.flags({**p.SMALL, "data": self.text, "out": out}))
         process.stdout.close()
         err = process.stderr.read()
-        self.assertEqual(process.wait(timeout=60), 1, err)
-        self.assertIn("the standard output cannot be written", err)
+        self.assertEqual((process.wait(timeout=60), err), (0, ""))
         self.assertEqual(len(p.metrics(out)), 12)
         self.assertTrue((out / "checkpoints" / "step-00000012" / "index.json").exists(),
                         list((out / "checkpoints").iterdir()))

@@ -29,7 +29,7 @@ def lasting(lines):
 class Tutorial(unittest.TestCase):
     def test_every_command_runs_and_prints_what_the_page_shows(self):
         text = PAGE.read_text()
-        config = re.search(r"`gpt\.toml`.*?\n\n((?:    .*\n)+)", text, re.DOTALL)[1]
+        config = re.search(r"`gpt\.toml`.*?\n\n((?:    [^\n]*\n)+)", text, re.DOTALL)[1]
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
             (folder / "gpt.toml").write_text(config)
