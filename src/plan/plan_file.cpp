@@ -5,6 +5,7 @@
 #include <cmath>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
+#include <memory>
 #include <numeric>
 #include <optional>
 #include <toml++/toml.h>
@@ -155,9 +156,10 @@ struct LayerRange {
 
 // "4" or "4-7".
 std::optional<LayerRange> layer_range(std::string_view words, std::int64_t layers) {
-  const char* const end = words.data() + words.size();
+  const char* const begin = std::to_address(words.begin());
+  const char* const end = begin + words.size();
   LayerRange range;
-  auto [after, code] = std::from_chars(words.data(), end, range.first);
+  auto [after, code] = std::from_chars(begin, end, range.first);
   range.last = range.first;
   if (code == std::errc() && after != end && *after == '-') {
     const auto second = std::from_chars(after + 1, end, range.last);

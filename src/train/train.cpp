@@ -103,7 +103,7 @@ TrainResult train(Training training, const TrainSettings& settings, const TrainO
   const Job job = job_of(std::move(training));
   const TrainSettings own = settings_for(job.network, settings);
   check_run_settings(own);
-  return train_job(own, observer, processes, [&job](const TrainSettings&) { return job; });
+  return train_job(own, observer, processes, [&job](const TrainSettings&) { return Job(job); });
 }
 
 void check_limits(const TrainSettings& settings, int processes) {

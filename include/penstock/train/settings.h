@@ -94,21 +94,32 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
 /// Which part of the settings one belongs to, for the headings of `--help` and of config.toml.
 enum class SettingGroup { Data, Network, Pipeline, Training, Processes, Run };
 
-/// Calls `visit(group, name, value, meaning)` for every setting, in order. The name is that of the command line,
-/// without its dashes, and of TOML. `Settings` is `TrainSettings` or `const TrainSettings`.
+/// As `visit_settings`, for the settings of one group.
 template <class Settings, class Visitor>
-void visit_settings(Settings& settings, Visitor&& visit) {
+void visit_data_settings(Settings& settings, const Visitor& visit) {
   using enum SettingGroup;
   visit(Data, "data", settings.data, "files or folders: text, token files (.bin), or IDX images and labels");
   visit(Data, "data-kind", settings.data_kind, "auto, text, tokens16, tokens32 or images");
   visit(Data, "held-out", settings.held_out, "share of the data kept for evaluation");
   visit(Data, "context", settings.context, "tokens that a sample holds (gpt)");
+}
+
+/// As `visit_settings`, for the settings of one group.
+template <class Settings, class Visitor>
+void visit_network_settings(Settings& settings, const Visitor& visit) {
+  using enum SettingGroup;
   visit(Network, "model", settings.model, "gpt, mlp or convnet");
   visit(Network, "layers", settings.layers, "blocks between the first and the last layer (mlp: hidden layers)");
   visit(Network, "width", settings.width, "features of a layer");
   visit(Network, "heads", settings.heads, "attention heads; must divide the width (gpt)");
   visit(Network, "dropout", settings.dropout, "probability of dropout, from 0 to below 1");
   visit(Network, "tied-head", settings.tied_head, "the head's weight is the embedding's (gpt)");
+}
+
+/// As `visit_settings`, for the settings of one group.
+template <class Settings, class Visitor>
+void visit_pipeline_settings(Settings& settings, const Visitor& visit) {
+  using enum SettingGroup;
   visit(Pipeline, "stages", settings.stages, "stages that the layers are cut into");
   visit(Pipeline, "ranks", settings.ranks, "devices or threads that the stages live on; 0: as the schedule has them");
   visit(Pipeline, "cut", settings.cut, "uniform, parameters, auto, or the first layers of the later stages: 3,6,9");
@@ -132,6 +143,12 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Pipeline, "gradient-bucket", settings.gradient_bucket, "largest message of gradients between replicas");
   visit(Pipeline, "zero", settings.zero,
         "1: each replica keeps a share of the optimizer's state (ZeRO-1); 0: all of it");
+}
+
+/// As `visit_settings`, for the settings of one group.
+template <class Settings, class Visitor>
+void visit_training_settings(Settings& settings, const Visitor& visit) {
+  using enum SettingGroup;
   visit(Training, "batch", settings.batch, "samples of a minibatch");
   visit(Training, "steps", settings.steps, "updates");
   visit(Training, "optimizer", settings.optimizer, "adamw or sgd");
@@ -150,6 +167,12 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Training, "precision", settings.precision,
         "number type of the layers: fp32, bf16 or fp16; weights stay in fp32");
   visit(Training, "seed", settings.seed, "seed of the weights, the order of the data and dropout");
+}
+
+/// As `visit_settings`, for the settings of one group.
+template <class Settings, class Visitor>
+void visit_processes_settings(Settings& settings, const Visitor& visit) {
+  using enum SettingGroup;
   visit(Processes, "processes", settings.processes,
         "processes that share the ranks on this machine; 1: all ranks are threads");
   visit(Processes, "restarts", settings.restarts,
@@ -159,6 +182,12 @@ void visit_settings(Settings& settings, Visitor&& visit) {
   visit(Processes, "join-timeout", settings.join_timeout, "seconds until all processes must have come");
   visit(Processes, "listen", settings.listen,
         "own address for other processes; empty: loopback, or towards MASTER_ADDR");
+}
+
+/// As `visit_settings`, for the settings of one group.
+template <class Settings, class Visitor>
+void visit_run_settings(Settings& settings, const Visitor& visit) {
+  using enum SettingGroup;
   visit(Run, "out", settings.out, "folder of the run: settings, metrics, checkpoints");
   visit(Run, "resume", settings.resume, "go on from the folder's last whole checkpoint");
   visit(Run, "from-the-beginning", settings.from_the_beginning,
@@ -171,6 +200,18 @@ void visit_settings(Settings& settings, Visitor&& visit) {
         "write checkpoints between steps, not beside the next step");
   visit(Run, "timeline", settings.timeline, "draw the last step below its prediction: timeline.svg and .html");
   visit(Run, "check-finite", settings.check_finite, "name the layer that first returns infinity or NaN (slow)");
+}
+
+/// Calls `visit(group, name, value, meaning)` for every setting, in order. The name is that of the command line,
+/// without its dashes, and of TOML. `Settings` is `TrainSettings` or `const TrainSettings`.
+template <class Settings, class Visitor>
+void visit_settings(Settings& settings, const Visitor& visit) {
+  visit_data_settings(settings, visit);
+  visit_network_settings(settings, visit);
+  visit_pipeline_settings(settings, visit);
+  visit_training_settings(settings, visit);
+  visit_processes_settings(settings, visit);
+  visit_run_settings(settings, visit);
 }
 
 /// Overwrites the settings that a TOML file names; the table `prediction` of a plan's file is passed over. \throws
