@@ -20,19 +20,24 @@ namespace penstock {
 /// What flows over a boundary: activations forward, their gradients backward.
 using Tensors = std::vector<at::Tensor>;
 
+template <class Output>
+inline constexpr bool is_tensor = std::convertible_to<Output, at::Tensor>;
+template <class Output>
+inline constexpr bool is_list_of_tensors = std::convertible_to<Output, Tensors>;
+
 /// Whether a value is a tensor, a `Tensors`, or a tuple of these.
 template <class Output>
-inline constexpr bool holds_tensors = std::convertible_to<Output, at::Tensor> || std::convertible_to<Output, Tensors>;
+inline constexpr bool holds_tensors = is_tensor<Output> || is_list_of_tensors<Output>;
 template <class... Parts>
 inline constexpr bool holds_tensors<std::tuple<Parts...>> = (holds_tensors<Parts> && ...);
 
 /// Appends the tensors of such a value, in order. An undefined tensor is one too.
 template <class Output>
 void append_tensors(Tensors& all, const Output& output) {
-  if constexpr (std::convertible_to<Output, at::Tensor>) {
+  if constexpr (is_tensor<Output>) {
     all.push_back(output);
-  } else if constexpr (std::convertible_to<Output, Tensors>) {
-    const Tensors list = output;
+  } else if constexpr (is_list_of_tensors<Output>) {
+    const Tensors& list = output;
     all.insert(all.end(), list.begin(), list.end());
   } else {
     std::apply([&all](const auto&... parts) { (append_tensors(all, parts), ...); }, output);

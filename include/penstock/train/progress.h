@@ -28,7 +28,9 @@ class Progress {
   /// Calls `start`, `step` and `note` of this, which must stay where it is as long as the observer is used.
   [[nodiscard]] TrainObserver observer();
 
+  /// Says what the run is, and counts the time that is left from here.
   void start(const TrainStart& start);
+  /// Draws the bar or a line, if it is time for one, and a line for an evaluation.
   void step(const StepMetrics& metrics);
   /// A line of its own above the bar.
   void note(const std::string& text);
