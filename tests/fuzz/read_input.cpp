@@ -16,7 +16,7 @@ std::string text_of_input(const unsigned char* data, std::size_t size) {
   const std::string_view parts = rest.substr(bytes_before);
   const std::string_view begin = parts.substr(0, data[1]);
   const std::string_view piece = parts.substr(begin.size(), data[2]);
-  const std::size_t most = static_cast<std::size_t>(data[0] - first_repeating + 1) << 20U;
+  const std::size_t most = static_cast<std::size_t>(data[0] - first_repeating + 1) << 18U;
   std::string text(begin);
   while (!piece.empty() && text.size() + piece.size() <= most) text += piece;
   return text + std::string(parts.substr(begin.size() + piece.size()));

@@ -12,8 +12,8 @@
 namespace penstock {
 
 // A large file out of a small input: behind the first byte stand a beginning, a piece and an end, as long as the next
-// two bytes say; a first byte of at least 240 repeats the piece until it fills as many MiB as it is beyond that, and
-// one more. Otherwise the input, as it is behind the first byte.
+// two bytes say; a first byte of at least 240 repeats the piece until it fills as many quarters of a MiB as it is
+// beyond that, and one more. Otherwise the input, as it is behind the first byte.
 [[nodiscard]] std::string text_of_input(const unsigned char* data, std::size_t size);
 
 // A file without a name that holds the text, until it is destroyed.
