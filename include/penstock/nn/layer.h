@@ -29,6 +29,7 @@ inline constexpr bool is_list_of_tensors = std::convertible_to<Output, Tensors>;
 template <class Output>
 inline constexpr bool holds_tensors = is_tensor<Output> || is_list_of_tensors<Output>;
 template <class... Parts>
+// NOLINTNEXTLINE(misc-redundant-expression): of a tuple with parts of one type.
 inline constexpr bool holds_tensors<std::tuple<Parts...>> = (holds_tensors<Parts> && ...);
 
 /// Appends the tensors of such a value, in order. An undefined tensor is one too.
