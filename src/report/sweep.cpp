@@ -140,7 +140,8 @@ Axes axes_of(const std::vector<SweepLine>& lines, const std::vector<MeasuredPoin
   axes.layout.top += unit_height + (title.empty() ? 0 : title_height);
   axes.layout.top += 2 * line_height;  // for the answer
   axes.layout.width = chart_width + 16;
-  axes.layout.height = chart_height + line_height * static_cast<double>((lines.size() + 5) / 2);
+  const std::size_t legend_rows = (lines.size() + 5) / 2;
+  axes.layout.height = chart_height + line_height * static_cast<double>(legend_rows);
   return axes;
 }
 
@@ -230,7 +231,8 @@ void append_legend(std::string& out, const Axes& axes, const std::vector<SweepLi
   const double top = axes.layout.top + chart_height + 64;
   for (std::size_t index = 0; index < lines.size() + notes.size(); ++index) {
     const double x = axes.layout.left - axis_width + (index % 2 == 0 ? 0 : column_width);
-    const double y = top + line_height * static_cast<double>(index / 2);
+    const std::size_t row = index / 2;
+    const double y = top + line_height * static_cast<double>(row);
     const bool is_line = index < lines.size();
     if (is_line)
       fmt::format_to(std::back_inserter(out),
