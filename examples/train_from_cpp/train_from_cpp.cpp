@@ -30,7 +30,8 @@ int main() {
   const auto held_out = penstock::samples_of({points.slice(0, 9'000)}, {heights.slice(0, 9'000)});
 
   // Once, for a network of one's own: whether it has the same bits however it is cut, and what its layers do.
-  std::cout << to_string(penstock::audit(network, {{{points.slice(0, 0, 6)}}, {{heights.slice(0, 0, 6)}}}));
+  const penstock::Minibatch few{{{points.slice(0, 0, 6)}}, {{heights.slice(0, 0, 6)}}};
+  std::cout << to_string(penstock::audit(network, few));
 
   penstock::TrainSettings settings;
   settings.stages = 3;
