@@ -58,9 +58,10 @@ std::size_t behind_string(std::string_view text, std::size_t at, bool toml) {
     if (text[next] == '\\' && quote == '"') {
       next += 2;
     } else if (lines && text.substr(next).starts_with(three)) {
-      // One or two quotes right before the end belong to the string.
-      const std::size_t end = std::min(text.find_first_not_of(quote, next), text.size());
-      return std::min(end, next + 5);
+      // One or two quotes right before the end belong to the string. To look further would be quadratic in a row of
+      // them.
+      const std::string_view end = text.substr(next, 5);
+      return next + std::min(end.find_first_not_of(quote), end.size());
     } else if (!lines && (text[next] == quote || (toml && text[next] == '\n'))) {
       return text[next] == quote ? next + 1 : next;
     } else {
