@@ -226,7 +226,7 @@ void RankExecutor::forward(const Instruction& instruction, const StepInput& inpu
   if (stage.has_loss()) {
     if (!input.keep_outputs) return;
     for (at::Tensor& tensor : outputs)
-      if (tensor.defined()) tensor = tensor.detach();
+      if (tensor.defined() && tensor.requires_grad()) tensor = tensor.detach();
     output.outputs[microbatch] = std::move(outputs);
   } else if (instruction.local_next >= 0) {
     const auto next = static_cast<std::size_t>(instruction.local_next);

@@ -65,15 +65,17 @@ edge_list roots_of(const Tensors& outputs) {
 }
 
 // The inputs under names of their own, by which the segment's graph hangs on a collector in place of accumulators: no
-// leaves, which layers may not change in place, and their gradients arrive as the graph made them.
+// leaves, which layers may not change in place, and their gradients arrive as the graph made them. Without a graph, the
+// inputs as they are.
 Tensors attached(const Tensors& inputs, InputGradients& gradients) {
+  if (!at::GradMode::is_enabled()) return inputs;
   Tensors attached;
   attached.reserve(inputs.size());
   gradients.assign(inputs.size(), {});
   for (std::size_t index = 0; index < inputs.size(); ++index) {
     const at::Tensor& input = inputs[index];
     attached.push_back(input.defined() ? at::Tensor(input.variable_data()) : input);
-    if (!at::GradMode::is_enabled() || !takes_gradient(input)) continue;
+    if (!takes_gradient(input)) continue;
     gradients[index] = make_node<GradientCollector>();
     gradients[index].node->add_input_like(attached.back());
     torch::autograd::impl::set_gradient_edge(attached.back(), {gradients[index].owner, 0});
@@ -152,9 +154,9 @@ void Stage::begin(const StepSettings& settings) {
   if (!settings.training && !evaluation_) evaluation_ = std::make_unique<EvaluationScope>(parts_.layers);
 }
 
-Tensors Stage::run(const Segment& segment, MicrobatchId microbatch, const Tensors& inputs) {
+Tensors Stage::run(const Segment& segment, MicrobatchId microbatch, Tensors inputs) {
   const PrecisionScope precision(parts_.precision, parts_.device);
-  Flow flow(parts_.skips, segment.first, inputs);
+  Flow flow(parts_.skips, segment.first, std::move(inputs));
   for (std::int64_t layer = segment.first; layer < segment.end; ++layer) {
     current_layer_ = layer;
     const auto local = static_cast<std::size_t>(layer - parts_.first_layer);
@@ -178,9 +180,8 @@ Tensors Stage::run(const Segment& segment, MicrobatchId microbatch, const Tensor
 }
 
 // The loss belongs to the last segment: what its backward starts from is the sum alone.
-Tensors Stage::run_with_loss(const Segment& segment, MicrobatchId microbatch, const Tensors& inputs,
-                             const Tensors& targets) {
-  Tensors outputs = run(segment, microbatch, inputs);
+Tensors Stage::run_with_loss(const Segment& segment, MicrobatchId microbatch, Tensors inputs, const Tensors& targets) {
+  Tensors outputs = run(segment, microbatch, std::move(inputs));
   const Versions before = versions_of(targets);
   const DrawScope draws({parts_.seed, settings_.step, microbatch.value, segment.end});
   const Loss loss = parts_.loss(outputs, targets);
@@ -221,9 +222,9 @@ Tensors Stage::forward(MicrobatchId microbatch, Tensors inputs, const Tensors& t
     const Segment& segment = segments_[index];
     const bool last = index + 1 == segments_.size();
     InputGradients gradients;
-    const Tensors given = attached(flow, gradients);
-    Tensors outputs =
-        last && with_loss ? run_with_loss(segment, microbatch, given, targets) : run(segment, microbatch, given);
+    Tensors given = attached(flow, gradients);
+    Tensors outputs = last && with_loss ? run_with_loss(segment, microbatch, std::move(given), targets)
+                                        : run(segment, microbatch, std::move(given));
     if (settings_.training) {
       SegmentPass& kept_segment = kept.segments[index];
       kept_segment.inputs = std::move(flow);
@@ -269,9 +270,9 @@ void Stage::run_again(const Segment& segment, MicrobatchId microbatch, SegmentPa
   for (at::Tensor& input : kept.inputs) input = moved(input, parts_.device);
   const Pass& of_microbatch = pass(microbatch);
   const bool with_loss = segment.end == segments_.back().end && of_microbatch.loss_gradient.defined();
-  const Tensors given = attached(kept.inputs, kept.input_gradients);
-  kept.roots = roots_of(with_loss ? run_with_loss(segment, microbatch, given, of_microbatch.targets)
-                                  : run(segment, microbatch, given));
+  Tensors given = attached(kept.inputs, kept.input_gradients);
+  kept.roots = roots_of(with_loss ? run_with_loss(segment, microbatch, std::move(given), of_microbatch.targets)
+                                  : run(segment, microbatch, std::move(given)));
 }
 
 template <class Propagate>

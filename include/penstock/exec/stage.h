@@ -115,8 +115,8 @@ class Stage {
   struct Pass;
 
   Pass& pass(MicrobatchId microbatch);
-  [[nodiscard]] Tensors run(const Segment& segment, MicrobatchId microbatch, const Tensors& inputs);
-  [[nodiscard]] Tensors run_with_loss(const Segment& segment, MicrobatchId microbatch, const Tensors& inputs,
+  [[nodiscard]] Tensors run(const Segment& segment, MicrobatchId microbatch, Tensors inputs);
+  [[nodiscard]] Tensors run_with_loss(const Segment& segment, MicrobatchId microbatch, Tensors inputs,
                                       const Tensors& targets);
   void run_again(const Segment& segment, MicrobatchId microbatch, SegmentPass& kept);
   // From the last segment to the first, each run again where it has to be.
