@@ -148,18 +148,15 @@ void check_outputs(const PlanOptions& options) {
                     "a folder, which need not exist", "name another");
 }
 
-struct Costs {
-  LayerCosts costs;
-  std::string file;
-};
+using Costs = PlanMeasurements::Costs;
 
 Costs costs_of(const PlanOptions& options, const PlanRequest& request, const PlanMeasurements& measurements) {
   const bool measures = measurements.asked_for && measurements.asked_for();
   if (measures) {
-    PlanMeasurements::Costs measured = measurements.costs(options.model, request, options.cost);
+    Costs measured = measurements.costs(options.model, request, options.cost);
     require_description(measured.costs.machine, parse_description(options.machine, "--machine"), "machine",
                         measured.file);
-    return {std::move(measured.costs), std::move(measured.file)};
+    return measured;
   }
   if (options.cost.empty())
     throw bad_input("no --cost", "a file with the costs of every layer",
@@ -168,7 +165,10 @@ Costs costs_of(const PlanOptions& options, const PlanRequest& request, const Pla
   if (options.tries > 0)
     throw bad_input(fmt::format("--try {} without --data", options.tries), "a network to run",
                     "name --data, and --model and its sizes");
-  Costs costs{load_layer_costs(options.cost), options.cost};
+  if (request.ranks == automatic_ranks)
+    throw bad_input("--ranks auto without --data", "a network, to measure on each number of ranks",
+                    "name --data, and --model and its sizes, or give a number of ranks");
+  Costs costs{load_layer_costs(options.cost), options.cost, request.ranks};
   require_description(costs.costs.model, parse_description(options.model, "--model"), "model", options.cost);
   require_description(costs.costs.machine, parse_description(options.machine, "--machine"), "machine", options.cost);
   return costs;
@@ -239,8 +239,15 @@ double spread_of(const LayerCosts& costs) {
 /// Of costs from a busy machine: a plan made from them may not hold.
 void note_noise(const Costs& costs, PlanAnswer& answer) {
   constexpr double noisy = 0.2;
+  constexpr double noisy_median = 0.05;
   const double spread = spread_of(costs.costs);
-  if (spread > noisy)
+  const auto& measured = costs.costs.measured;
+  if (measured && measured->spread > noisy_median)
+    answer.notes.push_back(fmt::format(
+        "{} was measured on a busy machine: the median is known to {:.1f} %; measure again on a machine that "
+        "does nothing else, or the plan may not hold",
+        costs.file, measured->spread * 100));
+  if (!measured && spread > noisy)
     answer.notes.push_back(
         fmt::format("{} is noisy: half of the measurements lie within {:.0f} % of their median; measure again on a "
                     "machine that does "
@@ -251,15 +258,22 @@ void note_noise(const Costs& costs, PlanAnswer& answer) {
 int run(const PlanOptions& options, const PlanMeasurements& measurements) {
   check_outputs(options);
   PlanRequest request = request_of(options);
-  const Costs costs = costs_of(options, request, measurements);
+  Costs costs = costs_of(options, request, measurements);
+  request.ranks = costs.ranks;
   request.cut = parse_cut_option(options.cut, std::ssize(costs.costs.layers));
   PlanReport report;
   report.answer = make_plans(costs.costs, request);
+  for (Plan& plan : report.answer.plans) plan.threads_per_rank = costs.threads_per_rank;
   note_noise(costs, report.answer);
   try_plans(options, measurements, report);
   report.neighbours = neighbours(costs.costs, request, report.answer);
   report.other_circumstances = other_circumstances(costs.costs, request, report.answer);
   report.memory_caps = caps_of(costs.costs, request);
+  report.on_other_ranks = std::move(costs.on_other_ranks);
+  const bool measures = measurements.asked_for && measurements.asked_for();
+  if (measures && options.ranks > 1)
+    if (auto alone = measurements.one_rank(options.model, request, options.cost))
+      report.on_other_ranks.push_back(std::move(*alone));
   if (!options.sweep.empty()) report.sweep = sweep_of(costs.costs, request, report.answer);
   write_outputs(options, report, costs, request);
   fmt::print("{}", options.json ? to_json(report) : to_text(report));
@@ -297,7 +311,14 @@ Command add_plan_command(CLI::App& app, const PlanMeasurements& measurements) {
   command->add_option("--cost", options->cost,
                       measures ? "JSON file with the costs of every layer; with --data, where they are kept"
                                : "JSON file with the costs of every layer");
-  command->add_option("--ranks", options->ranks, "Devices")->check(whole_number<int>, "")->required();
+  command
+      ->add_option("--ranks", options->ranks,
+                   measures ? "Devices; auto, with --data: the number that is fastest, where threads divide the cores"
+                            : "Devices")
+      ->check(whole_number<int>, "")
+      ->transform([](const std::string& text) { return text == "auto" ? std::to_string(automatic_ranks) : text; }, "",
+                  "auto")
+      ->required();
   command->add_option("--batch", options->batch, "Samples of an update")
       ->check(whole_number<std::int64_t>, "")
       ->required();

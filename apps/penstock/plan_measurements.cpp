@@ -17,8 +17,8 @@ constexpr int steps_of_a_try = 5;
 
 // Those that say what the network is and where it lives, but none that the plan decides or has under its own name.
 bool is_asked(SettingGroup group, const std::string& name) {
-  static const std::set<std::string> others{"devices",  "threads-per-rank", "optimizer",
-                                            "momentum", "precision",        "seed"};
+  static const std::set<std::string> others{"devices", "threads-per-rank", "optimizer", "momentum", "precision",
+                                            "seed",    "remeasure"};
   if (name == "model") return false;
   return group == SettingGroup::Data || group == SettingGroup::Network || others.contains(name);
 }
@@ -33,6 +33,9 @@ TrainSettings settings_of(TrainSettings settings, const std::string& model, std:
   return settings;
 }
 
+// The answer goes to the standard output, perhaps to a program.
+void tell(const std::string& line) { fmt::print(stderr, "{}\n", line); }
+
 }  // namespace
 
 PlanMeasurements plan_measurements() {
@@ -43,10 +46,25 @@ PlanMeasurements plan_measurements() {
   measurements.costs = [settings](const std::string& model, const PlanRequest& request, const std::string& cost_file) {
     TrainSettings asked = settings_of(*settings, model, request.batch);
     asked.cost = cost_file;
-    // The answer goes to the standard output, perhaps to a program.
-    MeasuredCosts measured =
-        measured_costs(asked, request, [](const std::string& line) { fmt::print(stderr, "{}\n", line); });
-    return PlanMeasurements::Costs{std::move(measured.costs), measured.file.string()};
+    if (request.ranks == automatic_ranks) {
+      std::vector<PlanOnRanks> planned = plans_by_ranks(asked, request, {}, tell);
+      PlanMeasurements::Costs costs{std::move(planned.front().measured.costs), planned.front().measured.file.string(),
+                                    planned.front().plan.ranks, planned.front().plan.threads_per_rank};
+      for (std::size_t other = 1; other < planned.size(); ++other)
+        costs.on_other_ranks.push_back(std::move(planned[other].plan));
+      return costs;
+    }
+    MeasuredCosts measured = measured_costs(asked, request, tell);
+    return PlanMeasurements::Costs{std::move(measured.costs), measured.file.string(), request.ranks,
+                                   measured.threads_per_rank};
+  };
+  measurements.one_rank = [settings](const std::string& model, const PlanRequest& request,
+                                     const std::string& cost_file) -> std::optional<Plan> {
+    TrainSettings asked = settings_of(*settings, model, request.batch);
+    asked.cost = cost_file;
+    auto planned = plan_on_one_rank(asked, request, tell);
+    if (!planned) return std::nullopt;
+    return std::move(planned->plan);
   };
   measurements.try_plan = [settings](const std::string& model, const Plan& plan) {
     return try_plan(settings_of(*settings, model, plan.batch), plan, steps_of_a_try);

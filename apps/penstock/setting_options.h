@@ -33,7 +33,7 @@ inline const char* group_name(SettingGroup group) {
 
 // The word that stands for a number that is chosen.
 inline std::string number_of_auto(const std::string& text) {
-  return text == "auto" ? std::to_string(automatic_microbatches) : text;
+  return text == "auto" ? std::to_string(automatic_count) : text;
 }
 
 // Binds those settings for which `wanted(group, name)` holds to options of their names; present values show as
@@ -57,7 +57,7 @@ void add_setting_options(CLI::App& command, TrainSettings& settings, const Wante
       }
     }
     if (name == "devices") option->delimiter(',');
-    if (name == "microbatches") option->transform(number_of_auto, "", "auto");
+    if (name == "microbatches" || name == "ranks") option->transform(number_of_auto, "", "auto");
     option->group(group_name(group));
   });
 }

@@ -24,6 +24,8 @@ std::string to_string(Milliseconds duration) {
   if (seconds < 59.95) return fmt::format("{:.3g} s", seconds);
   const auto whole = std::llround(seconds);
   if (whole < 3600) return fmt::format("{} min {:02} s", whole / 60, whole % 60);
+  constexpr long long day = 86'400;
+  if (whole >= 2 * day) return fmt::format("{} days", whole / day);
   return fmt::format("{} h {:02} min", whole / 3600, whole % 3600 / 60);
 }
 

@@ -129,6 +129,8 @@ void validate(const LayerCosts& costs) {
                       "correct the cost");
     if (of_rank.memory_cap) require_size(fmt::format("ranks[{}].memory_cap_bytes", rank), of_rank.memory_cap->count);
   }
+  if (costs.measured && !(std::isfinite(costs.measured->spread) && costs.measured->spread >= 0))
+    throw bad_input(fmt::format("measured.spread is {}", costs.measured->spread), "at least 0", "correct the cost");
   Cost links;
   links.stages.resize(1);
   links.default_link = costs.default_link;

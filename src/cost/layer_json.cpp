@@ -144,6 +144,19 @@ std::vector<LayerTie> read_ties(const Place& place, const Json& array, std::int6
   return ties;
 }
 
+Measurement read_measurement(const Place& place, const Json& object) {
+  require_keys(place, object, {"at", "rounds", "spread"});
+  const Json& at = require(place, object, "at");
+  const auto time = at.is_string() ? parse_wall_time(at.get<std::string>()) : std::nullopt;
+  if (!time) throw refuse(place.at("at"), at, "a time in UTC, such as 2026-11-29T09:30:58Z");
+  const Json& rounds = require(place, object, "rounds");
+  constexpr int most_rounds = 1'000'000;
+  if (!rounds.is_number_integer() || rounds < 1 || rounds > most_rounds)
+    throw refuse(place.at("rounds"), rounds, "a whole number, at least 1");
+  return {*time, rounds.get<int>(),
+          read_number(place.at("spread"), require(place, object, "spread"), "a number of at least 0", true)};
+}
+
 Description read_description(const Place& place, const Json& object) {
   if (!object.is_object()) throw refuse(place, object, "an object of texts and numbers");
   Description description;
@@ -196,7 +209,7 @@ LayerCosts parse_layer_costs(std::string_view json, std::string_view source) {
                     "give a file with \"layers\"; include/penstock/cost/layer_cost.h shows an example");
   require_keys(root, document,
                {"model", "machine", "layers", "input_bytes_per_sample", "input_needs_gradient", "action_overhead_ms",
-                "step_overhead_ms", "link", "links", "ranks", "ties"});
+                "step_overhead_ms", "link", "links", "ranks", "ties", "measured"});
   LayerCosts costs;
   for (const auto& [key, member] : {std::pair{"model", &LayerCosts::model}, {"machine", &LayerCosts::machine}})
     if (document.contains(key)) costs.*member = read_description(root.at(key), document[key]);
@@ -217,6 +230,7 @@ LayerCosts parse_layer_costs(std::string_view json, std::string_view source) {
   if (document.contains("links")) costs.links = read_links(root.at("links"), document["links"]);
   if (document.contains("ranks")) costs.ranks = read_ranks(root.at("ranks"), document["ranks"]);
   if (document.contains("ties")) costs.ties = read_ties(root.at("ties"), document["ties"], std::ssize(costs.layers));
+  if (document.contains("measured")) costs.measured = read_measurement(root.at("measured"), document["measured"]);
   return costs;
 }
 
@@ -238,6 +252,9 @@ std::string to_json(const LayerCosts& costs) {
   }
   for (const LayerTie& tie : costs.ties)
     document["ties"].push_back({{"owner", to_json(tie.owner)}, {"copy", to_json(tie.copy)}, {"bytes", tie.size.count}});
+  if (costs.measured)
+    document["measured"] = {
+        {"at", to_string(costs.measured->at)}, {"rounds", costs.measured->rounds}, {"spread", costs.measured->spread}};
   return document.dump(2) + "\n";
 }
 

@@ -233,6 +233,7 @@ std::string to_toml(const Plan& plan, std::string_view schedule_file) {
                       in_quotes(needs_schedule_file(plan) ? schedule_file : std::string_view(plan.schedule)),
                       plan.microbatches * plan.replicas, in_quotes(recompute_words(plan)));
   if (plan.replicas > 1) text += fmt::format("replicas = {}\n", plan.replicas);
+  if (plan.threads_per_rank > 0) text += fmt::format("threads-per-rank = {}\n", plan.threads_per_rank);
   text += fmt::format("\n[prediction]\nschedule = {}\nranks = {}\nstages-per-rank = {}\nreplicas = {}\nlayers = {}\n",
                       in_quotes(plan.schedule), plan.ranks, plan.stages_per_rank, plan.replicas, plan.layers);
   text += fmt::format("step-ms = {}\npipeline-ms = {}\nexchange-ms = {}\nupdate-ms = {}\n", real(prediction.step.count),
@@ -282,6 +283,7 @@ Plan load_plan(const std::filesystem::path& path) {
   if (plan.microbatches < 1)
     throw settings.refuse("microbatches", "at least one for each of the prediction's replicas");
   plan.layers = prediction.count("layers");
+  if (table.contains("threads-per-rank")) plan.threads_per_rank = settings.count("threads-per-rank");
   const int stages = settings.count("stages");
   const auto cut = settings.read<std::string>("cut", "a text, such as \"3,6,9\"");
   plan.cut = cut == "uniform" ? uniform_cut(plan.layers, stages) : parse_cut(cut, plan.layers, stages);

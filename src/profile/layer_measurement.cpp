@@ -65,17 +65,19 @@ void reset_peak(const Instruments& instruments) {
   reset_device_peak(instruments.lane.device());
 }
 
-Between::Between(std::int64_t bytes, bool on_host) {
+void Between::set_bytes(std::int64_t bytes) {
   constexpr std::int64_t usual = 32 << 20;
   const std::int64_t largest_cache = std::max<std::int64_t>(::sysconf(_SC_LEVEL3_CACHE_SIZE), 0);
   const std::int64_t most = 2 * (largest_cache > 0 ? largest_cache : usual);
-  if (on_host) memory_.resize(static_cast<std::size_t>(std::min(bytes, most)) / sizeof(std::int64_t), 1);
+  if (!on_host_) return;
+  read_ = static_cast<std::size_t>(std::clamp<std::int64_t>(bytes, 0, most)) / sizeof(std::int64_t);
+  if (memory_.size() < read_) memory_.resize(read_, 1);
 }
 
 void Between::pass(const Tensors& next) const {
   // Without a use of the sum the compiler would leave the loop out.
   volatile std::int64_t read = 0;
-  read = std::accumulate(memory_.begin(), memory_.end(), std::int64_t{0});
+  read = std::accumulate(memory_.begin(), memory_.begin() + static_cast<std::ptrdiff_t>(read_), std::int64_t{0});
   static_cast<void>(read);
   const at::NoGradGuard no_graph;
   for (const at::Tensor& tensor : next)
@@ -140,6 +142,18 @@ void LayerMeasurement::split_backward(LayerSamples& samples, Tensors gradients) 
   samples.for_weights = not_below_0(held(instruments_) - base_);
   samples.weight_backward.push_back(timed({}, [&] { stage_.weight_backward({0}); }));
   raise(samples.sizes.weight_workspace, peak(instruments_) - base_ - samples.for_weights);
+}
+
+void LayerSamples::append_times(const LayerSamples& others) {
+  for (const auto member :
+       {&LayerSamples::forward, &LayerSamples::backward, &LayerSamples::input_backward, &LayerSamples::weight_backward})
+    (this->*member).insert((this->*member).end(), (others.*member).begin(), (others.*member).end());
+}
+
+void LayerSamples::forget_times() {
+  for (const auto member :
+       {&LayerSamples::forward, &LayerSamples::backward, &LayerSamples::input_backward, &LayerSamples::weight_backward})
+    (this->*member).clear();
 }
 
 void LayerMeasurement::cycle(LayerSamples* samples) {

@@ -16,14 +16,17 @@ namespace penstock {
 // layer finds its weights and activations where they would be by then.
 class Between {
  public:
-  // \param bytes that the other layers go through; no more than twice the largest cache is read. \param on_host whether
-  // passes use this memory's caches at all.
-  Between(std::int64_t bytes, bool on_host);
+  // \param on_host whether passes use this memory's caches at all.
+  explicit Between(bool on_host) : on_host_(on_host) {}
+  // \param bytes that the other layers go through; no more than twice the largest cache is read.
+  void set_bytes(std::int64_t bytes);
   // Reads all of it, and after it `next`, which was made last.
   void pass(const Tensors& next) const;
 
  private:
-  std::vector<std::int64_t> memory_;
+  bool on_host_;
+  std::vector<std::int64_t> memory_;  // as much as was ever needed
+  std::size_t read_ = 0;              // of it
 };
 
 // What a rank's thread measures with.
@@ -46,6 +49,9 @@ struct LayerSamples {
   std::vector<double> weight_backward;
   LayerAtSize sizes;  // bytes only
   Bytes for_weights;  // held between I and W
+
+  void append_times(const LayerSamples& others);
+  void forget_times();
 };
 
 // What flows into the layer, and what its loss compares with.

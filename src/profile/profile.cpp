@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <barrier>
+#include <cmath>
 #include <fmt/format.h>
 #include <map>
 #include <mutex>
@@ -23,10 +24,16 @@
 namespace penstock {
 namespace {
 
-constexpr int warm_up_cycles = 2;
-constexpr int fewest_cycles = 3;
-constexpr int most_cycles = 15;
-constexpr int updates = 5;
+// A machine that others use is slow for seconds at a time: a round over all layers is short beside that, so that each
+// layer meets as many of those phases as the others.
+constexpr int fewest_rounds = 3;
+constexpr int rounds_in_budget = 6;
+constexpr int most_rounds = 40;
+constexpr int most_cycles = 5;  // of a layer, size and round
+constexpr int updates = 2;      // of a layer and round
+// It goes on for this many budgets, as long as the median is known less well than that.
+constexpr double most_budgets = 3;
+constexpr double well_known = 0.02;
 
 // What makes layers alike: their kind, whether they are the first or the last, and what flows in at every size.
 using Sort = std::pair<std::string, std::vector<std::int64_t>>;
@@ -37,6 +44,7 @@ struct Entry {
   std::vector<Tensors> inputs;   // by size
   std::vector<Tensors> outputs;  // by size
   std::vector<LayerSamples> by_size;
+  std::vector<std::vector<double>> round_ms;  // by size and round: the median of a forward and a backward
   std::vector<double> update_ms;
   Bytes parameter;
   Bytes gradient;
@@ -52,7 +60,32 @@ struct Entry {
 struct RankProfile {
   std::vector<Entry> entries;
   std::vector<std::size_t> entry_of_layer;
+  int rounds = 0;
+  double spread = 0;  // as in `Measurement`
 };
+
+// The standard error of the median of values that are spread as a normal distribution, from their middle half: a single
+// outlier moves neither. As a share of the median.
+double spread_of_median(const std::vector<double>& values) {
+  constexpr double of_quartiles = 0.929;  // 1.2533 (of a median, by a mean) × 0.7413 (of a standard deviation)
+  const double median = quantile(values, 0.5);
+  if (!(median > 0)) return 0;
+  return of_quartiles * (quantile(values, 0.75) - quantile(values, 0.25)) /
+         (median * std::sqrt(static_cast<double>(values.size())));
+}
+
+// Of what all layers take together for a microbatch, between the rounds; of the size of which it is known least.
+double spread_of_rounds(const RankProfile& profile) {
+  double largest = 0;
+  for (std::size_t size = 0; size < profile.entries.front().round_ms.size(); ++size) {
+    std::vector<double> together(static_cast<std::size_t>(profile.rounds), 0);
+    for (const std::size_t entry : profile.entry_of_layer)
+      for (std::size_t round = 0; round < together.size(); ++round)
+        together[round] += profile.entries[entry].round_ms[size][round];
+    largest = std::max(largest, spread_of_median(together));
+  }
+  return largest;
+}
 
 // Lets all ranks go on together, and stop together when one fails.
 class Meeting {
@@ -66,6 +99,8 @@ class Meeting {
   // Of the first rank alone; what it says holds for all at the next `wait`.
   void set_cycles(int cycles) { cycles_ = cycles; }
   [[nodiscard]] int cycles() const { return cycles_; }
+  void set_goes_on(bool goes_on) { goes_on_ = goes_on; }
+  [[nodiscard]] bool goes_on() const { return goes_on_; }
 
   // Runs a rank's part. Where it throws, the others stop at their next meeting.
   void run(const std::function<void()>& part) noexcept {
@@ -91,6 +126,7 @@ class Meeting {
   std::barrier<> barrier_;
   std::atomic<bool> failed_{false};
   std::atomic<int> cycles_{0};
+  std::atomic<bool> goes_on_{true};
   std::mutex mutex_;
   std::exception_ptr failure_;
 };
@@ -116,7 +152,8 @@ class RankProfiler {
         leads_(rank == 0),
         lane_(settings.devices.empty() ? at::Device(at::kCPU)
                                        : settings.devices[static_cast<std::size_t>(rank) % settings.devices.size()]),
-        instruments_{clock_, memory_, lane_} {
+        instruments_{clock_, memory_, lane_},
+        between_(lane_.on_host()) {
     lane_.enter({});
     for (const Microbatch& microbatch : microbatches) {
       Tensors inputs;
@@ -131,7 +168,7 @@ class RankProfiler {
   }
 
   // First what every sort of layer is; then, knowing how much the layers of a rank go through together, how long it
-  // takes.
+  // takes, in rounds over all of them.
   RankProfile run() {
     RankProfile profile;
     std::map<Sort, std::size_t> known;
@@ -143,9 +180,16 @@ class RankProfiler {
     }
     flow_.clear();
     const std::vector<std::int64_t> of_a_rank = share_of_a_rank(profile);
+    const Milliseconds start = clock_.now();
+    do {
+      for (Entry& entry : profile.entries) time(entry, of_a_rank);
+      ++profile.rounds;
+      profile.spread = spread_of_rounds(profile);
+      if (leads_) meeting_.set_goes_on(goes_on(profile, clock_.now() - start));
+      meeting_.wait();
+    } while (meeting_.goes_on());
+    // Before the meter of its thread is gone.
     for (Entry& entry : profile.entries) {
-      time(entry, of_a_rank);
-      // Before the meter of its thread is gone.
       entry.inputs.clear();
       entry.outputs.clear();
     }
@@ -153,6 +197,13 @@ class RankProfiler {
   }
 
  private:
+  [[nodiscard]] bool goes_on(const RankProfile& profile, Milliseconds passed) const {
+    if (profile.rounds < fewest_rounds) return true;
+    const double budget = settings_.budget.count * static_cast<double>(profile.entries.size() * settings_.sizes.size());
+    if (profile.rounds >= most_rounds || passed.count >= most_budgets * budget) return false;
+    return profile.spread > well_known || (profile.rounds < rounds_in_budget && passed.count < budget);
+  }
+
   [[nodiscard]] Sort sort_of(std::size_t layer) const {
     const std::string& kind = network_.layers[layer].kind;
     Sort sort{kind.empty() ? fmt::format("#{}", layer) : kind, {}};
@@ -217,11 +268,15 @@ class RankProfiler {
       LayerMeasurement measurement(instruments_, stage, input);
       // Once before it counts: the gradients of the weights are there from then on.
       measurement.cycle(nullptr);
-      measurement.cycle(&entry.by_size.emplace_back());
+      LayerSamples& surveyed = entry.by_size.emplace_back();
+      measurement.cycle(&surveyed);
+      // Each follows the one before at once, as in no run.
+      surveyed.forget_times();
       // Skips would count the layer that is none.
       if (!is_last(layer) && network_.skips.empty()) measure_inner(followed, input, entry.by_size.back().sizes);
       entry.outputs.push_back(measurement.outputs());
     }
+    entry.round_ms.resize(entry.by_size.size());
     for (const at::Tensor& parameter : built.module().parameters()) {
       if (parameter.grad().defined()) entry.gradient += Bytes{static_cast<std::int64_t>(parameter.grad().nbytes())};
       parameter.mutable_grad().reset();
@@ -235,12 +290,11 @@ class RankProfiler {
     Stage stage(std::move(parts));
     for (std::size_t size = 0; size < entry.inputs.size(); ++size) {
       const LayerInput input = input_of(entry, size);
-      const Between between(std::max<std::int64_t>(of_a_rank[size] - entry.gone_through(size), 0), lane_.on_host());
-      LayerMeasurement measurement(instruments_, stage, input, &between);
-      LayerSamples samples = measure_size(measurement);
-      samples.sizes = entry.by_size[size].sizes;
-      samples.for_weights = entry.by_size[size].for_weights;
-      entry.by_size[size] = std::move(samples);
+      between_.set_bytes(of_a_rank[size] - entry.gone_through(size));
+      LayerMeasurement measurement(instruments_, stage, input, &between_);
+      const LayerSamples samples = measure_size(measurement);
+      entry.round_ms[size].push_back(quantile(samples.forward, 0.5) + quantile(samples.backward, 0.5));
+      entry.by_size[size].append_times(samples);
     }
     time_update(built, entry, of_a_rank.empty() ? 0 : of_a_rank.front());
     for (const at::Tensor& parameter : built.module().parameters()) parameter.mutable_grad().reset();
@@ -249,13 +303,14 @@ class RankProfiler {
   LayerSamples measure_size(LayerMeasurement& measurement) {
     LayerSamples samples;
     meeting_.wait();
+    // The first finds everything cold.
     measurement.cycle(nullptr);
     const Milliseconds start = clock_.now();
-    for (int cycle = 1; cycle < warm_up_cycles; ++cycle) measurement.cycle(nullptr);
-    const double of_a_cycle = (clock_.now() - start).count / (warm_up_cycles - 1);
+    measurement.cycle(nullptr);
+    const double of_a_cycle = (clock_.now() - start).count;
     if (leads_)
       meeting_.set_cycles(static_cast<int>(
-          std::clamp(settings_.budget.count / std::max(of_a_cycle, 1e-3), 1.0 * fewest_cycles, 1.0 * most_cycles)));
+          std::clamp(settings_.budget.count / rounds_in_budget / std::max(of_a_cycle, 1e-3), 1.0, 1.0 * most_cycles)));
     meeting_.wait();
     for (int cycle = 0; cycle < meeting_.cycles(); ++cycle) {
       // Together at every cycle, so that none measures alone at the end.
@@ -280,10 +335,10 @@ class RankProfiler {
     const std::function<void()> update = settings_.optimizer(built);
     entry.optimizer = held(instruments_) - before;
     update();
-    const Between between(std::max<std::int64_t>(of_a_rank - entry.gone_through(0), 0), lane_.on_host());
+    between_.set_bytes(of_a_rank - entry.gone_through(0));
     for (int count = 0; count < updates; ++count) {
       meeting_.wait();
-      between.pass({});
+      between_.pass({});
       const Milliseconds start = clock_.now();
       update();
       lane_.wait();
@@ -299,6 +354,7 @@ class RankProfiler {
   SteadyClock clock_;
   DeviceLane lane_;
   Instruments instruments_;
+  Between between_;
   std::vector<Tensors> flow_;  // what flows into the present layer, by size
   std::vector<Tensors> targets_;
 };
@@ -404,6 +460,9 @@ LayerCosts profile_layers(const Network& network, const ProfileSettings& setting
   meeting.rethrow();
   LayerCosts costs;
   const RankProfile& first = ranks.front();
+  // More digits would not be known.
+  constexpr double digits = 1e4;
+  costs.measured = Measurement{wall_time_now(), first.rounds, std::round(first.spread * digits) / digits};
   std::map<std::size_t, std::size_t> layer_of_entry;
   for (std::size_t layer = 0; layer < network.layers.size(); ++layer) {
     const std::size_t entry = first.entry_of_layer[layer];

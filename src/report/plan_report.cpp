@@ -140,6 +140,30 @@ std::string reasons(const PlanReport& report) {
   return text;
 }
 
+/// "1 rank of 2 threads".
+std::string ranks_of(const Plan& plan) {
+  const std::string ranks = counted(plan.ranks, "rank");
+  return plan.threads_per_rank > 0 ? fmt::format("{} of {}", ranks, counted(plan.threads_per_rank, "thread")) : ranks;
+}
+
+/// The truth, also where a pipeline does not pay.
+std::string other_ranks(const PlanReport& report) {
+  const Plan& best = report.answer.plans.front();
+  constexpr double alike = 1.03;
+  std::string text;
+  for (const Plan& other : report.on_other_ranks) {
+    const double faster = other.prediction.step.count / best.prediction.step.count;
+    std::string verdict = fmt::format("as fast as the plan on {}, within 3 %", ranks_of(best));
+    if (faster > alike) verdict = fmt::format("the plan on {} is {:.2f} times as fast", ranks_of(best), faster);
+    if (1 / faster > alike)
+      verdict = fmt::format("{:.2f} times as fast as the plan on {}{}", 1 / faster, ranks_of(best),
+                            other.ranks == 1 ? ": a pipeline does not pay here" : "");
+    text += fmt::format("  {} ({}): {} a step; {}\n", ranks_of(other), in_words(other),
+                        to_string(other.prediction.step), verdict);
+  }
+  return text.empty() ? text : "\nOn other numbers of ranks:\n" + text;
+}
+
 std::string changes(const PlanReport& report) {
   if (report.other_circumstances.empty()) return "";
   const Plan& best = report.answer.plans.front();
@@ -162,23 +186,25 @@ Json plan_to_json(const Plan& plan) {
     ties.push_back({{"owner", {{"layer", tie.owner.layer}, {"parameter", tie.owner.parameter}}},
                     {"copy", {{"layer", tie.copy.layer}, {"parameter", tie.copy.parameter}}},
                     {"bytes", tie.size.count}});
-  return {{"schedule", plan.schedule},
-          {"ranks", plan.ranks},
-          {"stages_per_rank", plan.stages_per_rank},
-          {"stages", plan.stages()},
-          {"replicas", plan.replicas},
-          {"batch", plan.batch},
-          {"microbatches", plan.microbatches},
-          {"cut", plan.cut},
-          {"recompute", recompute_words(plan)},
-          {"step_ms", plan.prediction.step.count},
-          {"pipeline_ms", plan.prediction.pipeline.count},
-          {"exchange_ms", plan.prediction.exchange.count},
-          {"update_ms", plan.prediction.update.count},
-          {"utilisation", plan.prediction.utilisation},
-          {"samples_per_second", plan.prediction.samples_per_second},
-          {"memory_bytes", memory},
-          {"ties", ties}};
+  Json object = {{"schedule", plan.schedule},
+                 {"ranks", plan.ranks},
+                 {"stages_per_rank", plan.stages_per_rank},
+                 {"stages", plan.stages()},
+                 {"replicas", plan.replicas},
+                 {"batch", plan.batch},
+                 {"microbatches", plan.microbatches},
+                 {"cut", plan.cut},
+                 {"recompute", recompute_words(plan)},
+                 {"step_ms", plan.prediction.step.count},
+                 {"pipeline_ms", plan.prediction.pipeline.count},
+                 {"exchange_ms", plan.prediction.exchange.count},
+                 {"update_ms", plan.prediction.update.count},
+                 {"utilisation", plan.prediction.utilisation},
+                 {"samples_per_second", plan.prediction.samples_per_second},
+                 {"memory_bytes", memory},
+                 {"ties", ties}};
+  if (plan.threads_per_rank > 0) object["threads_per_rank"] = plan.threads_per_rank;
+  return object;
 }
 
 Json measured_to_json(const MeasuredPlan& measured) {
@@ -213,6 +239,7 @@ std::string to_text(const PlanReport& report) {
   text += '\n';
   text += reasons(report);
   if (!report.sweep.empty()) text += fmt::format("\nsweep over the microbatches: {}\n", sweep_sentence(report.sweep));
+  text += other_ranks(report);
   text += changes(report);
   for (const std::string& note : answer.notes)
     text += fmt::format("{}{}\n", &note == &answer.notes.front() ? "\n" : "", note);
@@ -241,6 +268,7 @@ std::string to_json(const PlanReport& report) {
                    {"left_out", report.answer.left_out},
                    {"notes", report.answer.notes}};
   if (!report.sweep.empty()) document["sweep"] = sweep;
+  for (const Plan& other : report.on_other_ranks) document["on_other_ranks"].push_back(plan_to_json(other));
   return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

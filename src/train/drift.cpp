@@ -1,5 +1,6 @@
 #include "train/drift.h"
 
+#include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -32,19 +33,29 @@ std::optional<std::string> DriftWatch::observe(const Timeline& step) {
   const std::vector<double> passes = passes_of(step, planned.size(), plan_.microbatches);
   last_.resize(planned.size());
   std::vector<double> measured;
+  std::vector<double> ratios;
   std::vector<std::string> drifted;
   for (std::size_t stage = 0; stage < planned.size(); ++stage) {
     std::vector<double>& last = last_[stage];
     if (last.size() == looked_at) last.erase(last.begin());
     last.push_back(passes[stage]);
     measured.push_back(quantile(last, 0.5));
-    const double off = measured.back() / planned[stage].count - 1;
+    ratios.push_back(measured.back() / planned[stage].count);
+    const double off = ratios.back() - 1;
     if (last.size() == looked_at && std::abs(off) > share_)
       drifted.push_back(fmt::format("stage {} takes {} a microbatch, {} planned ({:+.0f} %)", stage,
                                     to_string(Milliseconds{measured.back()}), to_string(planned[stage]), off * 100));
   }
   if (drifted.empty()) return std::nullopt;
   told_ = true;
+  const double middle = quantile(ratios, 0.5);
+  const auto [least, most] = std::minmax_element(ratios.begin(), ratios.end());
+  if (*most <= *least * (1 + share_))
+    return fmt::format(
+        "the machine is {} than when the layers were measured: a microbatch takes {:.2f} times as long as planned, on "
+        "all "
+        "stages alike; the cut fits as before, and what was predicted does not: measure the layers again",
+        middle > 1 ? "slower" : "faster", middle);
   return fmt::format("the run drifts from its plan: {}{}", fmt::join(drifted, "; "), gain(measured));
 }
 

@@ -18,8 +18,8 @@ class DriftWatch {
   DriftWatch(Plan plan, double share) : plan_(std::move(plan)), share_(share) {}
 
   // After a step: what to tell, the first time that the median of the last steps is further from the plan than the
-  // share on some stage; which stages, and what a plan for the times as they are would gain, where the plan's costs can
-  // still be read.
+  // share on some stage; that the machine has changed, if all stages are slower or faster alike; otherwise which
+  // stages, and what a plan for the times as they are would gain, where the plan's costs can still be read.
   [[nodiscard]] std::optional<std::string> observe(const Timeline& step);
 
  private:

@@ -1,6 +1,7 @@
 #include "penstock/train/planning.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -8,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "penstock/base/clock.h"
@@ -15,6 +17,7 @@
 #include "penstock/base/parse_bytes.h"
 #include "penstock/base/quantile.h"
 #include "penstock/base/random.h"
+#include "penstock/base/wall_time.h"
 #include "penstock/data/order.h"
 #include "penstock/nn/ties.h"
 #include "penstock/plan/plan_file.h"
@@ -89,7 +92,7 @@ void check_sizes(const PlanRequest& request, std::int64_t layers) {
 std::uint64_t fingerprint(const Description& model, const Description& machine,
                           const std::vector<std::int64_t>& sizes) {
   // Of another form of the measurement, another file.
-  constexpr std::uint64_t version = 2;
+  constexpr std::uint64_t version = 3;
   std::uint64_t key = version;
   const auto add = [&](const std::string& text) {
     for (const char letter : text) key = mix_key({key, static_cast<unsigned char>(letter)});
@@ -140,6 +143,23 @@ bool knows_ties(const LayerCosts& costs, const Network& network) {
     count += std::count_if(group.members.begin(), group.members.end(),
                            [&](const ParameterAddress& member) { return member.layer != group.owner.layer; });
   return std::ssize(costs.ties) == count;
+}
+
+// "3 days ago, median known to 1.2 %".
+std::string how_measured(const LayerCosts& costs) {
+  if (!costs.measured) return "nobody knows when";
+  const auto age = wall_time_now() - costs.measured->at;
+  // A clock that was set back in between.
+  const Milliseconds passed{std::max(0.0, static_cast<double>(age.count()))};
+  return fmt::format("{} ago, median known to {:.1f} %", to_string(passed), costs.measured->spread * 100);
+}
+
+void tell_reused(const MeasuredCosts& measured, const Note& note) {
+  constexpr std::chrono::days old{7};
+  const auto& how = measured.costs.measured;
+  const bool doubtful = !how || how->spread > noisy_spread || wall_time_now() - how->at > old;
+  tell(note, fmt::format("the layers were measured before ({}): {}{}", how_measured(measured.costs),
+                         measured.file.string(), doubtful ? "; with remeasure they are measured again" : ""));
 }
 
 // Nothing where there is no file, or one that has to be measured again.
@@ -195,11 +215,11 @@ std::string cut_words(const Cut& cut) {
 
 PlanRequest request_of(const TrainSettings& settings) {
   PlanRequest request;
-  request.ranks = settings.ranks > 0 ? settings.ranks : static_cast<int>(settings.devices.size());
+  request.ranks = settings.ranks == 0 ? static_cast<int>(settings.devices.size()) : settings.ranks;
   request.batch = settings.batch;
   if (!settings.memory_limit.empty()) request.memory = parse_bytes("--memory-limit", settings.memory_limit);
   if (settings.schedule != "auto") request.schedules = {settings.schedule};
-  if (settings.microbatches != automatic_microbatches) request.microbatches = {settings.microbatches};
+  if (settings.microbatches != automatic_count) request.microbatches = {settings.microbatches};
   request.recomputation = recomputation_of(settings.recompute);
   request.most_plans = 1;
   return request;
@@ -216,7 +236,99 @@ std::optional<Cut> cut_of(TrainSettings settings, int ranks, const Job& job) {
   return make_pipeline_settings(settings, job).cut;
 }
 
+// The powers of two up to the most ranks that this machine or its devices have room for, and that number.
+std::vector<int> candidate_ranks(const TrainSettings& settings, std::int64_t layers) {
+  const std::int64_t places =
+      settings.devices.empty() ? std::max(1U, std::thread::hardware_concurrency()) : settings.devices.size();
+  const auto most = static_cast<int>(std::min(places, layers));
+  std::vector<int> ranks;
+  for (int count = 1; count < most; count *= 2) ranks.push_back(count);
+  ranks.push_back(most);
+  return ranks;
+}
+
+// Costs of several numbers of ranks are of several machines.
+TrainSettings settings_on(const TrainSettings& settings, int ranks) {
+  TrainSettings own = settings;
+  own.ranks = ranks;
+  if (settings.devices.empty()) own.threads_per_rank = default_threads(ranks);
+  fs::path cost = settings.cost;
+  if (cost.empty() && settings.model == own_model) {
+    // A file of an earlier start may be of another network of that name.
+    cost = fs::path(settings.out) / "cost.json";
+    own.remeasure = true;
+  }
+  if (!cost.empty())
+    own.cost =
+        (cost.parent_path() / fmt::format("{}-ranks-{}{}", cost.stem().string(), ranks, cost.extension().string()))
+            .string();
+  return own;
+}
+
+// Of several numbers of ranks each has a plan of its own.
+std::vector<PlanOnRanks> best_by_ranks(const TrainSettings& settings, const std::vector<int>& ranks,
+                                       const std::function<PlanOnRanks(const TrainSettings& on, int ranks)>& plan) {
+  std::vector<PlanOnRanks> plans;
+  std::optional<Error> refusal;
+  for (const int count : ranks) {
+    try {
+      plans.push_back(plan(settings_on(settings, count), count));
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::BadInput) throw;
+      refusal = error;
+    }
+  }
+  if (plans.empty()) throw refusal.value();
+  std::stable_sort(plans.begin(), plans.end(), [](const PlanOnRanks& a, const PlanOnRanks& b) {
+    return a.plan.prediction.step < b.plan.prediction.step;
+  });
+  return plans;
+}
+
+PlanOnRanks plan_on(const PlanRequest& request, MeasuredCosts measured) {
+  PlanOnRanks planned{make_plans(measured.costs, request).plans.front(), std::move(measured)};
+  std::error_code ignored;
+  planned.plan.costs_file = fs::absolute(planned.measured.file, ignored).string();
+  planned.plan.threads_per_rank = planned.measured.threads_per_rank;
+  return planned;
+}
+
 }  // namespace
+
+std::vector<PlanOnRanks> plans_by_ranks(const TrainSettings& settings, const PlanRequest& request,
+                                        const std::vector<int>& ranks, const Note& note) {
+  const Job job = job_of(settings);
+  const auto candidates = ranks.empty() ? candidate_ranks(settings, std::ssize(job.network.layers)) : ranks;
+  return best_by_ranks(settings, candidates, [&](const TrainSettings& on, int count) {
+    PlanRequest own = request;
+    own.ranks = count;
+    return plan_on(own, measured_costs(on, job, own, note));
+  });
+}
+
+std::optional<PlanOnRanks> plan_on_one_rank(const TrainSettings& settings, const PlanRequest& request,
+                                            const Note& note) {
+  PlanRequest alone;
+  alone.batch = request.batch;
+  alone.memory = request.memory;
+  alone.recomputation = request.recomputation;
+  alone.schedules = {"1f1b"};
+  alone.stages_per_rank = {1};
+  // Small ones only cost time: there is nobody to wait for.
+  for (const int count : {1, 2, 4})
+    if (count <= request.batch) alone.microbatches.push_back(count);
+  alone.most_plans = 1;
+  const Job job = job_of(settings);
+  const TrainSettings on = settings_on(settings, 1);
+  alone.ranks = 1;
+  MeasuredCosts measured = measured_costs(on, job, alone, note);
+  try {
+    return plan_on(alone, std::move(measured));
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::BadInput) throw;
+    return std::nullopt;
+  }
+}
 
 MeasuredCosts measured_costs(const TrainSettings& settings, const PlanRequest& request, const Note& note) {
   return measured_costs(settings, job_of(settings), request, note);
@@ -230,12 +342,21 @@ MeasuredCosts measured_costs(const TrainSettings& settings, const Job& job, cons
   const Description model = describe_model(settings, job.data);
   const Description machine = describe_machine(profile);
   MeasuredCosts measured;
+  measured.threads_per_rank = settings.devices.empty() ? profile.threads_per_rank : 0;
   measured.file = file_of_costs(settings, model, machine, profile.sizes);
-  if (auto found = found_costs(measured.file, !settings.cost.empty(), model, machine, profile.sizes, job.network)) {
-    measured.costs = std::move(*found);
-    measured.reused = true;
-    tell(note, fmt::format("the layers were measured before: {}", measured.file.string()));
-    return measured;
+  const bool named = !settings.cost.empty();
+  if (auto found = found_costs(measured.file, named, model, machine, profile.sizes, job.network)) {
+    // What a user has named may come from elsewhere, and is theirs.
+    const bool noisy = !named && found->measured && found->measured->spread > noisy_spread;
+    if (!settings.remeasure && !noisy) {
+      measured.costs = std::move(*found);
+      measured.reused = true;
+      tell_reused(measured, note);
+      return measured;
+    }
+    if (noisy)
+      tell(note, fmt::format("the layers were measured before, on a busy machine ({}): they are measured again",
+                             how_measured(*found)));
   }
   tell(note, fmt::format("measuring the layers on {} at once, in microbatches of {}", counted(profile.ranks, "rank"),
                          fmt::join(profile.sizes, ", ")));
@@ -248,7 +369,11 @@ MeasuredCosts measured_costs(const TrainSettings& settings, const Job& job, cons
   std::error_code ignored;
   if (measured.file.has_parent_path()) fs::create_directories(measured.file.parent_path(), ignored);
   save_layer_costs(measured.costs, measured.file);
-  tell(note, fmt::format("measured in {}: {}", to_string(clock.now() - start), measured.file.string()));
+  const Measurement& how = measured.costs.measured.value();
+  tell(note, fmt::format("measured in {} ({}, median known to {:.1f} %): {}", to_string(clock.now() - start),
+                         counted(how.rounds, "round"), how.spread * 100, measured.file.string()));
+  if (how.spread > noisy_spread)
+    tell(note, "the machine is busy with something else: the plan may not hold; plan again when it is not");
   return measured;
 }
 
@@ -260,6 +385,7 @@ MeasuredPlan try_plan(const TrainSettings& settings, const Plan& plan, int steps
   own.batch = plan.batch;
   own.cut = cut_words(plan.cut);
   own.recompute = recompute_words(plan);
+  if (plan.threads_per_rank > 0) own.threads_per_rank = plan.threads_per_rank;
   const Job job = job_of(own);
   Pipeline pipeline(job.network, schedule_of(plan), make_pipeline_settings(own, job));
   const SteadyClock clock;
@@ -285,13 +411,21 @@ TrainSettings choose_automatic(const TrainSettings& settings, const Note& note) 
 TrainSettings choose_automatic(const TrainSettings& settings, const Job& job, const Note& note) {
   // What refuses the folder is known before anything is measured.
   static_cast<void>(RunFolder(settings.out, settings.resume));
-  PlanRequest request = request_of(settings);
-  check_sizes(request, std::ssize(job.network.layers));
-  request.cut = cut_of(settings, request.ranks, job);
-  const MeasuredCosts measured = measured_costs(settings, job, request, note);
-  Plan plan = make_plans(measured.costs, request).plans.front();
-  std::error_code ignored;
-  plan.costs_file = fs::absolute(measured.file, ignored).string();
+  const auto planned_on = [&](const TrainSettings& on, int ranks) {
+    PlanRequest request = request_of(on);
+    request.ranks = ranks;
+    check_sizes(request, std::ssize(job.network.layers));
+    request.cut = cut_of(on, ranks, job);
+    return plan_on(request, measured_costs(on, job, request, note));
+  };
+  const bool chooses_ranks = settings.ranks == automatic_count;
+  const std::vector<PlanOnRanks> planned =
+      chooses_ranks ? best_by_ranks(settings, candidate_ranks(settings, std::ssize(job.network.layers)), planned_on)
+                    : std::vector{planned_on(settings, request_of(settings).ranks)};
+  for (std::size_t other = 1; other < planned.size(); ++other)
+    tell(note, fmt::format("on {} a step would take {}", counted(planned[other].plan.ranks, "rank"),
+                           to_string(planned[other].plan.prediction.step)));
+  const Plan& plan = planned.front().plan;
   std::error_code failure;
   fs::create_directories(settings.out, failure);
   if (failure)
@@ -300,11 +434,12 @@ TrainSettings choose_automatic(const TrainSettings& settings, const Job& job, co
   const fs::path file = fs::path(settings.out) / "plan.toml";
   save_plan(plan, file);
   TrainSettings chosen = settings;
+  chosen.ranks = plan.ranks;
   apply_toml(chosen, file);
   chosen.plan = file.string();
-  tell(note, fmt::format("planned: {}, {}, cut {}: {} a step predicted ({})", plan.schedule,
-                         counted(plan.microbatches, "microbatch"), cut_words(plan.cut), to_string(plan.prediction.step),
-                         file.string()));
+  tell(note, fmt::format("planned: {}, {}, {}, cut {}: {} a step predicted ({})", counted(plan.ranks, "rank"),
+                         plan.schedule, counted(plan.microbatches, "microbatch"), cut_words(plan.cut),
+                         to_string(plan.prediction.step), file.string()));
   return chosen;
 }
 

@@ -1,7 +1,6 @@
 #include "train/run_folder.h"
 
 #include <cerrno>
-#include <ctime>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -12,6 +11,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/base/wall_time.h"
 
 namespace penstock {
 namespace {
@@ -32,16 +32,6 @@ bool holds_run(const fs::path& out) {
   return there(RunFolder::config(out)) || there(metrics_file(out)) || there(out / "checkpoints");
 }
 
-// "2026-11-29T09:30:58.123Z": the time of the world, for people and other logs; what passes is measured elsewhere.
-std::string time_stamp() {
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  std::tm parts{};
-  ::gmtime_r(&now.tv_sec, &parts);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", parts.tm_year + 1900, parts.tm_mon + 1,
-                     parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, now.tv_nsec / 1'000'000);
-}
-
 nlohmann::ordered_json counts(const std::vector<Bytes>& sizes) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
   for (const Bytes size : sizes) list.push_back(size.count);
@@ -51,7 +41,7 @@ nlohmann::ordered_json counts(const std::vector<Bytes>& sizes) {
 std::string line_of(const StepMetrics& metrics) {
   // The ordered kind keeps the step in front; nlohmann prints doubles so that they read back to the same bits.
   nlohmann::ordered_json line{{"step", metrics.step},
-                              {"time", time_stamp()},
+                              {"time", to_string(wall_time_now())},
                               {"loss", metrics.loss},
                               {"step_ms", metrics.step_time.count},
                               {"tokens_per_s", metrics.tokens_per_s},

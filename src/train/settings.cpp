@@ -156,7 +156,7 @@ void check_automatic(const TrainSettings& settings) {
     throw bad_input(fmt::format("auto with --replicas {}", settings.replicas), "a plan, where replicas share a run",
                     "write one with penstock plan --replicas and give it with --plan");
   if (settings.ranks == 0 && settings.devices.empty())
-    throw bad_input("auto without --ranks", "the number of ranks to plan for", "name it with --ranks");
+    throw bad_input("auto without --ranks", "the number of ranks to plan for, or auto", "name it with --ranks");
   if (settings.recompute != "auto" && settings.recompute != "none" && settings.recompute != "full")
     throw bad_input(fmt::format("--recompute {} with auto", shortened(settings.recompute)), "auto, none or full",
                     "change --recompute, or choose cut, schedule and microbatches too");
@@ -183,7 +183,7 @@ void check_replicas(const TrainSettings& settings) {
   check_between("replicas", settings.replicas, 1, most_replicas);
   check_between("zero", settings.zero, 0, 1);
   static_cast<void>(parse_bytes("--gradient-bucket", settings.gradient_bucket));
-  if (settings.microbatches != automatic_microbatches && settings.replicas > settings.microbatches)
+  if (settings.microbatches != automatic_count && settings.replicas > settings.microbatches)
     throw bad_input(fmt::format("{} replicas for {}", settings.replicas, counted(settings.microbatches, "microbatch")),
                     "at least one microbatch for each replica", "lower --replicas or raise --microbatches");
 }
@@ -192,7 +192,7 @@ void check_replicas(const TrainSettings& settings) {
 
 bool is_automatic(const TrainSettings& settings) {
   return settings.schedule == "auto" || settings.cut == "auto" || settings.recompute == "auto" ||
-         settings.microbatches == automatic_microbatches;
+         settings.microbatches == automatic_count || settings.ranks == automatic_count;
 }
 
 void apply_toml(TrainSettings& settings, const std::filesystem::path& file) {
@@ -218,8 +218,8 @@ void apply_toml(TrainSettings& settings, const std::filesystem::path& file) {
       known = true;
       using Value = std::remove_cvref_t<decltype(value)>;
       if constexpr (std::same_as<Value, int>) {
-        if (key.str() == "microbatches" && node.value_exact<std::string>() == "auto") {
-          value = automatic_microbatches;
+        if ((key.str() == "microbatches" || key.str() == "ranks") && node.value_exact<std::string>() == "auto") {
+          value = automatic_count;
           return;
         }
       }
@@ -245,7 +245,7 @@ std::string to_toml(const TrainSettings& settings) {
   std::string text;
   std::optional<SettingGroup> last;
   visit_settings(settings, [&](SettingGroup group, const std::string& name, const auto& value, const char* meaning) {
-    if (name == "out" || name == "resume" || name == "from-the-beginning") return;
+    if (name == "out" || name == "resume" || name == "from-the-beginning" || name == "remeasure") return;
     if (last != group) text += fmt::format("{}# {}\n", text.empty() ? "" : "\n", heading(group));
     last = group;
     text += fmt::format("{} = {}  # {}\n", name, toml_value(value), meaning);
@@ -307,8 +307,8 @@ void check_run_settings(const TrainSettings& settings) {
                                     {"eval-every", settings.eval_every},
                                     {"checkpoint-every", settings.checkpoint_every}})
     check_between(name, value, 0, most);
-  if (settings.microbatches != automatic_microbatches) check_between("microbatches", settings.microbatches, 1, most);
-  check_between("ranks", settings.ranks, 0, 100'000);
+  if (settings.microbatches != automatic_count) check_between("microbatches", settings.microbatches, 1, most);
+  if (settings.ranks != automatic_count) check_between("ranks", settings.ranks, 0, 100'000);
   check_between("threads-per-rank", settings.threads_per_rank, 0, 1024);
   check_rates(settings);
   if (settings.recompute != "selected" && settings.recompute != "auto")

@@ -63,6 +63,28 @@ class Plan(p.Case):
         # Which is what a run has that is told so.
         self.assertEqual(len(p.metrics(out)), 14)
 
+    def test_other_numbers_of_ranks_are_looked_at(self):
+        told, err = self.must_plan()
+        self.assertIn("On other numbers of ranks:\n  1 rank of ", told)
+        self.assertIn("measuring the layers on 1 rank at once", err)
+        told, _ = self.must_plan("--json", "-o", self.folder / "plan.toml", ranks="auto")
+        answer = json.loads(told)
+        plans = [answer["plans"][0], *answer.get("on_other_ranks", [])]
+        self.assertEqual([plan["step_ms"] for plan in plans], sorted(plan["step_ms"] for plan in plans))
+        self.assertIn(1, [plan["ranks"] for plan in plans])
+        threads = plans[0]["threads_per_rank"]
+        self.assertIn(f"threads-per-rank = {threads}\n", (self.folder / "plan.toml").read_text())
+        code, _, err = p.run("plan", "--cost", self.folder / "cost-ranks-1.json", "--ranks", "auto", "--batch", 8)
+        self.assertEqual(code, 2)
+        self.assertIn("--ranks auto without --data", err)
+
+    def test_layers_are_measured_again_where_that_is_asked_for(self):
+        self.must_plan()
+        _, err = self.must_plan()
+        self.assertRegex(err, r"the layers were measured before \(.* ago, median known to .* %\): ")
+        _, err = self.must_plan("--remeasure")
+        self.assertRegex(err, r"measured in .* \([0-9]+ rounds, median known to ")
+
     def test_tried_plans_have_measured_columns_and_come_in_their_order(self):
         told, _ = self.must_plan("--json", "--sweep", self.folder / "sweep.svg", **{"try": 2, "top": 3})
         plans = json.loads(told)["plans"]

@@ -19,6 +19,7 @@
 ///       "link": {"latency_ms": 0.02, "bandwidth_bytes_per_ms": 5000000},
 ///       "links": [{"from": 0, "to": 1, "latency_ms": 0.1}],
 ///       "ranks": [{"speed": 1, "memory_cap_bytes": 8589934592}, {"speed": 0.5}],
+///       "measured": {"at": "2026-11-29T09:30:58.123Z", "rounds": 8, "spread": 0.013},
 ///       "ties": [{"owner": {"layer": 0, "parameter": "token.weight"},
 ///                 "copy": {"layer": 9, "parameter": "output.weight"}, "bytes": 3145728}]
 ///     }
@@ -40,6 +41,7 @@
 
 #include "penstock/base/ids.h"
 #include "penstock/base/units.h"
+#include "penstock/base/wall_time.h"
 #include "penstock/cost/cost.h"
 
 namespace penstock {
@@ -123,6 +125,15 @@ struct LayerTie {
 /// "token.weight of layer 0 and output.weight of layer 9".
 [[nodiscard]] std::string to_string(const LayerTie& tie);
 
+/// How the times of all layers were measured.
+struct Measurement {
+  WallTime at;        ///< when it ended
+  int rounds = 1;     ///< over all layers
+  double spread = 0;  ///< how well the median is known: its standard error between the rounds, as a share of it
+
+  friend bool operator==(const Measurement&, const Measurement&) = default;
+};
+
 /// What a cost was measured of or on: names and values, such as "width" and "128".
 using Description = std::map<std::string, std::string>;
 
@@ -141,6 +152,7 @@ struct LayerCosts {
   std::map<RankPair, LinkCost> links = {};
   std::vector<RankCost> ranks = {};  ///< by rank; empty: all alike and without caps
   std::vector<LayerTie> ties = {};
+  std::optional<Measurement> measured = std::nullopt;  ///< nothing where nobody said
 
   friend bool operator==(const LayerCosts&, const LayerCosts&) = default;
 };

@@ -50,6 +50,7 @@ struct Plan {
   std::vector<LayerTie> ties = {};  ///< of the costs that it was made from
   bool shared_ties = false;         ///< as it was asked for: `PlanRequest::share_ties`
   std::string costs_file = {};      ///< that it was made from; empty where nobody said
+  int threads_per_rank = 0;         ///< on which the costs were measured; 0 where nobody said
 
   [[nodiscard]] int stages() const { return static_cast<int>(cut.size()); }
   /// Samples of a microbatch, on average.

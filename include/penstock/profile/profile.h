@@ -31,15 +31,19 @@ struct ProfileSettings {
   /// Makes the optimizer's state for a layer, and returns what updates it once from the gradients that it holds. Called
   /// on each rank's thread. Empty: updates are free.
   std::function<std::function<void()>(const Layer& layer)> optimizer;
-  Milliseconds budget{300};  ///< for each layer and size on all ranks together, beyond the fewest passes
+  /// For each sort of layer and size on all ranks together, spent in rounds over all of them. As long as the median is
+  /// known to no better than 2 %, up to three times as much is.
+  Milliseconds budget{300};
 };
 
-/// Measures each kind of layer for each shape of its inputs once, at every size: medians over all ranks, after a
-/// warm-up, of forward, backward, and of the backward in two halves; bytes as `MemoryMeter` counts them in a run (on a
-/// device as its caching allocator does, which tells ranks that share it not apart). A rank holds one layer at a time,
-/// builds each that it measures twice, and on the host reads between two passes as much memory as the other layers of
-/// a rank go through, so that a layer finds the caches as in a run.
-/// The first layer's input counts on a device only: on the host it is the caller's. Layers are named by number and name
+/// Measures each kind of layer for each shape of its inputs at every size: medians over all ranks and rounds, after a
+/// warm-up, of forward, backward, and of the backward in two halves. A round goes over all layers, so that a machine
+/// that is slow for a while is slow for all of them; at least three are made, and `LayerCosts::measured` says how many
+/// and how well the median is known by then. Bytes as `MemoryMeter` counts them in a run (on a device as its caching
+/// allocator does, which tells ranks that share it not apart). A rank holds one layer at a time, builds each that it
+/// measures anew in every round, and on the host reads between two passes as much memory as the other layers of a rank
+/// go through, so that a layer finds the caches as in a run. The first layer's input counts on a device only: on the
+/// host it is the caller's. Layers are named by number and name
 /// ("3 block"). Descriptions and ranks are left empty.
 /// \throws Error (BadInput) for settings out of range, and as `check_network`; (RunFailed) and whatever a layer throws.
 [[nodiscard]] LayerCosts profile_layers(const Network& network, const ProfileSettings& settings);

@@ -29,18 +29,21 @@ struct PlanReport {
   std::vector<std::optional<Bytes>> memory_caps = {};
   std::vector<MeasuredPlan> measured = {};  ///< of the first plans, where they were tried
   std::vector<SweepPoint> sweep = {};       ///< where it was asked for; then the text says its answer
+  /// The best plans on other numbers of ranks, on one rank among them where the network fits it, where they were looked
+  /// at.
+  std::vector<Plan> on_other_ranks = {};
 
   friend bool operator==(const PlanReport&, const PlanReport&) = default;
 };
 
 /// A table with a line a plan, what was measured beside what was predicted; the first plan's cut and memory by rank;
-/// why it won; what would change the answer; what was not looked at.
+/// why it won; whether it pays beside other numbers of ranks; what would change the answer; what was not looked at.
 [[nodiscard]] std::string to_text(const PlanReport& report);
 
 /// One object: `plans`, a list of objects with what a plan file has, by the same names with `_` for `-`; `neighbours`
 /// and `other_circumstances`, each of which has `what` and `plan`; `configurations`, `simulated`, `bounded_away`,
-/// `over_memory`, `left_out` and `notes`. A plan that was tried has `measured`, an object with `step_ms`, `utilisation`
-/// and `memory_bytes`.
+/// `over_memory`, `left_out`, `notes`, and `on_other_ranks`, plans, where they were looked at. A plan that was tried
+/// has `measured`, an object with `step_ms`, `utilisation` and `memory_bytes`.
 [[nodiscard]] std::string to_json(const PlanReport& report);
 
 /// A measured step, to be drawn on its prediction.

@@ -9,8 +9,8 @@
 
 namespace penstock {
 
-/// The number of microbatches that stands for "auto".
-inline constexpr int automatic_microbatches = -1;
+/// The number of microbatches, or of ranks, that stands for "auto".
+inline constexpr int automatic_count = -1;
 
 /// The model of a run whose network a program brings (trainer.h).
 inline constexpr const char* own_model = "own";
@@ -46,6 +46,7 @@ struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
   std::string plan;
   std::string boundary_dtype = "same";
   std::string cost;
+  bool remeasure = false;
   double drift = 0.25;
   int replicas = 1;
   std::string gradient_bucket = "4MiB";
@@ -121,7 +122,10 @@ template <class Settings, class Visitor>
 void visit_pipeline_settings(Settings& settings, const Visitor& visit) {
   using enum SettingGroup;
   visit(Pipeline, "stages", settings.stages, "stages that the layers are cut into");
-  visit(Pipeline, "ranks", settings.ranks, "devices or threads that the stages live on; 0: as the schedule has them");
+  visit(Pipeline, "ranks", settings.ranks,
+        "devices or threads that the stages live on, or auto, which divides the cores between them; 0: as the schedule "
+        "has "
+        "them");
   visit(Pipeline, "cut", settings.cut, "uniform, parameters, auto, or the first layers of the later stages: 3,6,9");
   visit(Pipeline, "schedule", settings.schedule, "a name (penstock schedule list), a file (.csv), or auto");
   visit(Pipeline, "microbatches", settings.microbatches, "slices of the minibatch in flight together, or auto");
@@ -138,6 +142,7 @@ void visit_pipeline_settings(Settings& settings, const Visitor& visit) {
   visit(Pipeline, "plan", settings.plan, "file that penstock plan wrote; flags win over it");
   visit(Pipeline, "cost", settings.cost,
         "file in which auto keeps the costs that it measures; empty: one in the cache");
+  visit(Pipeline, "remeasure", settings.remeasure, "measure the layers anew, even if costs of them are kept");
   visit(Pipeline, "drift", settings.drift, "warn if a stage is slower or faster than planned by this share; 0: never");
   visit(Pipeline, "replicas", settings.replicas, "copies of the pipeline, which share the microbatches");
   visit(Pipeline, "gradient-bucket", settings.gradient_bucket, "largest message of gradients between replicas");
@@ -219,12 +224,11 @@ void visit_settings(Settings& settings, const Visitor& visit) {
 /// value is of the wrong type.
 void apply_toml(TrainSettings& settings, const std::filesystem::path& file);
 
-/// The settings as TOML, with their meanings as comments; `out`, `resume` and `from-the-beginning`, which belong to one
-/// start, are left out.
-/// `apply_toml` gives back equal settings.
+/// The settings as TOML, with their meanings as comments; `out`, `resume`, `from-the-beginning` and `remeasure`, which
+/// belong to one start, are left out. `apply_toml` gives back equal settings.
 [[nodiscard]] std::string to_toml(const TrainSettings& settings);
 
-/// Whether schedule, cut, microbatches or recomputation are left to a plan.
+/// Whether ranks, schedule, cut, microbatches or recomputation are left to a plan.
 [[nodiscard]] bool is_automatic(const TrainSettings& settings);
 
 /// Checks what can be checked without data. \throws Error (BadInput)

@@ -17,6 +17,8 @@ TEST(Units, DurationsPrintInTheUnitThatAReaderWouldChoose) {
   EXPECT_EQ(to_string(Milliseconds{4560}), "4.56 s");
   EXPECT_EQ(to_string(Milliseconds{59'999}), "1 min 00 s");
   EXPECT_EQ(to_string(Milliseconds{3'720'000}), "1 h 02 min");
+  EXPECT_EQ(to_string(Milliseconds{172'799'000}), "47 h 59 min");
+  EXPECT_EQ(to_string(Milliseconds{172'800'000}), "2 days");
 }
 
 }  // namespace

@@ -84,6 +84,29 @@ TEST(LayerCost, TheJsonFormGivesTiesBack) {
   validate(costs);
 }
 
+std::string with_measured(const std::string& measured) {
+  std::string json = three_layers;
+  json.insert(json.rfind('}'), ",\n  \"measured\": " + measured);
+  return json;
+}
+
+TEST(LayerCost, TheJsonFormGivesBackHowItWasMeasured) {
+  const LayerCosts costs =
+      parse_layer_costs(with_measured(R"({"at": "2026-11-29T09:30:58.123Z", "rounds": 8, "spread": 0.0125})"));
+  ASSERT_TRUE(costs.measured);
+  EXPECT_EQ(to_string(costs.measured->at), "2026-11-29T09:30:58.123Z");
+  EXPECT_EQ(costs.measured->rounds, 8);
+  EXPECT_EQ(costs.measured->spread, 0.0125);
+  EXPECT_EQ(parse_layer_costs(to_json(costs)), costs);
+  EXPECT_EQ(parse_layer_costs(three_layers).measured, std::nullopt);
+  for (const auto& [measured, words] :
+       {std::pair{R"({"at": "yesterday", "rounds": 8, "spread": 0})", "measured.at is \"yesterday\""},
+        std::pair{R"({"at": "2026-11-29T09:30:58Z", "rounds": 0, "spread": 0})", "measured.rounds is 0"},
+        std::pair{R"({"at": "2026-11-29T09:30:58Z", "rounds": 8, "spread": -1})", "measured.spread is -1"},
+        std::pair{R"({"at": "2026-11-29T09:30:58Z", "rounds": 8})", "measured.spread"}, std::pair{R"(3)", "measured"}})
+    EXPECT_THAT(refusal(with_measured(measured)), HasSubstr(words)) << measured;
+}
+
 TEST(LayerCost, TiesThatCannotBeAreRefusedByTheirPlace) {
   for (const auto& [ties, words] :
        {std::pair{R"({})", "ties"},

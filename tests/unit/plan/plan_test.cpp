@@ -263,6 +263,7 @@ TEST(Plan, AFileGivesItBack) {
   request.schedules = {};
   request.replicas = {2};
   plans.push_back(make_plans(costs, request).plans.front());
+  plans.back().threads_per_rank = 3;
   const auto path = std::filesystem::path(testing::TempDir()) / "plan_test.toml";
   for (const Plan& plan : plans) {
     save_plan(plan, path);

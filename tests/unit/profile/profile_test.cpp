@@ -1,9 +1,13 @@
 #include "penstock/profile/profile.h"
 
 #include <atomic>
+#include <chrono>
+#include <functional>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <memory>
+#include <string>
+#include <thread>
 
 #include <torch/torch.h>
 
@@ -41,7 +45,9 @@ TEST(Profile, LayersAlikeAreMeasuredOnceAndCountedAsTheyAre) {
     };
   const LayerCosts costs = profile_layers(network, for_mlp({1, 3, 4}));
   validate(costs);
-  EXPECT_EQ(built, 2 * 2 * 3) << "the first, one of the three alike, and the head, on each of two ranks";
+  ASSERT_TRUE(costs.measured);
+  EXPECT_EQ(costs.measured->rounds, 3) << "without a budget the fewest";
+  EXPECT_EQ(built, 2 * (1 + 3) * 3) << "the first, one of the three alike, and the head, on each of two ranks";
   ASSERT_EQ(costs.layers.size(), 5);
   EXPECT_EQ(costs.layers[0].name, "0 hidden");
   EXPECT_EQ(costs.layers[1].like, std::nullopt);
@@ -63,6 +69,48 @@ TEST(Profile, LayersAlikeAreMeasuredOnceAndCountedAsTheyAre) {
       EXPECT_GT(size.backward->median.count, 0);
       EXPECT_GT(size.weight_backward.median.count, 0);
     }
+}
+
+// A layer that takes its time.
+struct Waits : torch::nn::Module {
+  explicit Waits(std::function<double()> milliseconds) : next(std::move(milliseconds)) {}
+  at::Tensor forward(const at::Tensor& input) {
+    std::this_thread::sleep_for(std::chrono::duration<double, std::milli>(next()));
+    return input * weight;
+  }
+  std::function<double()> next;
+  at::Tensor weight = register_parameter("weight", torch::ones({1}));
+};
+
+ProfileSettings for_waits() {
+  ProfileSettings settings = quick({1}, 1);
+  settings.microbatch = [](std::int64_t samples) {
+    return Microbatch{{at::ones({samples, 1})}, {at::ones({samples, 1})}};
+  };
+  return settings;
+}
+
+TEST(Profile, RoundsGoOverAllLayersUntilTheMedianIsKnown) {
+  std::string order;
+  const auto network_of = [&order](const std::function<double(int layer)>& milliseconds) {
+    Network network;
+    for (const int layer : {0, 1})
+      network.layers.push_back({"waits", "", [&order, milliseconds, layer] {
+                                  if (order.empty() || order.back() != '0' + layer) order += std::to_string(layer);
+                                  return Layer(
+                                      std::make_shared<Waits>([milliseconds, layer] { return milliseconds(layer); }));
+                                }});
+    network.loss = squared_error;
+    return network;
+  };
+  ProfileSettings settings = for_waits();
+  settings.budget = {20};
+  // Slower from pass to pass, so that no two rounds agree.
+  double slower = 0;
+  const LayerCosts noisy = profile_layers(network_of([&](int) { return slower += 0.05; }), settings);
+  EXPECT_EQ(order.substr(0, 8), "01010101") << "a survey and at least three rounds, each over both layers";
+  EXPECT_GT(noisy.measured->spread, 0.02);
+  EXPECT_GE(noisy.measured->rounds, 3);
 }
 
 TEST(Profile, EqualKindsWithOtherShapesAreNotAlike) {

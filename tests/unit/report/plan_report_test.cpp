@@ -74,6 +74,33 @@ TEST(PlanReport, AFasterNeighbourIsSaidToBeFaster) {
                                      HasSubstr("+0.0 %: no difference to speak of\n")));
 }
 
+TEST(PlanReport, SaysWhetherAPipelinePays) {
+  PlanReport beside = report();
+  EXPECT_THAT(to_text(beside), Not(HasSubstr("On other numbers of ranks")));
+  for (Plan& plan : beside.answer.plans) plan.threads_per_rank = 1;
+  const auto on = [](int ranks, int threads, double step) {
+    Plan plan = plan_of("1f1b", 1, step, 1);
+    plan.ranks = ranks;
+    plan.threads_per_rank = threads;
+    plan.cut = {0};
+    plan.recomputed = {false};
+    return plan;
+  };
+  beside.on_other_ranks = {on(1, 2, 80), on(1, 2, 102), on(1, 2, 150), on(4, 1, 80)};
+  EXPECT_THAT(to_text(beside),
+              AllOf(HasSubstr("\nOn other numbers of ranks:\n  1 rank of 2 threads (1f1b, 1 microbatch): 80 ms a step; 1.25 "
+                              "times as fast as the plan on 2 ranks of 1 thread: a pipeline does not pay here\n"),
+                    HasSubstr("102 ms a step; as fast as the plan on 2 ranks of 1 thread, within 3 %\n"),
+                    HasSubstr("150 ms a step; the plan on 2 ranks of 1 thread is 1.50 times as fast\n"),
+                    HasSubstr("  4 ranks of 1 thread (1f1b, 1 microbatch): 80 ms a step; 1.25 times as fast as the plan on 2 "
+                              "ranks of 1 thread\n")));
+  const auto json = nlohmann::json::parse(to_json(beside));
+  EXPECT_EQ(json["on_other_ranks"].size(), 4);
+  EXPECT_EQ(json["on_other_ranks"][3]["ranks"], 4);
+  EXPECT_EQ(json["plans"][0]["threads_per_rank"], 1);
+  EXPECT_FALSE(nlohmann::json::parse(to_json(report()))["plans"][0].contains("threads_per_rank"));
+}
+
 TEST(PlanReport, IsJsonToo) {
   const auto json = nlohmann::json::parse(to_json(report()));
   EXPECT_EQ(json["plans"][0]["recompute"], "0-2");

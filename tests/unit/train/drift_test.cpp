@@ -1,6 +1,7 @@
 #include "train/drift.h"
 
 #include <filesystem>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -24,11 +25,11 @@ Plan plan_of_two(const LayerCosts& costs) {
 }
 
 // A step in which the passes of stage 1 take `factor` times as long as planned.
-Timeline step_of(const Plan& plan, double factor) {
+Timeline step_of(const Plan& plan, double factor, bool of_all = false) {
   Timeline step;
   for (std::int32_t rank = 0; rank < 2; ++rank) {
     const double pass =
-        plan.prediction.stage_passes.at(static_cast<std::size_t>(rank)).count * (rank == 1 ? factor : 1);
+        plan.prediction.stage_passes.at(static_cast<std::size_t>(rank)).count * (rank == 1 || of_all ? factor : 1);
     std::vector<Event> events;
     for (std::int32_t microbatch = 0; microbatch < 2; ++microbatch) {
       const double start = 10.0 * microbatch;
@@ -40,9 +41,9 @@ Timeline step_of(const Plan& plan, double factor) {
   return step;
 }
 
-std::string told_in(DriftWatch& watch, const Plan& plan, double factor, int steps) {
+std::string told_in(DriftWatch& watch, const Plan& plan, double factor, int steps, bool of_all = false) {
   std::string all;
-  for (int step = 0; step < steps; ++step) all += watch.observe(step_of(plan, factor)).value_or("");
+  for (int step = 0; step < steps; ++step) all += watch.observe(step_of(plan, factor, of_all)).value_or("");
   return all;
 }
 
@@ -63,6 +64,16 @@ TEST(Drift, AStageThatDriftsIsToldOnceWithWhatANewPlanWouldGain) {
               AllOf(HasSubstr("the run drifts from its plan: stage 1 takes "), HasSubstr("(+200 %)"),
                     Not(HasSubstr("stage 0")), HasSubstr("would make a step")));
   EXPECT_EQ(told_in(watch, plan, 3, 50), "");
+}
+
+TEST(Drift, AMachineThatIsSlowerOnAllStagesAlikeIsToldAsThat) {
+  const Plan plan = plan_of_two(even_network(8));
+  for (const auto& [factor, words] : {std::pair{1.5, "the machine is slower"}, std::pair{0.5, "the machine is faster"}}) {
+    DriftWatch watch(plan, 0.25);
+    EXPECT_THAT(told_in(watch, plan, factor, 50, /*of_all=*/true),
+                AllOf(HasSubstr(words), HasSubstr(fmt::format("{:.2f} times", factor)), HasSubstr("on all stages alike"),
+                      Not(HasSubstr("the run drifts")), Not(HasSubstr("\n"))));
+  }
 }
 
 TEST(Drift, OneSlowStepIsNoDrift) {

@@ -1,8 +1,12 @@
 #include "penstock/train/planning.h"
 
+#include <chrono>
+#include <cstdlib>
 #include <filesystem>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <thread>
 #include <unistd.h>
 
 #include <ATen/ATen.h>
@@ -80,6 +84,77 @@ TEST_F(Planning, CostsAreMeasuredOnceAndFoundAgain) {
   EXPECT_FALSE(measured_costs(settings_, request_, {}).reused);
 }
 
+TEST_F(Planning, CostsThatAreUsedAgainSayHowOldAndHowGoodTheyAre) {
+  std::string told;
+  const Note note = [&](const std::string& line) { told = line; };
+  MeasuredCosts first = measured_costs(settings_, request_, note);
+  ASSERT_TRUE(first.costs.measured);
+  first.costs.measured->at -= std::chrono::days(9);
+  first.costs.measured->spread = 0.013;
+  save_layer_costs(first.costs, settings_.cost);
+  EXPECT_TRUE(measured_costs(settings_, request_, note).reused);
+  EXPECT_THAT(told, AllOf(HasSubstr("9 days ago, median known to 1.3 %"), HasSubstr("cost.json; with remeasure")));
+  settings_.remeasure = true;
+  const MeasuredCosts again = measured_costs(settings_, request_, note);
+  EXPECT_FALSE(again.reused);
+  EXPECT_GT(again.costs.measured->at, first.costs.measured->at + std::chrono::days(8));
+  EXPECT_THAT(told, Not(HasSubstr("ago")));
+  // Of a network that it is not of, it stays.
+  settings_.width = 16;
+  EXPECT_THAT(refusal(settings_, request_), HasSubstr("another model"));
+}
+
+TEST_F(Planning, CostsInTheCacheThatWereMeasuredOnABusyMachineAreMeasuredAgain) {
+  ASSERT_EQ(::setenv("XDG_CACHE_HOME", folder_.c_str(), 1), 0);
+  settings_.cost.clear();
+  MeasuredCosts first = measured_costs(settings_, request_, {});
+  EXPECT_EQ(first.file.parent_path(), folder_ / "penstock");
+  first.costs.measured->spread = 2 * noisy_spread;
+  save_layer_costs(first.costs, first.file);
+  std::string told;
+  EXPECT_FALSE(measured_costs(settings_, request_, [&](const std::string& line) { told += line; }).reused);
+  EXPECT_THAT(told, HasSubstr("on a busy machine"));
+  ASSERT_EQ(::unsetenv("XDG_CACHE_HOME"), 0);
+}
+
+TEST_F(Planning, EachNumberOfRanksHasAPlanOfItsOwn) {
+  const std::vector<PlanOnRanks> plans = plans_by_ranks(settings_, request_, {1, 2, 9}, {});
+  ASSERT_EQ(plans.size(), 2) << "there are 5 layers";
+  EXPECT_LE(plans[0].plan.prediction.step, plans[1].plan.prediction.step);
+  EXPECT_EQ(plans[0].plan.ranks + plans[1].plan.ranks, 3);
+  for (const PlanOnRanks& on : plans) {
+    EXPECT_EQ(on.measured.file.filename(), fmt::format("cost-ranks-{}.json", on.plan.ranks));
+    EXPECT_EQ(on.measured.costs.machine.at("ranks"), std::to_string(on.plan.ranks));
+    EXPECT_EQ(on.plan.threads_per_rank, std::stoi(on.measured.costs.machine.at("threads_per_rank")));
+  }
+  EXPECT_FALSE(std::filesystem::exists(settings_.cost));
+  const auto alone = plan_on_one_rank(settings_, request_, {});
+  ASSERT_TRUE(alone);
+  EXPECT_EQ(alone->plan.ranks, 1);
+  EXPECT_EQ(alone->plan.threads_per_rank, static_cast<int>(std::thread::hardware_concurrency()));
+  request_.memory = Bytes{20'000};
+  EXPECT_FALSE(plan_on_one_rank(settings_, request_, {})) << "it does not fit";
+}
+
+TEST_F(Planning, ARunThatLeavesItsRanksToAPlanTrainsOnThem) {
+  settings_.ranks = automatic_count;
+  settings_.schedule = settings_.cut = "auto";
+  settings_.microbatches = automatic_count;
+  std::string told;
+  TrainObserver observer;
+  observer.on_note = [&](const std::string& line) { told += line + "\n"; };
+  EXPECT_EQ(train(settings_, observer).step, 3);
+  const TrainSettings resolved = settings_of_run(settings_.out);
+  const Plan plan = load_plan(std::filesystem::path(settings_.out) / "plan.toml");
+  EXPECT_EQ(resolved.ranks, plan.ranks);
+  EXPECT_EQ(resolved.threads_per_rank, plan.threads_per_rank);
+  EXPECT_GT(plan.threads_per_rank, 0);
+  EXPECT_THAT(told, HasSubstr(fmt::format("planned: {} rank", plan.ranks)));
+  if (std::thread::hardware_concurrency() > 1) {
+    EXPECT_THAT(told, HasSubstr("a step would take"));
+  }
+}
+
 TEST_F(Planning, CostsOfAnotherModelOrMachineAreRefusedByName) {
   static_cast<void>(measured_costs(settings_, request_, {}));
   TrainSettings wider = settings_;
@@ -106,7 +181,7 @@ TEST_F(Planning, RefusesWhatCannotBePlannedBeforeItMeasures) {
 
 TEST_F(Planning, ARunWithAutoFollowsThePlanThatItMakes) {
   settings_.schedule = settings_.cut = "auto";
-  settings_.microbatches = automatic_microbatches;
+  settings_.microbatches = automatic_count;
   settings_.ranks = 2;
   std::string told;
   TrainObserver observer;

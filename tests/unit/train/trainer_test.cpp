@@ -157,7 +157,7 @@ TEST_F(OwnNetwork, IsMeasuredAndPlannedWhereTheSettingsSayAuto) {
   TrainSettings told = settings("auto", 1, 2);
   told.schedule = "auto";
   told.cut = "auto";
-  told.microbatches = automatic_microbatches;
+  told.microbatches = automatic_count;
   told.ranks = 2;
   std::vector<std::string> notes;
   TrainObserver observer;
