@@ -87,13 +87,14 @@ TEST(PlanReport, SaysWhetherAPipelinePays) {
     return plan;
   };
   beside.on_other_ranks = {on(1, 2, 80), on(1, 2, 102), on(1, 2, 150), on(4, 1, 80)};
-  EXPECT_THAT(to_text(beside),
-              AllOf(HasSubstr("\nOn other numbers of ranks:\n  1 rank of 2 threads (1f1b, 1 microbatch): 80 ms a step; 1.25 "
-                              "times as fast as the plan on 2 ranks of 1 thread: a pipeline does not pay here\n"),
-                    HasSubstr("102 ms a step; as fast as the plan on 2 ranks of 1 thread, within 3 %\n"),
-                    HasSubstr("150 ms a step; the plan on 2 ranks of 1 thread is 1.50 times as fast\n"),
-                    HasSubstr("  4 ranks of 1 thread (1f1b, 1 microbatch): 80 ms a step; 1.25 times as fast as the plan on 2 "
-                              "ranks of 1 thread\n")));
+  EXPECT_THAT(
+      to_text(beside),
+      AllOf(HasSubstr("\nOn other numbers of ranks:\n  1 rank of 2 threads (1f1b, 1 microbatch): 80 ms a step; 1.25 "
+                      "times as fast as the plan on 2 ranks of 1 thread: a pipeline does not pay here\n"),
+            HasSubstr("102 ms a step; as fast as the plan on 2 ranks of 1 thread, within 3 %\n"),
+            HasSubstr("150 ms a step; the plan on 2 ranks of 1 thread is 1.50 times as fast\n"),
+            HasSubstr("  4 ranks of 1 thread (1f1b, 1 microbatch): 80 ms a step; 1.25 times as fast as the plan on 2 "
+                      "ranks of 1 thread\n")));
   const auto json = nlohmann::json::parse(to_json(beside));
   EXPECT_EQ(json["on_other_ranks"].size(), 4);
   EXPECT_EQ(json["on_other_ranks"][3]["ranks"], 4);

@@ -68,11 +68,12 @@ TEST(Drift, AStageThatDriftsIsToldOnceWithWhatANewPlanWouldGain) {
 
 TEST(Drift, AMachineThatIsSlowerOnAllStagesAlikeIsToldAsThat) {
   const Plan plan = plan_of_two(even_network(8));
-  for (const auto& [factor, words] : {std::pair{1.5, "the machine is slower"}, std::pair{0.5, "the machine is faster"}}) {
+  for (const auto& [factor, words] :
+       {std::pair{1.5, "the machine is slower"}, std::pair{0.5, "the machine is faster"}}) {
     DriftWatch watch(plan, 0.25);
     EXPECT_THAT(told_in(watch, plan, factor, 50, /*of_all=*/true),
-                AllOf(HasSubstr(words), HasSubstr(fmt::format("{:.2f} times", factor)), HasSubstr("on all stages alike"),
-                      Not(HasSubstr("the run drifts")), Not(HasSubstr("\n"))));
+                AllOf(HasSubstr(words), HasSubstr(fmt::format("{:.2f} times", factor)),
+                      HasSubstr("on all stages alike"), Not(HasSubstr("the run drifts")), Not(HasSubstr("\n"))));
   }
 }
 
