@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <exception>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <numeric>
@@ -238,8 +239,8 @@ std::optional<Cut> cut_of(TrainSettings settings, int ranks, const Job& job) {
 
 // The powers of two up to the most ranks that this machine or its devices have room for, and that number.
 std::vector<int> candidate_ranks(const TrainSettings& settings, std::int64_t layers) {
-  const std::int64_t places =
-      settings.devices.empty() ? std::max(1U, std::thread::hardware_concurrency()) : settings.devices.size();
+  const std::int64_t cores = std::max(1U, std::thread::hardware_concurrency());
+  const std::int64_t places = settings.devices.empty() ? cores : std::ssize(settings.devices);
   const auto most = static_cast<int>(std::min(places, layers));
   std::vector<int> ranks;
   for (int count = 1; count < most; count *= 2) ranks.push_back(count);
@@ -269,16 +270,16 @@ TrainSettings settings_on(const TrainSettings& settings, int ranks) {
 std::vector<PlanOnRanks> best_by_ranks(const TrainSettings& settings, const std::vector<int>& ranks,
                                        const std::function<PlanOnRanks(const TrainSettings& on, int ranks)>& plan) {
   std::vector<PlanOnRanks> plans;
-  std::optional<Error> refusal;
+  std::exception_ptr refusal;
   for (const int count : ranks) {
     try {
       plans.push_back(plan(settings_on(settings, count), count));
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::BadInput) throw;
-      refusal = error;
+      refusal = std::current_exception();
     }
   }
-  if (plans.empty()) throw refusal.value();
+  if (plans.empty()) std::rethrow_exception(refusal);
   std::stable_sort(plans.begin(), plans.end(), [](const PlanOnRanks& a, const PlanOnRanks& b) {
     return a.plan.prediction.step < b.plan.prediction.step;
   });

@@ -105,6 +105,7 @@ TEST_F(Planning, CostsThatAreUsedAgainSayHowOldAndHowGoodTheyAre) {
 }
 
 TEST_F(Planning, CostsInTheCacheThatWereMeasuredOnABusyMachineAreMeasuredAgain) {
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): no other thread runs here.
   ASSERT_EQ(::setenv("XDG_CACHE_HOME", folder_.c_str(), 1), 0);
   settings_.cost.clear();
   MeasuredCosts first = measured_costs(settings_, request_, {});
@@ -114,7 +115,7 @@ TEST_F(Planning, CostsInTheCacheThatWereMeasuredOnABusyMachineAreMeasuredAgain) 
   std::string told;
   EXPECT_FALSE(measured_costs(settings_, request_, [&](const std::string& line) { told += line; }).reused);
   EXPECT_THAT(told, HasSubstr("on a busy machine"));
-  ASSERT_EQ(::unsetenv("XDG_CACHE_HOME"), 0);
+  ASSERT_EQ(::unsetenv("XDG_CACHE_HOME"), 0);  // NOLINT(concurrency-mt-unsafe): as above
 }
 
 TEST_F(Planning, EachNumberOfRanksHasAPlanOfItsOwn) {
