@@ -219,7 +219,8 @@ void write_outputs(const PlanOptions& options, const PlanReport& report, const C
   if (!options.sweep.empty())
     write_file_atomically(options.sweep, sweep_svg(report.sweep, measured_points(report),
                                                    fmt::format("Predicted step on {}, batch of {}",
-                                                               counted(request.ranks, "rank"), request.batch)));
+                                                               counted(request.ranks, "rank"), request.batch),
+                                                   report.spread));
   if (!options.export_folder.empty()) export_for_pytorch(best, costs.costs, options.export_folder);
 }
 
@@ -268,6 +269,7 @@ int run(const PlanOptions& options, const PlanMeasurements& measurements) {
   try_plans(options, measurements, report);
   report.neighbours = neighbours(costs.costs, request, report.answer);
   report.other_circumstances = other_circumstances(costs.costs, request, report.answer);
+  if (costs.costs.measured) report.spread = costs.costs.measured->spread;
   report.memory_caps = caps_of(costs.costs, request);
   report.on_other_ranks = std::move(costs.on_other_ranks);
   const bool measures = measurements.asked_for && measurements.asked_for();

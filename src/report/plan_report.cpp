@@ -238,7 +238,9 @@ std::string to_text(const PlanReport& report) {
                         counted(std::ssize(report.measured), "plan"));
   text += '\n';
   text += reasons(report);
-  if (!report.sweep.empty()) text += fmt::format("\nsweep over the microbatches: {}\n", sweep_sentence(report.sweep));
+  if (!report.sweep.empty())
+    text += fmt::format("\nsweep over the microbatches: {}{}\n", sweep_sentence(report.sweep),
+                        report.spread > 0 ? fmt::format("; times are known to {:.1f} %", report.spread * 100) : "");
   text += other_ranks(report);
   text += changes(report);
   for (const std::string& note : answer.notes)
@@ -268,6 +270,7 @@ std::string to_json(const PlanReport& report) {
                    {"left_out", report.answer.left_out},
                    {"notes", report.answer.notes}};
   if (!report.sweep.empty()) document["sweep"] = sweep;
+  if (report.spread > 0) document["spread"] = report.spread;
   for (const Plan& other : report.on_other_ranks) document["on_other_ranks"].push_back(plan_to_json(other));
   return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }

@@ -224,6 +224,23 @@ void append_best(std::string& out, const Axes& axes, const SweepPoint& best) {
                  axes.x(best.microbatches), axes.y(best.step.count), best.schedule, best.microbatches);
 }
 
+/// How far the best of each number of microbatches may be off.
+void append_spread(std::string& out, const Axes& axes, const std::vector<SweepPoint>& points, double spread) {
+  constexpr double cap = 5;
+  for (const auto& [microbatches, best] : best_by_microbatches(points)) {
+    const double step = best->step.count;
+    if (step > axes.longest) continue;
+    const double x = axes.x(microbatches);
+    const double upper = axes.y(step * (1 + spread));
+    const double lower = axes.y(step * (1 - spread));
+    fmt::format_to(
+        std::back_inserter(out),
+        "<path class=\"line\" d=\"M{0:.1f} {2:.1f}h{4:.1f}m{5:.1f} 0V{3:.1f}m{5:.1f} 0h{4:.1f}\" fill=\"none\" "
+        "stroke-width=\"1.5\"><title>M = {1}: {6:.6g} to {7:.6g} ms</title></path>\n",
+        x - cap, microbatches, upper, lower, 2 * cap, -cap, step * (1 - spread), step * (1 + spread));
+  }
+}
+
 /// Two columns below the chart.
 void append_legend(std::string& out, const Axes& axes, const std::vector<SweepLine>& lines,
                    const std::vector<std::string>& notes) {
@@ -255,7 +272,7 @@ void append_cross(std::string& out, const Axes& axes, const MeasuredPoint& point
 }  // namespace
 
 std::string sweep_svg(const std::vector<SweepPoint>& points, const std::vector<MeasuredPoint>& measured,
-                      const std::string& title) {
+                      const std::string& title, double spread) {
   if (points.empty())
     throw bad_input("no predictions to draw", "at least one", "allow more schedules, microbatches or effort");
   const std::vector<SweepLine> lines = lines_of(points);
@@ -282,12 +299,13 @@ std::string sweep_svg(const std::vector<SweepPoint>& points, const std::vector<M
       if (point.schedule == lines[index].schedule && point.stages_per_rank == lines[index].stages_per_rank)
         append_cross(out, axes, point, colour);
   }
+  if (spread > 0) append_spread(out, axes, points, spread);
   if (answer.best != nullptr) append_best(out, axes, *answer.best);
-  std::vector<std::string> notes{"ring: the best", "grey: within 3 % of it",
-                                 "of equal lines one lies within the other"};
+  std::vector<std::string> notes{"ring: the best", "grey: within 3 % of it", "equal lines lie within each other"};
   if (std::any_of(points.begin(), points.end(), [](const SweepPoint& point) { return !point.fits; }))
     notes.emplace_back("hollow: over the memory");
   if (!drawn.empty()) notes.emplace_back("crosses: measured");
+  if (spread > 0) notes.push_back(fmt::format("bars: known to {:.1f} %", spread * 100));
   append_legend(out, axes, lines, notes);
   out += "</svg>\n";
   return out;

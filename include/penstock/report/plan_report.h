@@ -29,6 +29,7 @@ struct PlanReport {
   std::vector<std::optional<Bytes>> memory_caps = {};
   std::vector<MeasuredPlan> measured = {};  ///< of the first plans, where they were tried
   std::vector<SweepPoint> sweep = {};       ///< where it was asked for; then the text says its answer
+  double spread = 0;  ///< how well the layers' times are known, as in `Measurement`; 0 where nobody said
   /// The best plans on other numbers of ranks, on one rank among them where the network fits it, where they were looked
   /// at.
   std::vector<Plan> on_other_ranks = {};
@@ -42,8 +43,8 @@ struct PlanReport {
 
 /// One object: `plans`, a list of objects with what a plan file has, by the same names with `_` for `-`; `neighbours`
 /// and `other_circumstances`, each of which has `what` and `plan`; `configurations`, `simulated`, `bounded_away`,
-/// `over_memory`, `left_out`, `notes`, and `on_other_ranks`, plans, where they were looked at. A plan that was tried
-/// has `measured`, an object with `step_ms`, `utilisation` and `memory_bytes`.
+/// `over_memory`, `left_out`, `notes`, and `on_other_ranks`, plans, where they were looked at, and `spread`. A plan
+/// that was tried has `measured`, an object with `step_ms`, `utilisation` and `memory_bytes`.
 [[nodiscard]] std::string to_json(const PlanReport& report);
 
 /// A measured step, to be drawn on its prediction.
@@ -67,8 +68,10 @@ void include_plans(std::vector<SweepPoint>& points, const std::vector<Plan>& pla
 /// the best of its numbers of stages a rank, the fastest 8. The best is ringed, what is within 3 % of it shaded, and
 /// the answer stands below the title. Hollow marks for what does not fit into the memory, crosses for what was
 /// measured.
-/// \param points of `sweep_plans`, at least one.
+/// \param points of `sweep_plans`, at least one. \param spread how well the layers' times are known, as a share of
+/// them: a bar through the best of each number of microbatches. 0: nobody said, and there are no bars.
 [[nodiscard]] std::string sweep_svg(const std::vector<SweepPoint>& points,
-                                    const std::vector<MeasuredPoint>& measured = {}, const std::string& title = "");
+                                    const std::vector<MeasuredPoint>& measured = {}, const std::string& title = "",
+                                    double spread = 0);
 
 }  // namespace penstock

@@ -74,6 +74,19 @@ TEST(PlanReport, AFasterNeighbourIsSaidToBeFaster) {
                                      HasSubstr("+0.0 %: no difference to speak of\n")));
 }
 
+TEST(PlanReport, ASweepShowsHowWellItIsKnown) {
+  PlanReport known = report();
+  known.sweep = {{"1f1b", 1, 4, {100}, true}, {"gpipe", 1, 4, {90}, true}, {"1f1b", 1, 8, {80}, true}};
+  EXPECT_THAT(to_text(known), Not(HasSubstr("known to")));
+  EXPECT_THAT(sweep_svg(known.sweep), Not(HasSubstr("bars: ")));
+  known.spread = 0.05;
+  EXPECT_THAT(to_text(known), HasSubstr("; times are known to 5.0 %\n"));
+  EXPECT_EQ(nlohmann::json::parse(to_json(known))["spread"], 0.05);
+  EXPECT_THAT(
+      sweep_svg(known.sweep, {}, "", known.spread),
+      AllOf(HasSubstr("bars: known to 5.0 %"), HasSubstr("M = 4: 85.5 to 94.5 ms"), HasSubstr("M = 8: 76 to 84 ms")));
+}
+
 TEST(PlanReport, SaysWhetherAPipelinePays) {
   PlanReport beside = report();
   EXPECT_THAT(to_text(beside), Not(HasSubstr("On other numbers of ranks")));
