@@ -28,7 +28,7 @@ namespace {
 // layer meets as many of those phases as the others.
 constexpr int fewest_rounds = 3;
 constexpr int rounds_in_budget = 6;
-constexpr int most_rounds = 40;
+constexpr int most_rounds = 20;
 constexpr int most_cycles = 5;  // of a layer, size and round
 constexpr int updates = 2;      // of a layer and round
 // It goes on for this many budgets, as long as the median is known less well than that.

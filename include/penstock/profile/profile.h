@@ -32,7 +32,7 @@ struct ProfileSettings {
   /// on each rank's thread. Empty: updates are free.
   std::function<std::function<void()>(const Layer& layer)> optimizer;
   /// For each sort of layer and size on all ranks together, spent in rounds over all of them. As long as the median is
-  /// known to no better than 2 %, up to three times as much is.
+  /// known to no better than 2 %, up to three times as much is, and twenty rounds.
   Milliseconds budget{300};
 };
 
