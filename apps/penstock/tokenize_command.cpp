@@ -46,9 +46,9 @@ class ProgressLine {
     constexpr double pause_ms = 100;
     const Milliseconds now = clock_.now();
     if (!is_shown_ || (is_written_ && (now - written_).count < pause_ms)) return;
-    const double share = progress.bytes_total > 0
-                             ? 100.0 * static_cast<double>(progress.bytes_read) / static_cast<double>(progress.bytes_total)
-                             : 100.0;
+    const double share = progress.bytes_total > 0 ? 100.0 * static_cast<double>(progress.bytes_read) /
+                                                        static_cast<double>(progress.bytes_total)
+                                                  : 100.0;
     fmt::print(stderr, "\r\x1b[K{:3.0f} % of {:.1f} MB, {}, {}", share, megabytes(progress.bytes_total),
                counted(progress.documents, "document"), counted(progress.tokens, "token"));
     std::fflush(stderr);
@@ -114,15 +114,17 @@ Command add_tokenize_command(CLI::App& app) {
   command->add_option("--tokenizer", options->tokenizer, "A tokenizer.json, or the folder of a model that holds one")
       ->required();
   command
-      ->add_option("--data", options->corpus.data,
-                   "Files and folders: .jsonl and .ndjson have a document on each line, other files are one each; .gz is "
-                   "unpacked")
+      ->add_option(
+          "--data", options->corpus.data,
+          "Files and folders: .jsonl and .ndjson have a document on each line, other files are one each; .gz is "
+          "unpacked")
       ->required();
   command->add_option("-o,--output", options->output, "The corpus's name: NAME.bin, NAME.idx and NAME.json are written")
       ->required();
   command->add_option("--field", options->corpus.field, "Of JSON lines: the member that holds the document")
       ->capture_default_str();
-  command->add_option("--threads", options->corpus.threads, "Threads that look for tokens; by default one for each core")
+  command
+      ->add_option("--threads", options->corpus.threads, "Threads that look for tokens; by default one for each core")
       ->check(whole_number<int>, "");
   command->add_option("--end-of-document", options->end_of_document,
                       "The token behind each document; by default <|endoftext|> or its like, as the tokenizer has it");

@@ -22,6 +22,7 @@ struct AddedToken {
   bool strips_right = false;
   bool normalized = false;  ///< is looked for in the normalised text
   bool special = false;
+  std::string written = {};  ///< what its number stands for in a text: the content, normalised where the token is
 };
 
 /// A part of a text: an added token, or text between them.

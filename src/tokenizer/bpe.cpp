@@ -66,7 +66,8 @@ void Bpe::read_settings(const JsonValue& json) {
   if (json.has("dropout") && json.at("dropout").number() != 0) throw json.at("dropout").refused("null or 0");
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"})
     if (!json.text_or(affix, "").empty())
-      throw json.at(affix).unsupported("such a prefix or suffix", "none, as byte-level and SentencePiece's models have");
+      throw json.at(affix).unsupported("such a prefix or suffix",
+                                       "none, as byte-level and SentencePiece's models have");
   ignores_merges_ = json.boolean_or("ignore_merges", false);
   fuses_unknown_ = json.boolean_or("fuse_unk", false);
   if (json.has("unk_token")) {
@@ -109,7 +110,8 @@ void Bpe::find_word_begin(const TokenizerFile& file) {
   for (const MergeText& merge : file.merges) {
     joined.assign(file.left(merge)).append(file.right(merge));
     std::size_t at = joined.find(lower_block, 1);
-    while (at != std::string::npos && joined.compare(at - std::min(at, lower_block.size()), lower_block.size(), lower_block) == 0)
+    while (at != std::string::npos &&
+           joined.compare(at - std::min(at, lower_block.size()), lower_block.size(), lower_block) == 0)
       at = joined.find(lower_block, at + 1);
     if (at != std::string::npos) return;
   }
@@ -190,8 +192,8 @@ void Bpe::merge_short(BpeWorkspace& workspace) const {
   };
   for (std::size_t place = 0; place + 1 < symbols.size(); ++place) set_rank(place);
   while (symbols.size() > 1) {
-    const auto best = std::min_element(symbols.begin(), symbols.end(),
-                                       [](const auto& a, const auto& b) { return a.rank < b.rank; });
+    const auto best =
+        std::min_element(symbols.begin(), symbols.end(), [](const auto& a, const auto& b) { return a.rank < b.rank; });
     if (best->rank == Merge::no_rank) break;
     const auto place = static_cast<std::size_t>(best - symbols.begin());
     symbols[place].id = merges_.find(symbols[place].id, symbols[place + 1].id).id;

@@ -22,7 +22,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-static_assert(std::endian::native == std::endian::little, "files of a corpus are little-endian and written as they are");
+static_assert(std::endian::native == std::endian::little,
+              "files of a corpus are little-endian and written as they are");
 
 constexpr std::size_t block_size = std::size_t{1} << 20U;
 constexpr int blocks_for_each_thread = 2;
@@ -234,8 +235,7 @@ Corpus write_corpus(const Tokenizer& tokenizer, const CorpusSettings& settings,
     if (team.outstanding() == 0 || (!is_at_end && team.outstanding() < most_outstanding)) continue;
     const Block block = team.take();
     written.write(block);
-    if (progress)
-      progress({block.bytes_read, bytes_total, written.corpus().documents, written.corpus().tokens});
+    if (progress) progress({block.bytes_read, bytes_total, written.corpus().documents, written.corpus().tokens});
   }
   return written.finish();
 }
@@ -258,8 +258,8 @@ Corpus read_corpus_index(const fs::path& file) {
   corpus.vocabulary = number("vocabulary");
   corpus.tokens = number("tokens");
   corpus.documents = number("documents");
-  corpus.end_of_document = static_cast<TokenId>(
-      json.at("end_of_document").whole_number(std::numeric_limits<std::int32_t>::max()));
+  corpus.end_of_document =
+      static_cast<TokenId>(json.at("end_of_document").whole_number(std::numeric_limits<std::int32_t>::max()));
   corpus.tokenizer_digest = json.at("tokenizer_xxh3_128").text();
   fs::path tokens = file;
   check_size(tokens.replace_extension(".bin"), corpus.tokens * corpus.bytes_per_token, "the bytes of its tokens");

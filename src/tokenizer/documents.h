@@ -15,9 +15,9 @@ namespace penstock {
 
 /// A document as it stands in its file.
 struct RawDocument {
-  std::string content;        ///< text, or a line of JSON
-  std::size_t file = 0;       ///< its place among the files
-  std::int64_t line = 0;      ///< of JSON, from 1 on; 0: the content is text
+  std::string content;    ///< text, or a line of JSON
+  std::size_t file = 0;   ///< its place among the files
+  std::int64_t line = 0;  ///< of JSON, from 1 on; 0: the content is text
 };
 
 /// Reads files in their order. Not thread-safe.

@@ -22,8 +22,8 @@ namespace penstock {
 /// Documents and, once they are encoded, their tokens.
 struct Block {
   std::vector<RawDocument> documents;
-  std::int64_t bytes_read = 0;  ///< of the files, when this block had been read
-  std::vector<TokenId> tokens;  ///< of all documents, each with its end
+  std::int64_t bytes_read = 0;    ///< of the files, when this block had been read
+  std::vector<TokenId> tokens;    ///< of all documents, each with its end
   std::vector<std::size_t> ends;  ///< of the documents, in `tokens`
   std::exception_ptr error;
 };

@@ -47,7 +47,8 @@ class Reading : public nlohmann::json_sax<Json> {
     is_field_ = depth_ == 1 && read == field_;
     return true;
   }
-  bool parse_error(std::size_t position, const std::string& /*token*/, const nlohmann::detail::exception& /*why*/) override {
+  bool parse_error(std::size_t position, const std::string& /*token*/,
+                   const nlohmann::detail::exception& /*why*/) override {
     throw bad_input(fmt::format("{} is no JSON from its byte {} on", place_, position), "an object on each line",
                     "correct the line");
   }
@@ -70,8 +71,8 @@ class Reading : public nlohmann::json_sax<Json> {
   }
   bool open() {
     if (++depth_ > deepest)
-      throw bad_input(place_ + " has more values within values than are read", fmt::format("at most {} levels", deepest),
-                      "correct the line");
+      throw bad_input(place_ + " has more values within values than are read",
+                      fmt::format("at most {} levels", deepest), "correct the line");
     is_field_ = false;
     return true;
   }

@@ -54,14 +54,13 @@ void add_tokens(const JsonValue& json, Tokenizer::Parts& parts) {
     parts.added_by_id.emplace(kept.id, &kept);
   });
   PatternMatcher matcher;
+  for (AddedToken& token : parts.added)
+    token.written = token.normalized ? normalised(parts.normalizer, token.content, matcher) : token.content;
   // Special tokens go first where several are written alike once they are normalised.
   for (const bool special : {true, false}) {
     for (const AddedToken& token : parts.added) {
       if (token.special != special) continue;
-      if (token.normalized)
-        parts.in_normalised_text.add(token, normalised(parts.normalizer, token.content, matcher));
-      else
-        parts.in_text.add(token, token.content);
+      (token.normalized ? parts.in_normalised_text : parts.in_text).add(token, token.written);
     }
   }
 }
@@ -112,9 +111,12 @@ std::shared_ptr<Tokenizer::Parts> read_parts(std::string_view text, const std::s
   PostProcessor post_processor = read_post_processor(member_or_null(json, "post_processor"));
   Decoder decoder = read_decoder(member_or_null(json, "decoder"));
   const nlohmann::json rest = file.rest;
-  auto parts = std::make_shared<Tokenizer::Parts>(
-      Tokenizer::Parts{std::move(normalizer), std::move(pre_tokenizer), Bpe(std::move(file), gives_bytes),
-                       std::move(post_processor), std::move(decoder), {}});
+  auto parts = std::make_shared<Tokenizer::Parts>(Tokenizer::Parts{std::move(normalizer),
+                                                                   std::move(pre_tokenizer),
+                                                                   Bpe(std::move(file), gives_bytes),
+                                                                   std::move(post_processor),
+                                                                   std::move(decoder),
+                                                                   {}});
   add_tokens(JsonValue(rest, source), *parts);
   for (const auto* ids : {&parts->post_processor.before, &parts->post_processor.behind})
     for (const TokenId id : *ids)

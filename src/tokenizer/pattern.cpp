@@ -90,11 +90,10 @@ PatternMatcher::~PatternMatcher() = default;
 std::optional<Piece> PatternMatcher::find(const Pattern& pattern, std::string_view text, std::size_t from) {
   const Pattern::Code& code = *pattern.code_;
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
-  const int found =
-      code.is_machine_code
-          ? pcre2_jit_match(code.compiled, subject, text.size(), from, 0, memory_->match, memory_->context)
-          : pcre2_match(code.compiled, subject, text.size(), from, PCRE2_NO_UTF_CHECK, memory_->match,
-                        memory_->context);
+  const int found = code.is_machine_code ? pcre2_jit_match(code.compiled, subject, text.size(), from, 0, memory_->match,
+                                                           memory_->context)
+                                         : pcre2_match(code.compiled, subject, text.size(), from, PCRE2_NO_UTF_CHECK,
+                                                       memory_->match, memory_->context);
   if (found == PCRE2_ERROR_NOMATCH) return std::nullopt;
   // 0 says that there are groups beside the match as a whole, which nobody asks for.
   if (found < 0) {

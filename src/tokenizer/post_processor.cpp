@@ -6,7 +6,8 @@
 namespace penstock {
 namespace {
 
-constexpr const char* supported = "one of BertProcessing, ByteLevel, RobertaProcessing, Sequence and TemplateProcessing";
+constexpr const char* supported =
+    "one of BertProcessing, ByteLevel, RobertaProcessing, Sequence and TemplateProcessing";
 
 TokenId read_id(const JsonValue& json) {
   return static_cast<TokenId>(json.whole_number(std::numeric_limits<std::int32_t>::max()));

@@ -44,10 +44,10 @@ void add_metaspace(const JsonValue& json, PreTokenizer& pre_tokenizer) {
   MetaspaceStep step;
   step.replacement = json.at("replacement").text();
   if (json.has("prepend_scheme"))
-    step.prepend =
-        word_of<PrependScheme>(json.at("prepend_scheme"),
-                               {{"always", PrependScheme::Always}, {"first", PrependScheme::First}, {"never", PrependScheme::Never}},
-                               "always, first or never");
+    step.prepend = word_of<PrependScheme>(
+        json.at("prepend_scheme"),
+        {{"always", PrependScheme::Always}, {"first", PrependScheme::First}, {"never", PrependScheme::Never}},
+        "always, first or never");
   else if (!json.boolean_or("add_prefix_space", true))
     step.prepend = PrependScheme::Never;
   const bool splits = json.boolean_or("split", true);
@@ -90,7 +90,6 @@ void add_steps(const JsonValue& json, PreTokenizer& pre_tokenizer) {
     throw json.unsupported(fmt::format("the pre-tokenizer \"{}\"", shortened(type)), supported);
   }
 }
-
 
 }  // namespace
 

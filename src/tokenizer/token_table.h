@@ -13,7 +13,8 @@
 
 namespace penstock {
 
-/// A vocabulary: texts, all in one string of at most 4 GiB, and a table that finds a text's number. Numbers may have holes between them.
+/// A vocabulary: texts, all in one string of at most 4 GiB, and a table that finds a text's number. Numbers may have
+/// holes between them.
 class TokenTable {
  public:
   /// Adds a token. A text that is there already gets the new number; the last of several texts with one number is the

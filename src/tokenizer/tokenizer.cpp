@@ -30,7 +30,7 @@ std::optional<TokenId> Tokenizer::id_of(std::string_view token) const {
 
 std::optional<std::string> Tokenizer::token(TokenId id) const {
   if (const auto added = parts_->added_by_id.find(id); added != parts_->added_by_id.end())
-    return added->second->content;
+    return added->second->written;
   const auto text = parts_->model.vocabulary().text_of(id);
   return text ? std::optional<std::string>(*text) : std::nullopt;
 }

@@ -85,7 +85,8 @@ class Reading : public nlohmann::json_sax<Json> {
     return true;
   }
 
-  bool parse_error(std::size_t position, const std::string& /*token*/, const nlohmann::detail::exception& /*why*/) override {
+  bool parse_error(std::size_t position, const std::string& /*token*/,
+                   const nlohmann::detail::exception& /*why*/) override {
     const std::size_t at = std::min(position, text_.size());
     throw bad_input(fmt::format("{} line {} is no JSON", file_.source,
                                 1 + std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(at), '\n')),

@@ -22,8 +22,8 @@ struct MergeText {
 };
 
 struct TokenizerFile {
-  std::string source;         ///< as messages name it
-  nlohmann::json rest;        ///< an object, without model.vocab and model.merges
+  std::string source;           ///< as messages name it
+  nlohmann::json rest;          ///< an object, without model.vocab and model.merges
   bool has_vocabulary = false;  ///< whether model.vocab is a table of tokens, as that of BPE is
   TokenTable vocabulary;
   std::string merge_texts;
@@ -37,8 +37,8 @@ struct TokenizerFile {
   }
 };
 
-/// \param text the file's content, at most 4 GiB. \param source as messages name it. \throws Error (BadInput) for what is no JSON, goes
-/// deeper or is more than a tokenizer has, or has other values in a vocabulary of BPE than it should.
+/// \param text the file's content, at most 4 GiB. \param source as messages name it. \throws Error (BadInput) for what
+/// is no JSON, goes deeper or is more than a tokenizer has, or has other values in a vocabulary of BPE than it should.
 [[nodiscard]] TokenizerFile read_tokenizer_file(std::string_view text, const std::string& source);
 
 }  // namespace penstock

@@ -4,9 +4,12 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <unicode/bytestream.h>
 #include <unicode/normalizer2.h>
 #include <unicode/uchar.h>
+#include <unicode/uniset.h>
+#include <unicode/unistr.h>
 #include <unicode/utf8.h>
 
 #include "penstock/base/error.h"
@@ -33,25 +36,31 @@ UChar32 next_or_negative(std::string_view text, std::size_t& at) {
   return character;
 }
 
-const icu::Normalizer2& normalizer_of(NormalForm form) {
-  UErrorCode problem = U_ZERO_ERROR;
-  const icu::Normalizer2* found = nullptr;
-  switch (form) {
-    case NormalForm::Composed:
-      found = icu::Normalizer2::getNFCInstance(problem);
-      break;
-    case NormalForm::Decomposed:
-      found = icu::Normalizer2::getNFDInstance(problem);
-      break;
-    case NormalForm::CompatibilityComposed:
-      found = icu::Normalizer2::getNFKCInstance(problem);
-      break;
-    case NormalForm::CompatibilityDecomposed:
-      found = icu::Normalizer2::getNFKDInstance(problem);
-      break;
+// The `tokenizers` package has the normal forms of Unicode 9: what came later stays as it is.
+class Normalizers {
+ public:
+  Normalizers() {
+    UErrorCode problem = U_ZERO_ERROR;
+    unicode9_ = icu::UnicodeSet(icu::UnicodeString::fromUTF8("[:age=9.0:]"), problem);
+    unicode9_.freeze();
+    const std::array<const icu::Normalizer2*, 4> whole{
+        icu::Normalizer2::getNFCInstance(problem), icu::Normalizer2::getNFDInstance(problem),
+        icu::Normalizer2::getNFKCInstance(problem), icu::Normalizer2::getNFKDInstance(problem)};
+    check_invariant(U_SUCCESS(problem), "ICU has its own tables of the normal forms");
+    for (const icu::Normalizer2* each : whole) forms_.emplace_back(*each, unicode9_);
   }
-  check_invariant(U_SUCCESS(problem) && found != nullptr, "ICU has its own tables of the normal forms");
-  return *found;
+  [[nodiscard]] const icu::FilteredNormalizer2& operator[](NormalForm form) const {
+    return forms_[static_cast<std::size_t>(form)];
+  }
+
+ private:
+  icu::UnicodeSet unicode9_;
+  std::deque<icu::FilteredNormalizer2> forms_;  // in the order of NormalForm
+};
+
+const icu::FilteredNormalizer2& normalizer_of(NormalForm form) {
+  static const Normalizers normalizers;
+  return normalizers[form];
 }
 
 // What bytes look like in a vocabulary, and back.

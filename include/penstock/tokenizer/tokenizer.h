@@ -1,6 +1,7 @@
 /// \file
-/// Tokenizers of published models, read from Hugging Face's tokenizer.json: byte-pair encoding, byte-level as GPT-2, Llama 3
-/// and Qwen have it, or of characters as Llama 2 and Mistral have it. Tokens are those of the Python package `tokenizers`.
+/// Tokenizers of published models, read from Hugging Face's tokenizer.json: byte-pair encoding, byte-level as GPT-2,
+/// Llama 3 and Qwen have it, or of characters as Llama 2 and Mistral have it. Tokens are those of the Python package
+/// `tokenizers`.
 #pragma once
 
 #include <cstddef>
@@ -45,8 +46,8 @@ class Tokenizer {
   /// XXH3 of 128 bits, in hexadecimal digits, of the tokenizer.json: what `xxh128sum` prints.
   [[nodiscard]] const std::string& digest() const;
 
-  /// The text of these tokens. \param skip_special_tokens leaves special tokens out, as the Python package does by default.
-  /// Bytes that are no UTF-8 become U+FFFD. \throws Error (BadInput) that names a token beyond the vocabulary.
+  /// The text of these tokens. \param skip_special_tokens leaves special tokens out, as the Python package does by
+  /// default. Bytes that are no UTF-8 become U+FFFD. \throws Error (BadInput) that names a token beyond the vocabulary.
   [[nodiscard]] std::string decode(std::span<const TokenId> tokens, bool skip_special_tokens = true) const;
 
   /// Of the room itself.
@@ -67,8 +68,8 @@ class Encoder {
   Encoder& operator=(Encoder&& other) noexcept;
   ~Encoder();
 
-  /// The tokens of a text of at most 1 GiB. Of bytes that are no UTF-8, each longest sequence that begins a character is
-  /// taken for U+FFFD, as Python's `decode(errors="replace")` does.
+  /// The tokens of a text of at most 1 GiB. Of bytes that are no UTF-8, each longest sequence that begins a character
+  /// is taken for U+FFFD, as Python's `decode(errors="replace")` does.
   /// \throws Error (BadInput) for a longer text.
   [[nodiscard]] std::vector<TokenId> encode(std::string_view text, const EncodeOptions& options = {});
 
@@ -79,10 +80,12 @@ class Encoder {
 
 /// Reads a tokenizer from a tokenizer.json or the folder that holds one. The file may have 128 MiB.
 ///
-/// The token that ends a document is the first of these that the vocabulary has: <|endoftext|>, <|end_of_text|>, </s>, <eos>,
+/// The token that ends a document is the first of these that the vocabulary has: <|endoftext|>, <|end_of_text|>, </s>,
+/// <eos>,
 /// <|end_of_document|>; or else the `eos_token` of a tokenizer_config.json beside the file.
 ///
-/// \throws Error (BadInput) that names the file and the path of the value, for what is missing or malformed, and for a model,
+/// \throws Error (BadInput) that names the file and the path of the value, for what is missing or malformed, and for a
+/// model,
 ///   normalizer, pre-tokenizer, post-processor or decoder that is not supported, by its name.
 [[nodiscard]] Tokenizer load_tokenizer(const std::filesystem::path& path);
 

@@ -1,8 +1,8 @@
 // A tokenizer without libtorch, for tests and benchmarks that compare with the Python package.
 //
-// tokenizer_tool TOKENIZER encode [plain] [as-text]   texts into tokens; without special tokens around; or read in the text
-// tokenizer_tool TOKENIZER decode [plain]             tokens into texts; special tokens too
-// tokenizer_tool TOKENIZER time                       seconds in which one thread encodes all texts
+// tokenizer_tool TOKENIZER encode [plain] [as-text]   texts into tokens; without special tokens around; or read in the
+// text tokenizer_tool TOKENIZER decode [plain]             tokens into texts; special tokens too tokenizer_tool
+// TOKENIZER time                       seconds in which one thread encodes all texts
 //
 // A text is its size as uint32 and its bytes, tokens are their number as uint32 and each as uint32.
 #include <algorithm>
@@ -43,7 +43,8 @@ int run(std::span<char*> arguments) {
   const penstock::Tokenizer tokenizer = penstock::load_tokenizer(arguments[0]);
   const std::string command = arguments[1];
   const auto has = [&](const char* word) {
-    return std::any_of(arguments.begin() + 2, arguments.end(), [&](char* given) { return std::strcmp(given, word) == 0; });
+    return std::any_of(arguments.begin() + 2, arguments.end(),
+                       [&](char* given) { return std::strcmp(given, word) == 0; });
   };
   penstock::Encoder encoder(tokenizer);
   const penstock::EncodeOptions options{!has("plain"), !has("as-text")};
