@@ -97,7 +97,9 @@ void Bpe::add_merges(const TokenizerFile& file) {
                         "tokens of model.vocab", "correct the tokenizer");
       return *id;
     };
-    merges_.add(known(left), known(right), {rank, known(joined)});
+    const TokenId left_id = known(left);
+    const TokenId right_id = known(right);
+    merges_.add(left_id, right_id, {rank, known(joined)});
   }
 }
 
