@@ -40,6 +40,15 @@ void need_descriptors(int more, const std::string& what) {
                    "raise the limit (ulimit -n), or use fewer processes here");
 }
 
+void need_stack(const std::string& what) {
+  constexpr rlim_t least_bytes = 1U << 20U;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= least_bytes)
+    return;
+  throw run_failed(fmt::format("{} with a stack of {} KiB for each thread", what, limit.rlim_cur / 1024),
+                   fmt::format("at least {} KiB", least_bytes / 1024), "raise the limit (ulimit -s)");
+}
+
 void need_threads(int more, const std::string& what) {
   std::mutex mutex;
   std::condition_variable over;

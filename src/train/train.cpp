@@ -112,10 +112,11 @@ void check_limits(const TrainSettings& settings, int processes) {
   constexpr int own = 24;
   // More stages than layers, of which GPT has two besides its blocks, are refused for that.
   const auto stages = static_cast<int>(std::min<std::int64_t>(settings.stages, settings.layers + 2));
-  need_descriptors(own + 2 * stages * settings.replicas + ProcessGroup::descriptors_for(processes),
-                   processes == 1
-                       ? counted(settings.stages, "stage")
-                       : fmt::format("{} in {}", counted(settings.stages, "stage"), counted(processes, "process")));
+  const std::string what =
+      processes == 1 ? counted(settings.stages, "stage")
+                     : fmt::format("{} in {}", counted(settings.stages, "stage"), counted(processes, "process"));
+  need_stack(what);
+  need_descriptors(own + 2 * stages * settings.replicas + ProcessGroup::descriptors_for(processes), what);
 }
 
 int threads_of_ranks(const TrainSettings& settings) { return default_threads(make_run_schedule(settings)->ranks()); }
