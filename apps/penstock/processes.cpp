@@ -8,8 +8,8 @@
 #include "penstock/base/listening.h"
 #include "penstock/launch/launch.h"
 #include "penstock/launch/stop_signal.h"
-#include "penstock/train/process.h"
-#include "penstock/train/train.h"
+#include "penstock/run/process.h"
+#include "penstock/run/train.h"
 
 namespace penstock::app {
 namespace {

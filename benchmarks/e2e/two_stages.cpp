@@ -9,8 +9,8 @@
 
 #include "penstock/base/clock.h"
 #include "penstock/nn/networks.h"
+#include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
-#include "penstock/train/pipeline.h"
 
 namespace {
 

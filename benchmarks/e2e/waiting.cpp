@@ -10,9 +10,9 @@
 #include <ATen/ATen.h>
 
 #include "penstock/nn/networks.h"
+#include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/sim/simulate.h"
-#include "penstock/train/pipeline.h"
 
 namespace penstock {
 namespace {

@@ -20,13 +20,6 @@
 namespace penstock {
 namespace {
 
-const ScheduleFamily* family_of(const std::string& name) {
-  const auto families = schedule_families();
-  const auto found =
-      std::find_if(families.begin(), families.end(), [&](const ScheduleFamily& family) { return family.name == name; });
-  return found == families.end() ? nullptr : &*found;
-}
-
 std::string real(double value) {
   const std::string text = fmt::format("{}", value);
   return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
@@ -50,10 +43,6 @@ std::string tie_words(const LayerTie& tie) {
     return fmt::format("{{layer = {}, parameter = {}}}", of.layer, in_quotes(of.parameter));
   };
   return fmt::format("{{owner = {}, copy = {}, bytes = {}}}", end(tie.owner), end(tie.copy), tie.size.count);
-}
-
-std::string cut_words(const Cut& cut) {
-  return cut.size() == 1 ? "uniform" : fmt::format("{}", fmt::join(cut.begin() + 1, cut.end(), ","));
 }
 
 constexpr std::int64_t largest_size = std::int64_t{1} << 50;
@@ -200,7 +189,7 @@ std::string read_schedule_file(const std::filesystem::path& plan, const std::str
 }  // namespace
 
 bool needs_schedule_file(const Plan& plan) {
-  const ScheduleFamily* family = family_of(plan.schedule);
+  const ScheduleFamily* family = find_schedule_family(plan.schedule);
   return !plan.schedule_csv.empty() || family == nullptr || family->stages_per_rank != plan.stages_per_rank;
 }
 
@@ -229,7 +218,7 @@ std::string to_toml(const Plan& plan, std::string_view schedule_file) {
   for (const Bytes bytes : prediction.memory) memory.push_back(bytes.count);
   std::string text = "# Chosen by `penstock plan`.\n";
   text += fmt::format("batch = {}\nstages = {}\ncut = {}\nschedule = {}\nmicrobatches = {}\nrecompute = {}\n",
-                      plan.batch, plan.stages(), in_quotes(cut_words(plan.cut)),
+                      plan.batch, plan.stages(), in_quotes(format_cut(plan.cut)),
                       in_quotes(needs_schedule_file(plan) ? schedule_file : std::string_view(plan.schedule)),
                       plan.microbatches * plan.replicas, in_quotes(recompute_words(plan)));
   if (plan.replicas > 1) text += fmt::format("replicas = {}\n", plan.replicas);

@@ -134,6 +134,11 @@ constexpr std::array<MakeWithStages, families.size()> makers{
 
 std::span<const ScheduleFamily> schedule_families() { return families; }
 
+const ScheduleFamily* find_schedule_family(std::string_view name) {
+  const auto* const found = std::ranges::find(families, name, &ScheduleFamily::name);
+  return found == std::ranges::end(families) ? nullptr : &*found;
+}
+
 Schedule make_schedule(std::string_view name, int ranks, int microbatches, std::optional<int> stages_per_rank) {
   const auto* const found =
       std::find_if(families.begin(), families.end(), [name](const ScheduleFamily& f) { return f.name == name; });

@@ -47,7 +47,7 @@ class Pinging {
       samples.push_back({{bytes}, times[times.size() / 2] * 0.5, times.front() * 0.5});
       last = times[times.size() / 2];
     }
-    tell(0, 0);
+    announce(0, 0);
     return samples;
   }
 
@@ -65,7 +65,7 @@ class Pinging {
   }
 
  private:
-  void tell(std::int64_t bytes, std::int64_t rounds) {
+  void announce(std::int64_t bytes, std::int64_t rounds) {
     transport_.send(other_, order_tag, {at::tensor({bytes, rounds}, at::kLong)});
   }
 
@@ -75,7 +75,7 @@ class Pinging {
 
   std::vector<Milliseconds> there_and_back(std::int64_t bytes, int rounds) {
     const at::Tensor payload = at::zeros({bytes}, at::kByte);
-    tell(bytes, rounds);
+    announce(bytes, rounds);
     std::vector<Milliseconds> times;
     for (int round = 0; round < rounds; ++round) {
       const Milliseconds start = clock_.now();
@@ -109,7 +109,7 @@ std::vector<LinkSample> samples_of(const std::vector<double>& numbers) {
 }  // namespace
 
 void fit_link(MeasuredLink& link) {
-  // Weighted by 1 / time²: the smallest sizes, which tell the latency, count as much as the largest.
+  // Weighted by 1 / time²: the smallest sizes, which announce the latency, count as much as the largest.
   double weight = 0;
   double bytes = 0;
   double time = 0;

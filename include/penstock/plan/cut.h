@@ -22,4 +22,7 @@ using Cut = std::vector<std::int64_t>;
 /// ascending layer numbers that makes `stages` stages.
 [[nodiscard]] Cut parse_cut(const std::string& text, std::int64_t layers, int stages);
 
+/// What `parse_cut` reads; "uniform" for one stage, which has no later ones.
+[[nodiscard]] std::string format_cut(const Cut& cut);
+
 }  // namespace penstock

@@ -105,6 +105,9 @@ struct ScheduleFamily {
 /// All generators, in the order of their publication.
 [[nodiscard]] std::span<const ScheduleFamily> schedule_families();
 
+/// The generator of that name; null if there is none. It lives as long as the program.
+[[nodiscard]] const ScheduleFamily* find_schedule_family(std::string_view name);
+
 /// The generator of that name, "1f1b" or "zb-v". \param stages_per_rank by default the family's. \throws Error
 /// (BadInput) that lists the names, or says what the family does not allow.
 [[nodiscard]] Schedule make_schedule(std::string_view name, int ranks, int microbatches,
