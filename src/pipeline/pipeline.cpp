@@ -93,10 +93,17 @@ StepResult Pipeline::step(const std::vector<Microbatch>& microbatches, const Upd
   ControlWord word{settings.stop_signal, settings.saving};
   const Milliseconds start = team.clock().now();
   team.run([&](RankId rank) {
-    state_->control.announce(rank, word);
-    of_all[rank.index()] = team.worker(rank).train(input, settings);
-    state_->telemetry.collect(rank, of_all);
-    state_->control.agree(rank, word);
+    try {
+      state_->control.announce(rank, word);
+      of_all[rank.index()] = team.worker(rank).train(input, settings);
+      state_->telemetry.collect(rank, of_all);
+      state_->control.agree(rank, word);
+    } catch (const Aborted& aborted) {
+      // Nobody will say more about this failure than what waits for it; within an action the executor has said it.
+      if (!aborted.peer_is_lost()) throw;
+      throw Aborted(fmt::format("rank {}, step {}, at the update: waits for the other ranks: {}", rank.value,
+                                settings.step, aborted.what()));
+    }
   });
   StepResult result = of_all[team.first().index()].result;
   result.stop_signal = word.stop_signal;

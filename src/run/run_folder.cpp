@@ -95,9 +95,9 @@ KeptLines lines_until(const std::string& text, std::int64_t first_step) {
 RunFolder::RunFolder(fs::path out, bool resume) : out_(std::move(out)) {
   std::error_code ignored;
   if (fs::exists(out_, ignored) && !fs::is_directory(out_, ignored))
-    throw bad_input(fmt::format("`out` is {}, a file", out_.string()), "a folder", "choose another `out`");
+    throw bad_input(fmt::format("`out` {} is a file", out_.string()), "a folder", "choose another `out`");
   if (!resume && holds_run(out_))
-    throw bad_input(fmt::format("`out` is {}, which holds another run", out_.string()), "a new or empty folder",
+    throw bad_input(fmt::format("`out` {} holds another run", out_.string()), "a new or empty folder",
                     "choose another `out`, or go on with that run with `resume`");
 }
 

@@ -172,10 +172,10 @@ TEST_F(Planning, RefusesWhatCannotBePlannedBeforeItMeasures) {
     change(request);
     return refusal(settings_, request);
   };
-  EXPECT_THAT(with([](PlanRequest& request) { request.ranks = 6; }), HasSubstr("--ranks 6; expected 1 to 5"));
-  EXPECT_THAT(with([](PlanRequest& request) { request.ranks = 0; }), HasSubstr("--ranks 0"));
-  EXPECT_THAT(with([](PlanRequest& request) { request.batch = 0; }), HasSubstr("--batch 0"));
-  EXPECT_THAT(with([](PlanRequest& request) { request.microbatches = {9}; }), HasSubstr("--microbatches 9"));
+  EXPECT_THAT(with([](PlanRequest& request) { request.ranks = 6; }), HasSubstr("`ranks` is 6; expected 1 to 5"));
+  EXPECT_THAT(with([](PlanRequest& request) { request.ranks = 0; }), HasSubstr("`ranks` is 0"));
+  EXPECT_THAT(with([](PlanRequest& request) { request.batch = 0; }), HasSubstr("`batch` is 0"));
+  EXPECT_THAT(with([](PlanRequest& request) { request.microbatches = {9}; }), HasSubstr("`microbatches` is 9"));
   EXPECT_FALSE(std::filesystem::exists(settings_.cost));
 }
 
@@ -221,14 +221,14 @@ TEST_F(Planning, AutoIsRefusedInOneLineWhereItCannotBe) {
     }
     return std::string();
   };
-  EXPECT_THAT(refused(settings_), HasSubstr("auto without --ranks"));
+  EXPECT_THAT(refused(settings_), HasSubstr("auto without `ranks`"));
   settings_.ranks = 2;
   EXPECT_EQ(refused(settings_), "");
   settings_.processes = 2;
-  EXPECT_THAT(refused(settings_), AllOf(HasSubstr("--plan"), Not(HasSubstr("\n"))));
+  EXPECT_THAT(refused(settings_), AllOf(HasSubstr("with `plan`"), Not(HasSubstr("\n"))));
   settings_.processes = 1;
   settings_.recompute = "selected";
-  EXPECT_THAT(refused(settings_), HasSubstr("--recompute selected with auto"));
+  EXPECT_THAT(refused(settings_), HasSubstr("`recompute` = selected with auto"));
 }
 
 TEST_F(Planning, APlanThatIsTriedHasAStepAndTheMemoryOfEveryRank) {

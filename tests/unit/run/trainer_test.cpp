@@ -200,7 +200,7 @@ TEST_F(OwnNetwork, IsToldFromOthers) {
   Network longer = network_of_four();
   longer.layers.insert(longer.layers.begin(), layer_of<Mixed>("mixed"));
   EXPECT_THAT([&] { static_cast<void>(trained_pipeline(folder_ / "run", longer)); },
-              ThrowsMessage<Error>(HasSubstr("layers is 5, the checkpoint's is 4")));
+              ThrowsMessage<Error>(HasSubstr("`layers` is 5, the checkpoint's is 4")));
   Network other = network_of_four();
   other.layers[3] = layer_of<torch::nn::BilinearImpl>("other", torch::nn::BilinearOptions(width, width, 1));
   EXPECT_THAT([&] { static_cast<void>(trained_pipeline(folder_ / "run", other)); },
