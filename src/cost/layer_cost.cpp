@@ -194,28 +194,37 @@ LayerCosts with_shared_ties(LayerCosts costs) {
   return costs;
 }
 
-Cost cost_of_cut(const LayerCosts& costs, const std::vector<std::int64_t>& first_layers, double samples,
-                 const CutRun& run) {
-  const auto layers = static_cast<std::int64_t>(costs.layers.size());
+const LinkCost& link_between(const LayerCosts& costs, RankId from, RankId to) {
+  const auto found = costs.links.find({from, to});
+  return found == costs.links.end() ? costs.default_link : found->second;
+}
+
+std::vector<StageCost> stages_of_cut(const LayerCosts& costs, const LayersAtSize& layers,
+                                     const std::vector<std::int64_t>& first_layers, const CutRun& run) {
+  const auto count = static_cast<std::int64_t>(layers.layers());
   const bool ascending =
       std::adjacent_find(first_layers.begin(), first_layers.end(), std::greater_equal<>()) == first_layers.end();
-  if (first_layers.empty() || first_layers.front() != 0 || first_layers.back() >= layers || !ascending)
+  if (first_layers.empty() || first_layers.front() != 0 || first_layers.back() >= count || !ascending)
     throw bad_input(
-        fmt::format("a cut into {} of {}", counted(std::ssize(first_layers), "stage"), counted(layers, "layer")),
+        fmt::format("a cut into {} of {}", counted(std::ssize(first_layers), "stage"), counted(count, "layer")),
         "first layers that ascend from 0 and are all there", "correct the cut");
-  const LayersAtSize at_size(costs, samples);
-  Cost cost;
-  cost.default_link = costs.default_link;
-  cost.links = costs.links;
+  std::vector<StageCost> stages;
+  stages.reserve(first_layers.size());
   for (std::size_t stage = 0; stage < first_layers.size(); ++stage) {
-    const std::int64_t end = stage + 1 < first_layers.size() ? first_layers[stage + 1] : layers;
+    const std::int64_t end = stage + 1 < first_layers.size() ? first_layers[stage + 1] : count;
     const std::size_t rank = stage < run.ranks.size() ? static_cast<std::size_t>(run.ranks[stage]) : stage;
     const bool recomputed = stage < run.recomputed.size() && run.recomputed[stage];
     const bool sent = stage + 1 >= run.ranks.size() || run.ranks[stage + 1] != run.ranks[stage];
     const double speed = rank < costs.ranks.size() ? costs.ranks[rank].speed : 1;
-    cost.stages.push_back(at_size.stage(static_cast<std::size_t>(first_layers[stage]), static_cast<std::size_t>(end),
-                                        {recomputed, run.split_backward, speed, sent}));
+    stages.push_back(layers.stage(static_cast<std::size_t>(first_layers[stage]), static_cast<std::size_t>(end),
+                                  {recomputed, run.split_backward, speed, sent}));
   }
+  return stages;
+}
+
+Cost cost_of_cut(const LayerCosts& costs, const std::vector<std::int64_t>& first_layers, double samples,
+                 const CutRun& run) {
+  Cost cost{stages_of_cut(costs, LayersAtSize(costs, samples), first_layers, run), costs.default_link, costs.links, {}};
   const bool capped = std::any_of(costs.ranks.begin(), costs.ranks.end(),
                                   [](const RankCost& rank) { return rank.memory_cap.has_value(); });
   if (capped)

@@ -53,9 +53,10 @@ const Evaluator::Arrival* Evaluator::input_of(PassCode code, std::int32_t microb
   switch (pass_of(code)) {
     case Pass::Forward:
       return stage > 0 ? &inputs_[problem_.slot(stage, microbatch)] : nullptr;
-    case Pass::Input:
+    case Pass::InputBackward:
       return stage + 1 < problem_.stages ? &gradients_[problem_.slot(stage, microbatch)] : nullptr;
-    case Pass::Weight:
+    case Pass::WeightBackward:
+    case Pass::Backward:
       return nullptr;
   }
   return nullptr;
@@ -90,7 +91,7 @@ void Evaluator::run_rank(const PassOrder& order, std::int32_t rank) {
 
 void Evaluator::deliver(Place from, PassCode code, std::int32_t microbatch, double time) {
   const Pass pass = pass_of(code);
-  if (pass == Pass::Weight) return;
+  if (pass == Pass::WeightBackward) return;
   const std::int32_t stage = stage_of(code);
   const bool forward = pass == Pass::Forward;
   const std::int32_t to = stage + (forward ? 1 : -1);

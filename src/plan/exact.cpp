@@ -80,8 +80,9 @@ class BranchAndBound {
 
   [[nodiscard]] bool has_work(const State& state, std::int32_t rank) const {
     const auto& stages = problem_.stages_of[static_cast<std::size_t>(rank)];
-    return std::any_of(stages.begin(), stages.end(),
-                       [&](std::int32_t stage) { return done(state, stage, Pass::Weight) < problem_.microbatches; });
+    return std::any_of(stages.begin(), stages.end(), [&](std::int32_t stage) {
+      return done(state, stage, Pass::WeightBackward) < problem_.microbatches;
+    });
   }
 
   [[nodiscard]] double ready(const State& state, PassCode code) const {
@@ -91,11 +92,13 @@ class BranchAndBound {
     switch (pass_of(code)) {
       case Pass::Forward:
         return stage == 0 ? 0 : state.inputs[problem_.slot(stage, microbatch)];
-      case Pass::Input:
+      case Pass::InputBackward:
         if (microbatch >= done(state, stage, Pass::Forward)) return never;
         return stage + 1 == problem_.stages ? 0 : state.gradients[problem_.slot(stage, microbatch)];
-      case Pass::Weight:
-        return microbatch < done(state, stage, Pass::Input) ? 0 : never;
+      case Pass::WeightBackward:
+        return microbatch < done(state, stage, Pass::InputBackward) ? 0 : never;
+      case Pass::Backward:
+        break;
     }
     return never;
   }
@@ -103,13 +106,13 @@ class BranchAndBound {
   void add_branches(const State& state, std::int32_t rank, std::vector<Branch>& found) const {
     const auto index = static_cast<std::size_t>(rank);
     for (const std::int32_t stage : problem_.stages_of[index]) {
-      for (const Pass pass : {Pass::Forward, Pass::Input, Pass::Weight}) {
+      for (const Pass pass : {Pass::Forward, Pass::InputBackward, Pass::WeightBackward}) {
         const PassCode code = code_of(stage, pass);
         const double time = ready(state, code);
         if (time == never) continue;
         if (pass == Pass::Forward) {
           HeldActivations held = state.held[index];
-          held.begin(problem_, code);
+          held.begin_forward(problem_, stage);
           if (!held.fits(problem_, index)) continue;
         }
         const double start = std::max(time, state.clock[index]);
@@ -131,11 +134,11 @@ class BranchAndBound {
               std::max(state.clock[static_cast<std::size_t>(other)], branch.start);
     const Pass pass = pass_of(branch.code);
     if (pass == Pass::Forward)
-      state.held[index].begin(problem_, branch.code);
+      state.held[index].begin_forward(problem_, stage);
     else
       state.held[index].end(problem_, branch.code);
     const std::int32_t to = stage + (pass == Pass::Forward ? 1 : -1);
-    if (pass == Pass::Weight || to < 0 || to == problem_.stages) return;
+    if (pass == Pass::WeightBackward || to < 0 || to == problem_.stages) return;
     const Hop& hop = (pass == Pass::Forward ? problem_.down : problem_.up)[static_cast<std::size_t>(stage)];
     double time = branch.end;
     if (hop.link >= 0) {
@@ -168,18 +171,18 @@ class BranchAndBound {
       const auto index = static_cast<std::size_t>(stage);
       const auto rank = static_cast<std::size_t>(problem_.rank_of[index]);
       input[index] = state.clock[rank];
-      const std::int32_t next = done(state, stage, Pass::Input);
+      const std::int32_t next = done(state, stage, Pass::InputBackward);
       if (next == problem_.microbatches) continue;
       if (next >= done(state, stage, Pass::Forward))
         input[index] = std::max(input[index], forward[index] + duration(stage, Pass::Forward));
       if (stage + 1 < problem_.stages) {
         const double known = state.gradients[problem_.slot(stage, next)];
         const Hop& hop = problem_.up[index + 1];
-        const std::int32_t behind = next - done(state, stage + 1, Pass::Input) + 1;
-        input[index] =
-            std::max(input[index], known != never ? known
-                                                  : input[index + 1] + behind * duration(stage + 1, Pass::Input) +
-                                                        hop.transfer + hop.latency);
+        const std::int32_t behind = next - done(state, stage + 1, Pass::InputBackward) + 1;
+        input[index] = std::max(input[index], known != never ? known
+                                                             : input[index + 1] +
+                                                                   behind * duration(stage + 1, Pass::InputBackward) +
+                                                                   hop.transfer + hop.latency);
       }
       longest = std::max(longest, last_input_bound(state, stage, forward[index], input[index]));
     }
@@ -195,11 +198,11 @@ class BranchAndBound {
     double first = std::numeric_limits<double>::infinity();
     for (const std::int32_t stage : problem_.stages_of[rank]) {
       const auto index = static_cast<std::size_t>(stage);
-      for (const Pass pass : {Pass::Forward, Pass::Input, Pass::Weight})
+      for (const Pass pass : {Pass::Forward, Pass::InputBackward, Pass::WeightBackward})
         work += (problem_.microbatches - done(state, stage, pass)) * duration(stage, pass);
       if (done(state, stage, Pass::Forward) < problem_.microbatches) first = std::min(first, forward[index]);
-      if (done(state, stage, Pass::Input) < problem_.microbatches) first = std::min(first, input[index]);
-      if (done(state, stage, Pass::Weight) < done(state, stage, Pass::Input))
+      if (done(state, stage, Pass::InputBackward) < problem_.microbatches) first = std::min(first, input[index]);
+      if (done(state, stage, Pass::WeightBackward) < done(state, stage, Pass::InputBackward))
         first = std::min(first, state.clock[rank]);
     }
     return (work > 0 ? first + work : state.clock[rank]) - problem_.first_start[rank];
@@ -208,26 +211,26 @@ class BranchAndBound {
   // All of a stage's forwards and input gradients, and those of the later stages of its rank, come before its last
   // input gradient, and that before those of all earlier stages.
   [[nodiscard]] double last_input_bound(const State& state, std::int32_t stage, double forward, double input) const {
-    const std::int32_t left = problem_.microbatches - done(state, stage, Pass::Input);
+    const std::int32_t left = problem_.microbatches - done(state, stage, Pass::InputBackward);
     if (left == 0) return 0;
     const auto rank = static_cast<std::size_t>(problem_.rank_of[static_cast<std::size_t>(stage)]);
     double work = 0;
     for (const std::int32_t other : problem_.stages_of[rank]) {
       if (other < stage) continue;
-      for (const Pass pass : {Pass::Forward, Pass::Input})
+      for (const Pass pass : {Pass::Forward, Pass::InputBackward})
         work += (problem_.microbatches - done(state, other, pass)) * duration(other, pass);
     }
-    double time = std::max(state.clock[rank] + work, input + left * duration(stage, Pass::Input));
+    double time = std::max(state.clock[rank] + work, input + left * duration(stage, Pass::InputBackward));
     const std::int32_t forwards = problem_.microbatches - done(state, stage, Pass::Forward);
     if (forwards > 0)
-      time = std::max(time, forward + forwards * duration(stage, Pass::Forward) + duration(stage, Pass::Input));
+      time = std::max(time, forward + forwards * duration(stage, Pass::Forward) + duration(stage, Pass::InputBackward));
     double longest = 0;
     for (std::int32_t at = stage;; --at) {
       const auto index = static_cast<std::size_t>(at);
-      longest = std::max(longest, time + duration(at, Pass::Weight) -
+      longest = std::max(longest, time + duration(at, Pass::WeightBackward) -
                                       problem_.first_start[static_cast<std::size_t>(problem_.rank_of[index])]);
       if (at == 0) break;
-      time += problem_.up[index].transfer + problem_.up[index].latency + duration(at - 1, Pass::Input);
+      time += problem_.up[index].transfer + problem_.up[index].latency + duration(at - 1, Pass::InputBackward);
     }
     return longest;
   }
@@ -239,7 +242,7 @@ class BranchAndBound {
     for (std::int32_t stage = 0; stage < problem_.stages; ++stage) {
       for (std::int32_t m = done(state, stage, Pass::Forward); m < problem_.microbatches; ++m)
         times_.push_back(state.inputs[problem_.slot(stage, m)]);
-      for (std::int32_t m = done(state, stage, Pass::Input); m < problem_.microbatches; ++m)
+      for (std::int32_t m = done(state, stage, Pass::InputBackward); m < problem_.microbatches; ++m)
         times_.push_back(state.gradients[problem_.slot(stage, m)]);
     }
   }

@@ -96,7 +96,7 @@ class ListPlayer {
       HeldActivations later;
       for (std::size_t place = stages.size(); place-- > 0;) {
         reserved_[static_cast<std::size_t>(stages[place])] = later;
-        later.begin(problem_, code_of(stages[place], Pass::Forward));
+        later.begin_forward(problem_, stages[place]);
       }
     }
   }
@@ -113,7 +113,7 @@ class ListPlayer {
     const HeldActivations& reserved = reserved_[static_cast<std::size_t>(stage)];
     held.count += reserved.count;
     held.bytes += reserved.bytes;
-    held.begin(problem_, code_of(stage, Pass::Forward));
+    held.begin_forward(problem_, stage);
     return held.fits(problem_, rank);
   }
 
@@ -126,14 +126,15 @@ class ListPlayer {
 
   void skip_fixed_weights(std::size_t rank) {
     const auto& row = (*fixed_)[rank];
-    while (next_fixed_[rank] < row.size() && pass_of(row[next_fixed_[rank]]) == Pass::Weight) ++next_fixed_[rank];
+    while (next_fixed_[rank] < row.size() && pass_of(row[next_fixed_[rank]]) == Pass::WeightBackward)
+      ++next_fixed_[rank];
   }
 
   [[nodiscard]] bool in_flight_limit(std::int32_t stage) const {
     if (policy_.flight <= 0) return true;
     const double per_rank = static_cast<double>(problem_.stages) / problem_.ranks;
     const double limit = std::max(1.0, std::ceil(policy_.flight * (problem_.stages - stage) / per_rank));
-    return done(stage, Pass::Forward) - done(stage, Pass::Input) < limit;
+    return done(stage, Pass::Forward) - done(stage, Pass::InputBackward) < limit;
   }
 
   void offer(Choice& best, double clock, PassCode code, double ready, double bias, int preference) const {
@@ -156,8 +157,8 @@ class ListPlayer {
       const int preference = policy_.later_stage_first ? place : -place;
       ++place;
       const std::int32_t forward = done(stage, Pass::Forward);
-      const std::int32_t input = done(stage, Pass::Input);
-      waiting += input - done(stage, Pass::Weight);
+      const std::int32_t input = done(stage, Pass::InputBackward);
+      waiting += input - done(stage, Pass::WeightBackward);
       has_forwards = has_forwards || forward < problem_.microbatches;
       if (forward < problem_.microbatches) {
         const double ready = stage == 0 ? 0 : inputs_[problem_.slot(stage, forward)];
@@ -169,24 +170,26 @@ class ListPlayer {
             blocked_forward = ready;
         }
       }
-      if (input < forward && is_its_turn(index, code_of(stage, Pass::Input))) {
+      if (input < forward && is_its_turn(index, code_of(stage, Pass::InputBackward))) {
         const double ready = stage + 1 == problem_.stages ? 0 : gradients_[problem_.slot(stage, input)];
         if (ready != unset)
-          offer(best, clock, code_of(stage, Pass::Input), ready, policy_.backward_bias * duration(stage, Pass::Forward),
+          offer(best, clock, code_of(stage, Pass::InputBackward), ready,
+                policy_.backward_bias * duration(stage, Pass::Forward),
                 preference + (policy_.forward_first ? 0 : 1000));
       }
       // Of several stages' weight gradients, those of the stage that holds most microbatches.
-      if (done(stage, Pass::Weight) < input &&
-          (weight_stage < 0 ||
-           input - done(stage, Pass::Weight) > done(weight_stage, Pass::Input) - done(weight_stage, Pass::Weight)))
+      if (done(stage, Pass::WeightBackward) < input &&
+          (weight_stage < 0 || input - done(stage, Pass::WeightBackward) >
+                                   done(weight_stage, Pass::InputBackward) - done(weight_stage, Pass::WeightBackward)))
         weight_stage = stage;
     }
     if (weight_stage >= 0) {
-      const double time = duration(weight_stage, Pass::Weight);
+      const double time = duration(weight_stage, Pass::WeightBackward);
       double urgency = clock + policy_.patience * time;
       if (waiting > policy_.waiting_weights && has_forwards) urgency = -1;
       if (blocked_forward != unset) urgency = std::min(urgency, std::max(clock, blocked_forward - time));
-      if (best.code < 0 || urgency < best.urgency) best = {code_of(weight_stage, Pass::Weight), clock, urgency, -1};
+      if (best.code < 0 || urgency < best.urgency)
+        best = {code_of(weight_stage, Pass::WeightBackward), clock, urgency, -1};
     }
     choices_.set(index, best);
   }
@@ -197,18 +200,18 @@ class ListPlayer {
     const std::int32_t stage = stage_of(choice.code);
     const Pass pass = pass_of(choice.code);
     order_[index].push_back(choice.code);
-    if (fixed_ != nullptr && pass != Pass::Weight) {
+    if (fixed_ != nullptr && pass != Pass::WeightBackward) {
       ++next_fixed_[index];
       skip_fixed_weights(index);
     }
     const std::int32_t microbatch = done_[static_cast<std::size_t>(choice.code)]++;
     clock_[index] = choice.start + problem_.duration[static_cast<std::size_t>(choice.code)];
     if (pass == Pass::Forward)
-      held_[index].begin(problem_, choice.code);
+      held_[index].begin_forward(problem_, stage);
     else
       held_[index].end(problem_, choice.code);
     const std::int32_t to = stage + (pass == Pass::Forward ? 1 : -1);
-    if (pass != Pass::Weight && to >= 0 && to < problem_.stages) deliver(stage, to, microbatch, clock_[index]);
+    if (pass != Pass::WeightBackward && to >= 0 && to < problem_.stages) deliver(stage, to, microbatch, clock_[index]);
     choose(rank);
   }
 

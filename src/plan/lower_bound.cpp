@@ -37,7 +37,7 @@ class Bound {
     for (std::int32_t stage = problem_.stages; stage-- > 0;) {
       const Hop& hop = problem_.up[static_cast<std::size_t>(stage)];
       starts[static_cast<std::size_t>(stage)] = time;
-      time += duration(stage, Pass::Input) + hop.transfer + hop.latency;
+      time += duration(stage, Pass::InputBackward) + hop.transfer + hop.latency;
     }
     return starts;
   }
@@ -72,7 +72,7 @@ class Bound {
     const double share = problem_.weight_share[static_cast<std::size_t>(stage)];
     if (problem_.stages_of[rank].size() != 1 || share <= 0 || room(rank) == no_cap) return 0;
     const double held = 1 + (problem_.microbatches - 1) * share;
-    return std::max(0.0, std::ceil((held - room(rank)) / share - 1e-6)) * duration(stage, Pass::Weight);
+    return std::max(0.0, std::ceil((held - room(rank)) / share - 1e-6)) * duration(stage, Pass::WeightBackward);
   }
 
   [[nodiscard]] double way_back(std::int32_t stage) const {
@@ -80,13 +80,13 @@ class Bound {
     double time = problem_.first_start[rank] + idle_before_first_input(rank) + forced_weights(stage);
     for (const std::int32_t other : problem_.stages_of[rank])
       if (other >= stage)
-        time += problem_.microbatches * (duration(other, Pass::Forward) + duration(other, Pass::Input));
+        time += problem_.microbatches * (duration(other, Pass::Forward) + duration(other, Pass::InputBackward));
     double longest = 0;
     for (std::int32_t at = stage;; --at) {
-      longest = std::max(longest, time + duration(at, Pass::Weight) - problem_.first_start[rank_of(at)]);
+      longest = std::max(longest, time + duration(at, Pass::WeightBackward) - problem_.first_start[rank_of(at)]);
       if (at == 0) return longest;
       const Hop& hop = problem_.up[static_cast<std::size_t>(at)];
-      time += hop.transfer + hop.latency + duration(at - 1, Pass::Input);
+      time += hop.transfer + hop.latency + duration(at - 1, Pass::InputBackward);
     }
   }
 

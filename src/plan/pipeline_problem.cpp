@@ -58,6 +58,7 @@ PipelineProblem make_problem(const Placement& placement, int ranks, int microbat
     problem.rank_of.push_back(rank);
     problem.stages_of[static_cast<std::size_t>(rank)].push_back(stage);
     problem.activation.push_back(static_cast<double>(of_stage.activation.count));
+    problem.activation_for_weights.push_back(static_cast<double>(activation_for_weights(of_stage).count));
     problem.weight_share.push_back(of_stage.weight_activation_share);
     for (const Milliseconds time : {of_stage.forward, of_stage.input_backward, of_stage.weight_backward}) {
       problem.duration.push_back(time.count);
@@ -83,14 +84,14 @@ bool is_row_legal(const PipelineProblem& problem, std::int32_t rank, const std::
   thread_local std::vector<std::int32_t> done;  // NOLINT(misc-use-internal-linkage): it is the function's
   done.resize(problem.duration.size());
   for (const std::int32_t stage : problem.stages_of[static_cast<std::size_t>(rank)])
-    for (const Pass pass : {Pass::Forward, Pass::Input, Pass::Weight})
+    for (const Pass pass : {Pass::Forward, Pass::InputBackward, Pass::WeightBackward})
       done[static_cast<std::size_t>(code_of(stage, pass))] = 0;
   HeldActivations held;
   for (const PassCode code : row) {
     const auto index = static_cast<std::size_t>(code);
     const std::int32_t count = ++done[index];
     if (pass_of(code) == Pass::Forward) {
-      held.begin(problem, code);
+      held.begin_forward(problem, stage_of(code));
       if (!held.fits(problem, static_cast<std::size_t>(rank))) return false;
     } else {
       if (count > done[index - 1]) return false;
@@ -107,9 +108,9 @@ PassOrder order_of(const Schedule& schedule) {
       const std::int32_t stage = action.stage.value;
       if (action.kind == ActionKind::Forward) order[rank].push_back(code_of(stage, Pass::Forward));
       if (action.kind == ActionKind::Backward || action.kind == ActionKind::InputBackward)
-        order[rank].push_back(code_of(stage, Pass::Input));
+        order[rank].push_back(code_of(stage, Pass::InputBackward));
       if (action.kind == ActionKind::Backward || action.kind == ActionKind::WeightBackward)
-        order[rank].push_back(code_of(stage, Pass::Weight));
+        order[rank].push_back(code_of(stage, Pass::WeightBackward));
     }
   }
   return order;

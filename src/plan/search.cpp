@@ -5,6 +5,7 @@
 
 #include "penstock/base/clock.h"
 #include "penstock/base/error.h"
+#include "penstock/cost/ledger.h"
 #include "penstock/plan/plan.h"
 #include "penstock/plan/synthesise.h"
 #include "penstock/sim/simulate.h"
@@ -229,7 +230,7 @@ class Search {
     const bool split = candidate.configuration.shape->split_backward || !candidate.schedule_csv.empty();
     std::vector<Milliseconds> passes;
     for (const StageCost& stage : evaluation_.cost(candidate.configuration, candidate.division, split).stages)
-      passes.push_back(stage.forward + stage.input_backward + stage.weight_backward);
+      passes.push_back(duration_of_microbatch(stage));
     return passes;
   }
 

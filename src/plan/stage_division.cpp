@@ -148,18 +148,10 @@ std::vector<std::vector<HeldMicrobatches>> held_microbatches(const Schedule& sch
 double memory_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first, std::size_t end,
                        bool recomputed) {
   const StageCost cost = problem.layers->stage(first, end, {recomputed, problem.split_backward, 1});
-  const auto standing = static_cast<double>((cost.parameter + cost.gradient + cost.optimizer).count);
-  const auto activation = static_cast<double>(cost.activation.count);
-  double held = 0;
-  for (const HeldMicrobatches& counts : problem.places[stage].held)
-    held = std::max(held, activation * (counts.whole + counts.for_weights * cost.weight_activation_share));
-  double messages = 0;
-  if (stage > 0) messages += static_cast<double>(problem.layers->boundary_after(first - 1).count);
-  if (stage + 1 < problem.places.size()) messages += static_cast<double>(cost.boundary.count);
-  return standing + held + messages +
-         static_cast<double>(
-             std::max({cost.forward_workspace, cost.backward_workspace, cost.input_workspace, cost.weight_workspace})
-                 .count);
+  StageBoundaries boundaries;
+  if (stage > 0) boundaries.input = problem.layers->boundary_after(first - 1);
+  if (stage + 1 < problem.places.size()) boundaries.output = cost.boundary;
+  return estimated_peak(cost, problem.places[stage].held, boundaries);
 }
 
 double pace_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first, std::size_t end,

@@ -6,19 +6,13 @@
 #include <vector>
 
 #include "penstock/cost/layer_cost.h"
+#include "penstock/cost/ledger.h"
 #include "penstock/plan/plan.h"
 #include "penstock/schedule/schedule.h"
 
-#include "plan/no_cap.h"
 #include "plan/ties.h"
 
 namespace penstock {
-
-/// What a rank holds of one stage at a time: microbatches before their `B` or `I`, and between `I` and `W`.
-struct HeldMicrobatches {
-  int whole = 0;
-  int for_weights = 0;
-};
 
 /// For each stage the times at which most is held: of no two of them has one less of both. Of a stage with two holders,
 /// those of both.
@@ -50,8 +44,7 @@ struct DivisionProblem {
   const TiedLayers* ties = nullptr;  ///< to be kept, each on one rank; null: none
 };
 
-/// The memory that a stage takes at its peak, by the counts of its place: what stands, activations, one boundary on
-/// either side, and workspace.
+/// The memory that a stage takes at its peak, estimated by the ledger from the counts of its place.
 [[nodiscard]] double memory_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first,
                                      std::size_t end, bool recomputed);
 

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "penstock/base/error.h"
+#include "penstock/cost/ledger.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/sim/simulate.h"
 
@@ -39,9 +40,8 @@ std::vector<double> byte_caps(const SynthesisSettings& settings, const Cost& cos
   for (std::size_t rank = 0; rank < caps.size(); ++rank)
     caps[rank] = static_cast<double>((cost.memory_caps[rank] - for_messages[rank]).count);
   for (std::size_t stage = 0; stage < cost.stages.size(); ++stage) {
-    const StageCost& of_stage = cost.stages[stage];
     double& cap = caps[settings.placement.holders[stage].front().index()];
-    cap -= static_cast<double>((of_stage.parameter + of_stage.gradient + of_stage.optimizer).count);
+    cap -= static_cast<double>(memory_of_weights_with_gradients(cost.stages[stage]).count);
   }
   return caps;
 }
@@ -108,7 +108,7 @@ void check_shares(const SynthesisSettings& settings, const Cost& cost) {
 void check_caps(const PipelineProblem& problem, const Cost& cost) {
   for (std::size_t rank = 0; rank < problem.stages_of.size(); ++rank) {
     HeldActivations one;
-    for (const std::int32_t stage : problem.stages_of[rank]) one.begin(problem, code_of(stage, Pass::Forward));
+    for (const std::int32_t stage : problem.stages_of[rank]) one.begin_forward(problem, stage);
     if (one.fits(problem, rank)) continue;
     if (one.count > problem.count_cap[rank])
       throw bad_input(fmt::format("a memory cap of {} on rank {}",

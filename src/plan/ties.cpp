@@ -7,6 +7,8 @@
 #include <tuple>
 #include <utility>
 
+#include "penstock/cost/ledger.h"
+
 namespace penstock {
 namespace {
 
@@ -209,8 +211,7 @@ void add_tied_memory(const std::vector<LayerTie>& ties, const Cut& cut, const Pl
     Bytes standing{beside[rank]};
     for (std::size_t stage = 0; stage < cost.stages.size(); ++stage)
       for (const RankId holder : placement.holders[stage])
-        if (holder.index() == rank)
-          standing += cost.stages[stage].parameter + cost.stages[stage].gradient + cost.stages[stage].optimizer;
+        if (holder.index() == rank) standing += memory_of_weights_with_gradients(cost.stages[stage]);
     memory[rank] = std::max(memory[rank], standing);
   }
 }

@@ -14,9 +14,9 @@ void count_activations(const Schedule& schedule, std::int32_t rank, const Visit&
   const auto& row = schedule.actions[static_cast<std::size_t>(rank)];
   for (std::int32_t position = 0; position < static_cast<std::int32_t>(row.size()); ++position) {
     const Action& action = row[static_cast<std::size_t>(position)];
-    if (action.kind == ActionKind::Forward) ++held;
+    if (takes_activation(action.kind)) ++held;
     visit(position, held);
-    if (action.kind == ActionKind::Backward || action.kind == ActionKind::WeightBackward) --held;
+    if (frees_activation(action.kind)) --held;
   }
 }
 

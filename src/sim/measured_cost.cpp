@@ -33,7 +33,7 @@ MessageKey message_of(const Action& action) {
 }
 
 /// The compute action for which a rank takes or gives a message: a message belongs to the memory of its pass.
-ActionKind pass_of(ActionKind kind) {
+ActionKind pass_served_by(ActionKind kind) {
   if (kind == ActionKind::SendForward || kind == ActionKind::ReceiveForward) return ActionKind::Forward;
   return is_communication(kind) ? ActionKind::InputBackward : kind;
 }
@@ -119,7 +119,7 @@ class Measurements {
     std::map<std::tuple<ActionKind, StageId, MicrobatchId>, Growth> passes;
     for (std::size_t index = 0; index < events.size(); ++index) {
       const Action& action = events[index].action;
-      Growth& growth = passes[{pass_of(action.kind), action.stage, action.microbatch}];
+      Growth& growth = passes[{pass_served_by(action.kind), action.stage, action.microbatch}];
       growth.computed = growth.computed || is_compute(action.kind);
       growth.known = growth.known && index > 0;
       if (index > 0) growth.bytes += static_cast<double>((samples[index].bytes - samples[index - 1].bytes).count);

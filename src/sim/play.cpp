@@ -4,6 +4,8 @@
 #include <map>
 
 #include "penstock/base/error.h"
+#include "penstock/cost/ledger.h"
+#include "penstock/sim/passes.h"
 
 namespace penstock {
 namespace {
@@ -99,24 +101,10 @@ class Player {
     }
   }
 
-  [[nodiscard]] double duration(const Action& action) const {
-    const StageCost& stage = cost_.stages[action.stage.index()];
-    switch (action.kind) {
-      case ActionKind::Forward:
-        return stage.forward.count;
-      case ActionKind::InputBackward:
-        return stage.input_backward.count;
-      case ActionKind::WeightBackward:
-        return stage.weight_backward.count;
-      default:
-        return stage.input_backward.count + stage.weight_backward.count;
-    }
-  }
-
   void compute(std::int32_t rank, const Action& action, double ready) {
     double& clock = clock_[static_cast<std::size_t>(rank)];
     const double start = std::max(clock, ready);
-    clock = start + duration(action);
+    clock = start + duration_of(cost_.stages[action.stage.index()], *pass_of(action.kind)).count;
     played_.events[static_cast<std::size_t>(rank)].push_back({action, {start}, {clock}});
   }
 

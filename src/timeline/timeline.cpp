@@ -21,11 +21,9 @@ double idle_share(const Timeline& timeline, double duration) {
   return available > 0 ? std::max(0.0, 1 - total_busy(timeline) / available) : 0;
 }
 
-bool begins_activation(const Event& event) { return event.action.kind == ActionKind::Forward; }
+bool begins_activation(const Event& event) { return takes_activation(event.action.kind); }
 
-bool ends_activation(const Event& event) {
-  return event.action.kind == ActionKind::Backward || event.action.kind == ActionKind::WeightBackward;
-}
+bool ends_activation(const Event& event) { return frees_activation(event.action.kind); }
 
 std::uint64_t place_of(const Action& action) {
   return static_cast<std::uint64_t>(action.stage.value) << 32U | static_cast<std::uint32_t>(action.microbatch.value);
