@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <limits>
 
 #include "penstock/base/error.h"
@@ -77,6 +78,10 @@ Cut parse_cut(const std::string& text, std::int64_t layers, int stages) {
   }
   if (cut.size() != static_cast<std::size_t>(stages)) throw refuse("makes " + counted(std::ssize(cut), "stage"));
   return cut;
+}
+
+std::string to_text(const Cut& cut) {
+  return cut.size() == 1 ? "uniform" : fmt::format("{}", fmt::join(cut.begin() + 1, cut.end(), ","));
 }
 
 }  // namespace penstock

@@ -52,10 +52,6 @@ std::string tie_words(const LayerTie& tie) {
   return fmt::format("{{owner = {}, copy = {}, bytes = {}}}", end(tie.owner), end(tie.copy), tie.size.count);
 }
 
-std::string cut_words(const Cut& cut) {
-  return cut.size() == 1 ? "uniform" : fmt::format("{}", fmt::join(cut.begin() + 1, cut.end(), ","));
-}
-
 constexpr std::int64_t largest_size = std::int64_t{1} << 50;
 
 /// The keys of a plan in one table of the file.
@@ -229,7 +225,7 @@ std::string to_toml(const Plan& plan, std::string_view schedule_file) {
   for (const Bytes bytes : prediction.memory) memory.push_back(bytes.count);
   std::string text = "# Chosen by `penstock plan`.\n";
   text += fmt::format("batch = {}\nstages = {}\ncut = {}\nschedule = {}\nmicrobatches = {}\nrecompute = {}\n",
-                      plan.batch, plan.stages(), in_quotes(cut_words(plan.cut)),
+                      plan.batch, plan.stages(), in_quotes(to_text(plan.cut)),
                       in_quotes(needs_schedule_file(plan) ? schedule_file : std::string_view(plan.schedule)),
                       plan.microbatches * plan.replicas, in_quotes(recompute_words(plan)));
   if (plan.replicas > 1) text += fmt::format("replicas = {}\n", plan.replicas);

@@ -7,7 +7,7 @@
 #include "penstock/base/error.h"
 #include "penstock/cost/ledger.h"
 #include "penstock/plan/plan.h"
-#include "penstock/plan/synthesise.h"
+#include "penstock/synthesis/synthesise.h"
 #include "penstock/sim/simulate.h"
 
 #include "plan/evaluation.h"

@@ -9,6 +9,7 @@
 
 #include "penstock/cost/ledger.h"
 
+
 namespace penstock {
 namespace {
 
@@ -211,7 +212,8 @@ void add_tied_memory(const std::vector<LayerTie>& ties, const Cut& cut, const Pl
     Bytes standing{beside[rank]};
     for (std::size_t stage = 0; stage < cost.stages.size(); ++stage)
       for (const RankId holder : placement.holders[stage])
-        if (holder.index() == rank) standing += memory_of_weights_with_gradients(cost.stages[stage]);
+        if (holder.index() == rank)
+          standing += memory_of_weights_with_gradients(cost.stages[stage]);
     memory[rank] = std::max(memory[rank], standing);
   }
 }

@@ -9,19 +9,12 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/base/quantile.h"
 
 namespace penstock {
 namespace {
 
 constexpr std::size_t kinds = 4;  // of compute actions
-
-/// 0 where there is none.
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return values.size() % 2 == 1 ? *middle : (*middle + *std::max_element(values.begin(), middle)) / 2;
-}
 
 /// A message by its way, the stage that gets it and its microbatch.
 using MessageKey = std::tuple<bool, std::int32_t, std::int32_t>;

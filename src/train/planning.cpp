@@ -210,10 +210,6 @@ Recomputation recomputation_of(const std::string& word) {
   return word == "full" ? Recomputation::Full : Recomputation::None;
 }
 
-std::string cut_words(const Cut& cut) {
-  return cut.size() == 1 ? "uniform" : fmt::format("{}", fmt::join(cut.begin() + 1, cut.end(), ","));
-}
-
 PlanRequest request_of(const TrainSettings& settings) {
   PlanRequest request;
   request.ranks = settings.ranks == 0 ? static_cast<int>(settings.devices.size()) : settings.ranks;
@@ -384,7 +380,7 @@ MeasuredPlan try_plan(const TrainSettings& settings, const Plan& plan, int steps
   own.stages = plan.stages();
   own.microbatches = plan.microbatches;
   own.batch = plan.batch;
-  own.cut = cut_words(plan.cut);
+  own.cut = to_text(plan.cut);
   own.recompute = recompute_words(plan);
   if (plan.threads_per_rank > 0) own.threads_per_rank = plan.threads_per_rank;
   const Job job = job_of(own);
@@ -439,7 +435,7 @@ TrainSettings choose_automatic(const TrainSettings& settings, const Job& job, co
   apply_toml(chosen, file);
   chosen.plan = file.string();
   tell(note, fmt::format("planned: {}, {}, {}, cut {}: {} a step predicted ({})", counted(plan.ranks, "rank"),
-                         plan.schedule, counted(plan.microbatches, "microbatch"), cut_words(plan.cut),
+                         plan.schedule, counted(plan.microbatches, "microbatch"), to_text(plan.cut),
                          to_string(plan.prediction.step), file.string()));
   return chosen;
 }

@@ -1,4 +1,4 @@
-#include "plan/pipeline_problem.h"
+#include "synthesis/pipeline_problem.h"
 
 #include <array>
 #include <map>

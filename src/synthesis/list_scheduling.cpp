@@ -1,4 +1,4 @@
-#include "plan/list_scheduling.h"
+#include "synthesis/list_scheduling.h"
 
 #include <algorithm>
 #include <cmath>
@@ -126,8 +126,7 @@ class ListPlayer {
 
   void skip_fixed_weights(std::size_t rank) {
     const auto& row = (*fixed_)[rank];
-    while (next_fixed_[rank] < row.size() && pass_of(row[next_fixed_[rank]]) == Pass::WeightBackward)
-      ++next_fixed_[rank];
+    while (next_fixed_[rank] < row.size() && pass_of(row[next_fixed_[rank]]) == Pass::WeightBackward) ++next_fixed_[rank];
   }
 
   [[nodiscard]] bool in_flight_limit(std::int32_t stage) const {
@@ -173,14 +172,13 @@ class ListPlayer {
       if (input < forward && is_its_turn(index, code_of(stage, Pass::InputBackward))) {
         const double ready = stage + 1 == problem_.stages ? 0 : gradients_[problem_.slot(stage, input)];
         if (ready != unset)
-          offer(best, clock, code_of(stage, Pass::InputBackward), ready,
-                policy_.backward_bias * duration(stage, Pass::Forward),
+          offer(best, clock, code_of(stage, Pass::InputBackward), ready, policy_.backward_bias * duration(stage, Pass::Forward),
                 preference + (policy_.forward_first ? 0 : 1000));
       }
       // Of several stages' weight gradients, those of the stage that holds most microbatches.
       if (done(stage, Pass::WeightBackward) < input &&
-          (weight_stage < 0 || input - done(stage, Pass::WeightBackward) >
-                                   done(weight_stage, Pass::InputBackward) - done(weight_stage, Pass::WeightBackward)))
+          (weight_stage < 0 ||
+           input - done(stage, Pass::WeightBackward) > done(weight_stage, Pass::InputBackward) - done(weight_stage, Pass::WeightBackward)))
         weight_stage = stage;
     }
     if (weight_stage >= 0) {
@@ -188,8 +186,7 @@ class ListPlayer {
       double urgency = clock + policy_.patience * time;
       if (waiting > policy_.waiting_weights && has_forwards) urgency = -1;
       if (blocked_forward != unset) urgency = std::min(urgency, std::max(clock, blocked_forward - time));
-      if (best.code < 0 || urgency < best.urgency)
-        best = {code_of(weight_stage, Pass::WeightBackward), clock, urgency, -1};
+      if (best.code < 0 || urgency < best.urgency) best = {code_of(weight_stage, Pass::WeightBackward), clock, urgency, -1};
     }
     choices_.set(index, best);
   }

@@ -1,4 +1,4 @@
-#include "plan/exact.h"
+#include "synthesis/exact.h"
 
 #include <algorithm>
 #include <functional>
@@ -80,9 +80,8 @@ class BranchAndBound {
 
   [[nodiscard]] bool has_work(const State& state, std::int32_t rank) const {
     const auto& stages = problem_.stages_of[static_cast<std::size_t>(rank)];
-    return std::any_of(stages.begin(), stages.end(), [&](std::int32_t stage) {
-      return done(state, stage, Pass::WeightBackward) < problem_.microbatches;
-    });
+    return std::any_of(stages.begin(), stages.end(),
+                       [&](std::int32_t stage) { return done(state, stage, Pass::WeightBackward) < problem_.microbatches; });
   }
 
   [[nodiscard]] double ready(const State& state, PassCode code) const {
@@ -179,10 +178,10 @@ class BranchAndBound {
         const double known = state.gradients[problem_.slot(stage, next)];
         const Hop& hop = problem_.up[index + 1];
         const std::int32_t behind = next - done(state, stage + 1, Pass::InputBackward) + 1;
-        input[index] = std::max(input[index], known != never ? known
-                                                             : input[index + 1] +
-                                                                   behind * duration(stage + 1, Pass::InputBackward) +
-                                                                   hop.transfer + hop.latency);
+        input[index] =
+            std::max(input[index], known != never ? known
+                                                  : input[index + 1] + behind * duration(stage + 1, Pass::InputBackward) +
+                                                        hop.transfer + hop.latency);
       }
       longest = std::max(longest, last_input_bound(state, stage, forward[index], input[index]));
     }

@@ -1,4 +1,4 @@
-#include "penstock/plan/synthesise.h"
+#include "penstock/synthesis/synthesise.h"
 
 #include <algorithm>
 #include <fmt/format.h>
@@ -11,10 +11,10 @@
 #include "penstock/schedule/generators.h"
 #include "penstock/sim/simulate.h"
 
-#include "plan/exact.h"
-#include "plan/improve.h"
-#include "plan/list_scheduling.h"
-#include "plan/lower_bound.h"
+#include "synthesis/exact.h"
+#include "synthesis/improve.h"
+#include "synthesis/list_scheduling.h"
+#include "synthesis/lower_bound.h"
 
 namespace penstock {
 namespace {

@@ -8,10 +8,10 @@
 #include "penstock/cost/ledger.h"
 #include "penstock/schedule/schedule.h"
 
+
 namespace penstock {
 
-// The passes of a stage that are ordered: F, I and W. A whole backward is an I followed by its W, which is never
-// slower.
+// The passes of a stage that are ordered: F, I and W. A whole backward is an I followed by its W, which is never slower.
 constexpr std::int32_t pass_kinds = 3;
 static_assert(static_cast<std::int32_t>(Pass::WeightBackward) == pass_kinds - 1);
 

@@ -1,4 +1,4 @@
-#include "plan/lower_bound.h"
+#include "synthesis/lower_bound.h"
 
 #include <algorithm>
 #include <cmath>

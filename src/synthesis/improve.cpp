@@ -1,4 +1,4 @@
-#include "plan/improve.h"
+#include "synthesis/improve.h"
 
 #include <algorithm>
 #include <cmath>

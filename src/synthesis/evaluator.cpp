@@ -1,4 +1,4 @@
-#include "plan/evaluator.h"
+#include "synthesis/evaluator.h"
 
 #include <algorithm>
 
