@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 #include "penstock/cost/ledger.h"
 #include "penstock/sim/passes.h"
 #include "penstock/sim/simulate.h"
@@ -50,11 +51,11 @@ double pipeline_bound(const Cost& cost, const std::vector<std::int32_t>& rank_of
   const StageCost& last = cost.stages.back();
   const double alone = slopes.head.back() + last.forward.count + last.input_backward.count + slopes.tail.back();
   if (one_at_a_time) return alone * microbatches;
-  std::vector<double> work(static_cast<std::size_t>(ranks), 0);
+  std::vector<double> work(as_size(ranks), 0);
   std::vector<double> chain(work.size(), 0);  // of what a later pass of another rank waits for
   std::vector<std::size_t> first(work.size(), cost.stages.size());
   for (std::size_t stage = 0; stage < cost.stages.size(); ++stage) {
-    const auto rank = static_cast<std::size_t>(rank_of[stage]);
+    const auto rank = as_index(rank_of[stage]);
     const double whole = duration_of_microbatch(cost.stages[stage]).count;
     work[rank] += whole;
     chain[rank] += split_backward ? whole - cost.stages[stage].weight_backward.count : whole;
@@ -89,8 +90,8 @@ Division division_of(const DivisionProblem& problem, const Cut& cut) {
   Division division{cut, std::vector<bool>(cut.size(), problem.recomputation == Recomputation::Full)};
   for (std::size_t stage = 0; problem.recomputation == Recomputation::WhereNeeded && stage < cut.size(); ++stage)
     division.recomputed[stage] =
-        memory_of_stage(problem, stage, static_cast<std::size_t>(cut[stage]),
-                        end_of(cut, stage, problem.layers->layers()), false) > problem.places[stage].cap;
+        memory_of_stage(problem, stage, as_index(cut[stage]), end_of(cut, stage, problem.layers->layers()), false) >
+        problem.places[stage].cap;
   return division;
 }
 
@@ -109,11 +110,11 @@ std::pair<double, std::size_t> least_excess(const PlanningProblem& problem, cons
     for (const Action& action : schedule.actions[rank]) {
       const std::optional<Pass> pass = pass_of(action.kind);
       if (!pass) continue;
-      const StageCost& stage = cost.stages[action.stage.index()];
+      const StageCost& stage = entry(cost.stages, action.stage);
       const ActivationChange change = activation_change(stage, *pass);
       held += static_cast<double>((change.at_start + change.at_end).count);
-      if (computes_weight_gradients(*pass) && !has_gradient[action.stage.index()]) {
-        has_gradient[action.stage.index()] = true;
+      if (computes_weight_gradients(*pass) && !entry(has_gradient, action.stage)) {
+        entry(has_gradient, action.stage) = true;
         held += static_cast<double>(stage.gradient.count);
       }
       most = std::max(most, held);
@@ -154,7 +155,7 @@ DivisionProblem Evaluation::division_problem(const Configuration& configuration,
   const auto ranks = first_holders(configuration.shape->placement);
   for (std::size_t stage = 0; stage < ranks.size(); ++stage) {
     StagePlace place;
-    place.speed = problem_.speed(static_cast<std::size_t>(ranks[stage]));
+    place.speed = problem_.speed(as_index(ranks[stage]));
     if (stage + 1 < ranks.size()) place.to_next = link_of(costs, RankId{ranks[stage]}, RankId{ranks[stage + 1]});
     if (stage > 0) place.to_previous = link_of(costs, RankId{ranks[stage]}, RankId{ranks[stage - 1]});
     division.places.push_back(std::move(place));
@@ -207,18 +208,17 @@ Candidate Evaluation::play(const Configuration& configuration, const VerifiedSch
   candidate.configuration = configuration;
   PlanPrediction& prediction = candidate.prediction;
   prediction.pipeline = makespan(timeline);
-  std::vector<double> update(static_cast<std::size_t>(configuration.ranks), 0);
+  std::vector<double> update(as_size(configuration.ranks), 0);
   std::vector<double> exchange(update.size(), 0);
   for (std::size_t stage = 0; stage < division.cut.size(); ++stage) {
     const auto& holders = schedule->placement.holders[stage];
     const int copies = static_cast<int>(holders.size()) * configuration.replicas;
     const double all_reduce = exchange_time(cost.default_link, cost.stages[stage].gradient, copies);
     const double updating =
-        layers.update(static_cast<std::size_t>(division.cut[stage]), end_of(division.cut, stage, layers.layers()))
-            .count;
+        layers.update(as_index(division.cut[stage]), end_of(division.cut, stage, layers.layers())).count;
     for (const RankId rank : holders) {
-      update[rank.index()] += updating / problem_.speed(rank.index());
-      exchange[rank.index()] += all_reduce;
+      entry(update, rank) += updating / problem_.speed(rank.index());
+      entry(exchange, rank) += all_reduce;
     }
   }
   prediction.update = {*std::max_element(update.begin(), update.end())};
@@ -255,7 +255,7 @@ std::optional<Division> Evaluation::constrained(const Configuration& configurati
     problem.places[stage].held = held[stage];
     problem.places[stage].cap = no_cap;
     for (const RankId rank : schedule.placement.holders[stage])
-      problem.places[stage].cap = std::min(problem.places[stage].cap, caps[rank.index()]);
+      problem.places[stage].cap = std::min(problem.places[stage].cap, entry(caps, rank));
   }
   if (problem_.request().cut) return division_of(problem, *problem_.request().cut);
   return fastest_division(problem);
@@ -315,7 +315,7 @@ Candidate Evaluation::play_unless_full(const Configuration& configuration, LazyS
 Candidate Evaluation::evaluate_within_caps(const Configuration& configuration) {
   LazySchedule schedule(*this, configuration);
   const bool one_stage = configuration.shape->stages_per_rank == 1 && !configuration.shape->family->bidirectional;
-  std::vector<double> caps(static_cast<std::size_t>(configuration.ranks));
+  std::vector<double> caps(as_size(configuration.ranks));
   for (std::size_t rank = 0; rank < caps.size(); ++rank) caps[rank] = problem_.cap(rank);
   Candidate nearest = play_unless_full(configuration, schedule, unconstrained(configuration));
   if (nearest.excess == 0) return nearest;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "penstock/base/index.h"
 #include "penstock/cost/layer_cost.h"
 #include "penstock/cost/ledger.h"
 #include "penstock/plan/plan.h"
@@ -65,7 +66,7 @@ void even_out_ranks(const DivisionProblem& problem, const std::vector<std::int32
 
 /// The end of a stage of a cut.
 [[nodiscard]] inline std::size_t end_of(const Cut& cut, std::size_t stage, std::size_t layers) {
-  return stage + 1 < cut.size() ? static_cast<std::size_t>(cut[stage + 1]) : layers;
+  return stage + 1 < cut.size() ? as_index(cut[stage + 1]) : layers;
 }
 
 }  // namespace penstock

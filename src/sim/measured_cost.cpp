@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 #include "penstock/base/quantile.h"
 
 namespace penstock {
@@ -47,8 +48,7 @@ struct StageSamples {
 
 class Measurements {
  public:
-  explicit Measurements(const Schedule& schedule)
-      : schedule_(schedule), stages_(static_cast<std::size_t>(schedule.stages)) {}
+  explicit Measurements(const Schedule& schedule) : schedule_(schedule), stages_(as_size(schedule.stages)) {}
 
   void add(const Timeline& step) {
     if (step.ranks.size() != schedule_.actions.size())
@@ -82,9 +82,7 @@ class Measurements {
     const Action& action = event.action;
     if (is_compute(action.kind) || is_communication(action.kind)) require_known(action);
     if (is_compute(action.kind))
-      stages_[action.stage.index()]
-          .durations.at(static_cast<std::size_t>(action.kind))
-          .push_back((event.end - event.start).count);
+      entry(stages_, action.stage).durations.at(as_index(action.kind)).push_back((event.end - event.start).count);
   }
 
   void add_latencies(const Timeline& step) {
@@ -128,7 +126,7 @@ class Measurements {
   [[nodiscard]] StageCost cost_of(std::size_t index) const {
     const StageSamples& stage = stages_[index];
     const auto durations_of = [&](ActionKind kind) -> const std::vector<double>& {
-      return stage.durations.at(static_cast<std::size_t>(kind));
+      return stage.durations.at(as_index(kind));
     };
     if (durations_of(ActionKind::Forward).empty())
       throw bad_input(fmt::format("timelines without a forward of stage {}", index), "whole steps of the schedule",

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "penstock/base/index.h"
 #include "penstock/cost/ledger.h"
 #include "penstock/sim/passes.h"
 
@@ -24,7 +25,7 @@ class Ledger {
   Ledger(const Schedule& schedule, const Cost& cost, const Play& played, RankId rank)
       : schedule_(schedule), cost_(cost), played_(played), rank_(rank) {
     bool second_of_pair = false;
-    for (const Event& event : played.events[rank.index()]) {
+    for (const Event& event : entry(played.events, rank)) {
       at_start_ = at_end_ = 0;
       enter(event);
       // Of a pair that overlaps one runs after the other.
@@ -60,9 +61,9 @@ class Ledger {
     const std::optional<Pass> pass = pass_of(action.kind);
     if (!pass) return;
     const bool makes_gradient = computes_weight_gradients(*pass);
-    const bool first_gradient = makes_gradient && !has_gradient_[action.stage.index()];
-    if (first_gradient) has_gradient_[action.stage.index()] = true;
-    const PassMemory memory = memory_of_pass(cost_.stages[action.stage.index()], *pass, boundaries(action),
+    const bool first_gradient = makes_gradient && !entry(has_gradient_, action.stage);
+    if (first_gradient) entry(has_gradient_, action.stage) = true;
+    const PassMemory memory = memory_of_pass(entry(cost_.stages, action.stage), *pass, boundaries(action),
                                              first_gradient, schedule_.forward_only);
     at_start_ += memory.at_start.count;
     at_end_ += memory.at_end.count;
@@ -83,11 +84,11 @@ class Ledger {
     const std::int32_t stage = action.stage.value;
     StageBoundaries found;
     if (exists(stage - 1)) {
-      found.input = cost_.stages[StageId{stage - 1}.index()].boundary;
+      found.input = entry(cost_.stages, StageId{stage - 1}).boundary;
       found.input_is_local = !elsewhere(stage - 1, action.microbatch);
     }
     if (exists(stage + 1)) {
-      found.output = cost_.stages[action.stage.index()].boundary;
+      found.output = entry(cost_.stages, action.stage).boundary;
       found.output_is_local = !elsewhere(stage + 1, action.microbatch);
     }
     return found;
@@ -120,13 +121,13 @@ std::vector<std::vector<MemorySample>> memory_of(const Schedule& schedule, const
   for (std::size_t stage = 0; stage < cost.stages.size(); ++stage) {
     const StageCost& size = cost.stages[stage];
     for (const RankId holder : schedule.placement.holders[stage]) {
-      standing[holder.index()] += schedule.forward_only ? size.parameter : memory_of_weights(size);
+      entry(standing, holder) += schedule.forward_only ? size.parameter : memory_of_weights(size);
     }
   }
   std::vector<std::vector<MemorySample>> memory;
   memory.reserve(standing.size());
   for (std::int32_t rank = 0; rank < schedule.ranks(); ++rank)
-    memory.push_back(Ledger(schedule, cost, played, {rank}).samples(standing[static_cast<std::size_t>(rank)]));
+    memory.push_back(Ledger(schedule, cost, played, {rank}).samples(entry(standing, rank)));
   return memory;
 }
 

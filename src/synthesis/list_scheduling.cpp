@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 namespace penstock {
 namespace {
@@ -66,10 +67,10 @@ class ListPlayer {
       : problem_(problem),
         policy_(policy),
         done_(problem.duration.size(), 0),
-        inputs_(static_cast<std::size_t>(problem.stages) * static_cast<std::size_t>(problem.microbatches), unset),
+        inputs_(as_size(problem.stages) * as_size(problem.microbatches), unset),
         gradients_(inputs_.size(), unset),
-        link_free_(static_cast<std::size_t>(problem.links), 0),
-        order_(static_cast<std::size_t>(problem.ranks)),
+        link_free_(as_size(problem.links), 0),
+        order_(as_size(problem.ranks)),
         clock_(order_.size(), 0),
         held_(order_.size()),
         choices_(order_.size()),
@@ -95,22 +96,20 @@ class ListPlayer {
     for (const auto& stages : problem_.stages_of) {
       HeldActivations later;
       for (std::size_t place = stages.size(); place-- > 0;) {
-        reserved_[static_cast<std::size_t>(stages[place])] = later;
+        entry(reserved_, stages[place]) = later;
         later.begin_forward(problem_, stages[place]);
       }
     }
   }
 
-  [[nodiscard]] std::int32_t done(std::int32_t stage, Pass pass) const {
-    return done_[static_cast<std::size_t>(code_of(stage, pass))];
-  }
+  [[nodiscard]] std::int32_t done(std::int32_t stage, Pass pass) const { return entry(done_, code_of(stage, pass)); }
   [[nodiscard]] double duration(std::int32_t stage, Pass pass) const {
-    return problem_.duration[static_cast<std::size_t>(code_of(stage, pass))];
+    return entry(problem_.duration, code_of(stage, pass));
   }
 
   [[nodiscard]] bool has_room(std::size_t rank, std::int32_t stage) const {
     HeldActivations held = held_[rank];
-    const HeldActivations& reserved = reserved_[static_cast<std::size_t>(stage)];
+    const HeldActivations& reserved = entry(reserved_, stage);
     held.count += reserved.count;
     held.bytes += reserved.bytes;
     held.begin_forward(problem_, stage);
@@ -126,7 +125,8 @@ class ListPlayer {
 
   void skip_fixed_weights(std::size_t rank) {
     const auto& row = (*fixed_)[rank];
-    while (next_fixed_[rank] < row.size() && pass_of(row[next_fixed_[rank]]) == Pass::WeightBackward) ++next_fixed_[rank];
+    while (next_fixed_[rank] < row.size() && pass_of(row[next_fixed_[rank]]) == Pass::WeightBackward)
+      ++next_fixed_[rank];
   }
 
   [[nodiscard]] bool in_flight_limit(std::int32_t stage) const {
@@ -144,7 +144,7 @@ class ListPlayer {
   }
 
   void choose(std::int32_t rank) {
-    const auto index = static_cast<std::size_t>(rank);
+    const auto index = as_index(rank);
     const double clock = clock_[index];
     Choice best;
     double blocked_forward = unset;
@@ -172,13 +172,14 @@ class ListPlayer {
       if (input < forward && is_its_turn(index, code_of(stage, Pass::InputBackward))) {
         const double ready = stage + 1 == problem_.stages ? 0 : gradients_[problem_.slot(stage, input)];
         if (ready != unset)
-          offer(best, clock, code_of(stage, Pass::InputBackward), ready, policy_.backward_bias * duration(stage, Pass::Forward),
+          offer(best, clock, code_of(stage, Pass::InputBackward), ready,
+                policy_.backward_bias * duration(stage, Pass::Forward),
                 preference + (policy_.forward_first ? 0 : 1000));
       }
       // Of several stages' weight gradients, those of the stage that holds most microbatches.
       if (done(stage, Pass::WeightBackward) < input &&
-          (weight_stage < 0 ||
-           input - done(stage, Pass::WeightBackward) > done(weight_stage, Pass::InputBackward) - done(weight_stage, Pass::WeightBackward)))
+          (weight_stage < 0 || input - done(stage, Pass::WeightBackward) >
+                                   done(weight_stage, Pass::InputBackward) - done(weight_stage, Pass::WeightBackward)))
         weight_stage = stage;
     }
     if (weight_stage >= 0) {
@@ -186,13 +187,14 @@ class ListPlayer {
       double urgency = clock + policy_.patience * time;
       if (waiting > policy_.waiting_weights && has_forwards) urgency = -1;
       if (blocked_forward != unset) urgency = std::min(urgency, std::max(clock, blocked_forward - time));
-      if (best.code < 0 || urgency < best.urgency) best = {code_of(weight_stage, Pass::WeightBackward), clock, urgency, -1};
+      if (best.code < 0 || urgency < best.urgency)
+        best = {code_of(weight_stage, Pass::WeightBackward), clock, urgency, -1};
     }
     choices_.set(index, best);
   }
 
   void commit(std::int32_t rank) {
-    const auto index = static_cast<std::size_t>(rank);
+    const auto index = as_index(rank);
     const Choice choice = choices_.of(index);
     const std::int32_t stage = stage_of(choice.code);
     const Pass pass = pass_of(choice.code);
@@ -201,8 +203,8 @@ class ListPlayer {
       ++next_fixed_[index];
       skip_fixed_weights(index);
     }
-    const std::int32_t microbatch = done_[static_cast<std::size_t>(choice.code)]++;
-    clock_[index] = choice.start + problem_.duration[static_cast<std::size_t>(choice.code)];
+    const std::int32_t microbatch = entry(done_, choice.code)++;
+    clock_[index] = choice.start + entry(problem_.duration, choice.code);
     if (pass == Pass::Forward)
       held_[index].begin_forward(problem_, stage);
     else
@@ -214,14 +216,14 @@ class ListPlayer {
 
   void deliver(std::int32_t from, std::int32_t to, std::int32_t microbatch, double time) {
     const bool forward = to > from;
-    const Hop& hop = (forward ? problem_.down : problem_.up)[static_cast<std::size_t>(from)];
+    const Hop& hop = entry(forward ? problem_.down : problem_.up, from);
     if (hop.link >= 0) {
-      double& free = link_free_[static_cast<std::size_t>(hop.link)];
+      double& free = entry(link_free_, hop.link);
       free = std::max(free, time) + hop.transfer;
       time = free + hop.latency;
     }
     (forward ? inputs_ : gradients_)[problem_.slot(to, microbatch)] = time;
-    if (hop.link >= 0) choose(problem_.rank_of[static_cast<std::size_t>(to)]);
+    if (hop.link >= 0) choose(entry(problem_.rank_of, to));
   }
 
   const PipelineProblem& problem_;
@@ -245,9 +247,7 @@ namespace {
 
 bool is_complete(const PipelineProblem& problem, const PassOrder& order) {
   for (std::size_t rank = 0; rank < order.size(); ++rank)
-    if (order[rank].size() !=
-        problem.stages_of[rank].size() * static_cast<std::size_t>(pass_kinds * problem.microbatches))
-      return false;
+    if (order[rank].size() != problem.stages_of[rank].size() * as_size(pass_kinds * problem.microbatches)) return false;
   return true;
 }
 

@@ -4,14 +4,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "penstock/base/index.h"
 #include "penstock/cost/cost.h"
 #include "penstock/cost/ledger.h"
 #include "penstock/schedule/schedule.h"
 
-
 namespace penstock {
 
-// The passes of a stage that are ordered: F, I and W. A whole backward is an I followed by its W, which is never slower.
+// The passes of a stage that are ordered: F, I and W. A whole backward is an I followed by its W, which is never
+// slower.
 constexpr std::int32_t pass_kinds = 3;
 static_assert(static_cast<std::int32_t>(Pass::WeightBackward) == pass_kinds - 1);
 
@@ -55,8 +56,7 @@ struct PipelineProblem {
   std::vector<double> busy;         // by rank: the sum of all its passes
 
   [[nodiscard]] std::size_t slot(std::int32_t stage, std::int32_t microbatch) const {
-    return static_cast<std::size_t>(stage) * static_cast<std::size_t>(microbatches) +
-           static_cast<std::size_t>(microbatch);
+    return as_size(stage) * as_size(microbatches) + as_size(microbatch);
   }
 };
 
@@ -68,11 +68,11 @@ struct HeldActivations {
   // What a forward takes when it begins.
   void begin_forward(const PipelineProblem& problem, std::int32_t stage) {
     count += 1;
-    bytes += problem.activation[static_cast<std::size_t>(stage)];
+    bytes += entry(problem.activation, stage);
   }
   // What a pass gives back when it ends.
   void end(const PipelineProblem& problem, PassCode code) {
-    const auto stage = static_cast<std::size_t>(stage_of(code));
+    const auto stage = as_index(stage_of(code));
     if (pass_of(code) == Pass::InputBackward) {
       count += problem.weight_share[stage] - 1;
       bytes += problem.activation_for_weights[stage] - problem.activation[stage];

@@ -5,6 +5,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "penstock/base/index.h"
+
 namespace penstock {
 namespace {
 
@@ -124,7 +126,7 @@ int peak_activations(const Timeline& timeline, RankId rank) {
 Bytes peak_bytes(const Timeline& timeline, RankId rank) {
   Bytes peak;
   if (rank.index() < timeline.memory.size())
-    for (const MemorySample& sample : timeline.memory[rank.index()]) peak = std::max(peak, sample.bytes);
+    for (const MemorySample& sample : entry(timeline.memory, rank)) peak = std::max(peak, sample.bytes);
   return peak;
 }
 
