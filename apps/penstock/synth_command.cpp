@@ -3,7 +3,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
-#include "penstock/plan/synthesise.h"
+#include "penstock/synthesis/synthesise.h"
 #include "penstock/report/answers.h"
 #include "penstock/report/grid.h"
 

@@ -9,7 +9,7 @@
 #include "penstock/cost/layer_cost.h"
 #include "penstock/plan/plan.h"
 #include "penstock/plan/plan_file.h"
-#include "penstock/plan/synthesise.h"
+#include "penstock/synthesis/synthesise.h"
 #include "penstock/report/grid.h"
 #include "penstock/report/html.h"
 #include "penstock/report/plan_report.h"

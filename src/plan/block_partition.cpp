@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "penstock/base/index.h"
+
 namespace penstock {
 
 Cut block_partition_cut(const std::vector<double>& weights, int stages) {
@@ -11,7 +13,7 @@ Cut block_partition_cut(const std::vector<double>& weights, int stages) {
   std::vector<double> scaled(weights.size(), 0);
   for (std::size_t layer = 0; range > 0 && layer < weights.size(); ++layer)
     scaled[layer] = (weights[layer] - least) / range;
-  const auto blocks = static_cast<std::size_t>(stages);
+  const auto blocks = as_size(stages);
   std::vector<std::size_t> ends(blocks, weights.size());
   for (std::size_t block = 0; block + 1 < blocks; ++block) ends[block] = weights.size() / blocks * (block + 1);
   const auto sums = [&] {
@@ -35,8 +37,7 @@ Cut block_partition_cut(const std::vector<double>& weights, int stages) {
         if (of_blocks[block] >= of_blocks[largest]) largest = block;
       largest_sum = of_blocks[largest];
     }
-    const auto smallest =
-        static_cast<std::size_t>(std::min_element(of_blocks.begin(), of_blocks.end()) - of_blocks.begin());
+    const auto smallest = as_size(std::min_element(of_blocks.begin(), of_blocks.end()) - of_blocks.begin());
     if (largest_sum <= of_blocks[smallest] + 1) break;
     const bool from_left = largest < smallest;
     const std::size_t giver = from_left ? smallest - 1 : smallest + 1;

@@ -14,6 +14,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/base/index.h"
 #include "penstock/base/text_limits.h"
 #include "penstock/schedule/generators.h"
 
@@ -165,18 +166,17 @@ std::optional<LayerRange> layer_range(std::string_view words, std::int64_t layer
 std::optional<std::vector<bool>> recomputed_stages(std::string_view words, const Plan& plan) {
   std::vector<bool> stages(plan.cut.size(), words == "full");
   if (words == "none" || words == "full") return stages;
-  std::vector<std::int64_t> ends(static_cast<std::size_t>(plan.layers) + 1);
+  std::vector<std::int64_t> ends(as_size(plan.layers) + 1);
   for (std::size_t begin = 0; begin <= words.size();) {
     const std::size_t end = std::min(words.find(',', begin), words.size());
     const auto range = layer_range(words.substr(begin, end - begin), plan.layers);
     if (!range) return std::nullopt;
-    ++ends[static_cast<std::size_t>(range->first)];
-    --ends[static_cast<std::size_t>(range->last) + 1];
+    ++entry(ends, range->first);
+    --ends[as_index(range->last) + 1];
     begin = end + 1;
   }
   std::partial_sum(ends.begin(), ends.end(), ends.begin());
-  for (std::size_t stage = 0; stage < stages.size(); ++stage)
-    stages[stage] = ends[static_cast<std::size_t>(plan.cut[stage])] > 0;
+  for (std::size_t stage = 0; stage < stages.size(); ++stage) stages[stage] = entry(ends, plan.cut[stage]) > 0;
   return stages;
 }
 
@@ -218,7 +218,7 @@ std::string to_toml(const Plan& plan, std::string_view schedule_file) {
   for (const Bytes bytes : prediction.memory) memory.push_back(bytes.count);
   std::string text = "# Chosen by `penstock plan`.\n";
   text += fmt::format("batch = {}\nstages = {}\ncut = {}\nschedule = {}\nmicrobatches = {}\nrecompute = {}\n",
-                      plan.batch, plan.stages(), in_quotes(format_cut(plan.cut)),
+                      plan.batch, plan.stages(), in_quotes(to_text(plan.cut)),
                       in_quotes(needs_schedule_file(plan) ? schedule_file : std::string_view(plan.schedule)),
                       plan.microbatches * plan.replicas, in_quotes(recompute_words(plan)));
   if (plan.replicas > 1) text += fmt::format("replicas = {}\n", plan.replicas);

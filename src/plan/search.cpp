@@ -5,9 +5,11 @@
 
 #include "penstock/base/clock.h"
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
+#include "penstock/cost/ledger.h"
 #include "penstock/plan/plan.h"
-#include "penstock/plan/synthesise.h"
 #include "penstock/sim/simulate.h"
+#include "penstock/synthesis/synthesise.h"
 
 #include "plan/evaluation.h"
 #include "plan/find_plans.h"
@@ -199,7 +201,7 @@ class Search {
     if (passes > most_passes) return std::nullopt;
     Cost cost = evaluation_.cost(configuration, candidate.division, /*split_backward=*/true);
     if (problem_.capped()) {
-      for (std::size_t rank = 0; rank < static_cast<std::size_t>(configuration.ranks); ++rank)
+      for (std::size_t rank = 0; rank < as_size(configuration.ranks); ++rank)
         cost.memory_caps.push_back({static_cast<std::int64_t>(std::min(problem_.cap(rank), 4e18))});
       for (const StageCost& stage : cost.stages)
         if (stage.weight_activation_share > 1) return std::nullopt;
@@ -229,7 +231,7 @@ class Search {
     const bool split = candidate.configuration.shape->split_backward || !candidate.schedule_csv.empty();
     std::vector<Milliseconds> passes;
     for (const StageCost& stage : evaluation_.cost(candidate.configuration, candidate.division, split).stages)
-      passes.push_back(stage.forward + stage.input_backward + stage.weight_backward);
+      passes.push_back(duration_of_microbatch(stage));
     return passes;
   }
 
@@ -238,7 +240,7 @@ class Search {
     const Cost cost = cost_of(plan, problem_.given_costs());
     const Timeline timeline = simulate(schedule, cost);
     std::vector<Bytes> memory;
-    memory.reserve(static_cast<std::size_t>(plan.ranks));
+    memory.reserve(as_size(plan.ranks));
     for (std::int32_t rank = 0; rank < plan.ranks; ++rank) memory.push_back(peak_bytes(timeline, RankId{rank}));
     add_tied_memory(problem_.costs().ties, plan.cut, schedule->placement, cost, memory);
     return memory;
@@ -275,7 +277,7 @@ Cost cost_for(const Plan& plan, const Schedule& schedule, const LayerCosts& cost
   Cost cost = cost_of_cut(plan.shared_ties && !costs.ties.empty() ? with_shared_ties(costs) : costs, plan.cut,
                           plan.samples(), run);
   // Ranks of replicas are alike, and the first replica stands for all.
-  if (!cost.memory_caps.empty()) cost.memory_caps.resize(static_cast<std::size_t>(plan.ranks));
+  if (!cost.memory_caps.empty()) cost.memory_caps.resize(as_size(plan.ranks));
   return cost;
 }
 

@@ -5,20 +5,15 @@
 #include <optional>
 #include <vector>
 
+#include "penstock/base/index.h"
 #include "penstock/cost/layer_cost.h"
+#include "penstock/cost/ledger.h"
 #include "penstock/plan/plan.h"
 #include "penstock/schedule/schedule.h"
 
-#include "plan/no_cap.h"
 #include "plan/ties.h"
 
 namespace penstock {
-
-/// What a rank holds of one stage at a time: microbatches before their `B` or `I`, and between `I` and `W`.
-struct HeldMicrobatches {
-  int whole = 0;
-  int for_weights = 0;
-};
 
 /// For each stage the times at which most is held: of no two of them has one less of both. Of a stage with two holders,
 /// those of both.
@@ -50,8 +45,7 @@ struct DivisionProblem {
   const TiedLayers* ties = nullptr;  ///< to be kept, each on one rank; null: none
 };
 
-/// The memory that a stage takes at its peak, by the counts of its place: what stands, activations, one boundary on
-/// either side, and workspace.
+/// The memory that a stage takes at its peak, estimated by the ledger from the counts of its place.
 [[nodiscard]] double memory_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first,
                                      std::size_t end, bool recomputed);
 
@@ -72,7 +66,7 @@ void even_out_ranks(const DivisionProblem& problem, const std::vector<std::int32
 
 /// The end of a stage of a cut.
 [[nodiscard]] inline std::size_t end_of(const Cut& cut, std::size_t stage, std::size_t layers) {
-  return stage + 1 < cut.size() ? static_cast<std::size_t>(cut[stage + 1]) : layers;
+  return stage + 1 < cut.size() ? as_index(cut[stage + 1]) : layers;
 }
 
 }  // namespace penstock

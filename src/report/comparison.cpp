@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "penstock/base/quantile.h"
+
 #include "report/drawing.h"
 #include "report/extent.h"
 #include "report/page.h"
@@ -103,9 +105,8 @@ double rows_width(const Steps& steps, double duration) {
   for (const auto& events : steps.measured.ranks)
     for (const Event& event : events) lengths.push_back(event.end.count - event.start.count);
   if (lengths.empty()) return narrow_page;
-  const auto middle = lengths.begin() + static_cast<std::ptrdiff_t>(lengths.size() / 2);
-  std::nth_element(lengths.begin(), middle, lengths.end());
-  return *middle > 0 ? std::clamp(usual_box_width * duration / *middle, narrow_page, wide_page) : wide_page;
+  const double usual_length = median(std::move(lengths));
+  return usual_length > 0 ? std::clamp(usual_box_width * duration / usual_length, narrow_page, wide_page) : wide_page;
 }
 
 /// Of the largest microbatch: numbers that stop at 9 because 10 is wider look like an error.

@@ -378,7 +378,7 @@ MeasuredPlan try_plan(const TrainSettings& settings, const Plan& plan, int steps
   own.stages = plan.stages();
   own.microbatches = plan.microbatches;
   own.batch = plan.batch;
-  own.cut = format_cut(plan.cut);
+  own.cut = to_text(plan.cut);
   own.recompute = recompute_words(plan);
   if (plan.threads_per_rank > 0) own.threads_per_rank = plan.threads_per_rank;
   const Job job = job_of(own);
@@ -433,7 +433,7 @@ TrainSettings choose_automatic(const TrainSettings& settings, const Job& job, co
   apply_toml(chosen, file);
   chosen.plan = file.string();
   report(note, fmt::format("planned: {}, {}, {}, cut {}: {} a step predicted ({})", counted(plan.ranks, "rank"),
-                           plan.schedule, counted(plan.microbatches, "microbatch"), format_cut(plan.cut),
+                           plan.schedule, counted(plan.microbatches, "microbatch"), to_text(plan.cut),
                            to_string(plan.prediction.step), file.string()));
   return chosen;
 }

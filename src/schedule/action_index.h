@@ -5,6 +5,8 @@
 #include <array>
 #include <vector>
 
+#include "penstock/base/index.h"
+
 #include "schedule/refusal.h"
 
 namespace penstock {
@@ -24,7 +26,7 @@ struct ActionIndex {
   std::vector<Place> receive_backward;
 
   [[nodiscard]] std::size_t slot(std::int32_t stage, std::int32_t microbatch) const {
-    return static_cast<std::size_t>(stage) * microbatches + static_cast<std::size_t>(microbatch);
+    return as_size(stage) * microbatches + as_size(microbatch);
   }
   [[nodiscard]] std::size_t slot(const Action& action) const {
     return slot(action.stage.value, action.microbatch.value);

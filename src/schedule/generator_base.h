@@ -4,6 +4,7 @@
 
 #include <string_view>
 
+#include "penstock/base/index.h"
 #include "penstock/schedule/schedule.h"
 
 namespace penstock {
@@ -27,7 +28,7 @@ void keep_microbatches(Schedule& schedule, int microbatches);
 [[nodiscard]] Placement bidirectional_placement(std::string_view name, int ranks);
 
 inline void append(Schedule& schedule, int rank, ActionKind kind, int stage, int microbatch) {
-  schedule.actions[static_cast<std::size_t>(rank)].push_back({kind, {stage}, {microbatch}});
+  entry(schedule.actions, rank).push_back({kind, {stage}, {microbatch}});
 }
 
 }  // namespace penstock

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 #include "penstock/base/nearest.h"
 
 namespace penstock {
@@ -154,7 +155,7 @@ Schedule make_schedule(std::string_view name, int ranks, int microbatches, std::
     throw bad_input(fmt::format("{} with {} a rank", name, counted(stages, "stage")),
                     fmt::format("{}, the only number it has", found->stages_per_rank),
                     "leave the number out, or take interleaved-1f1b");
-  return makers.at(static_cast<std::size_t>(found - families.begin()))(ranks, stages, microbatches);
+  return makers.at(as_index(found - families.begin()))(ranks, stages, microbatches);
 }
 
 }  // namespace penstock

@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 
 #include "penstock/base/clock.h"
+#include "penstock/base/quantile.h"
 #include "penstock/transport/transport.h"
 
 namespace penstock {
@@ -42,10 +43,11 @@ class Pinging {
       const Milliseconds first = fastest_of(there_and_back(bytes, 2));
       const double fit = measurement_.for_each_size.count / std::max(first.count, 1e-3);
       const int rounds = static_cast<int>(std::clamp<double>(fit, least_rounds, most_rounds));
-      std::vector<Milliseconds> times = there_and_back(bytes, rounds);
-      std::sort(times.begin(), times.end());
-      samples.push_back({{bytes}, times[times.size() / 2] * 0.5, times.front() * 0.5});
-      last = times[times.size() / 2];
+      const std::vector<Milliseconds> times = there_and_back(bytes, rounds);
+      std::vector<double> counts;
+      for (const Milliseconds time : times) counts.push_back(time.count);
+      last = {median(std::move(counts))};
+      samples.push_back({{bytes}, last * 0.5, fastest_of(times) * 0.5});
     }
     announce(0, 0);
     return samples;

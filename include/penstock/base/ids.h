@@ -17,7 +17,7 @@ struct Id {
   friend auto operator<=>(const Id&, const Id&) = default;
 
   /// The position in a container that has one element for each id.
-  [[nodiscard]] std::size_t index() const { return static_cast<std::size_t>(value); }
+  [[nodiscard]] constexpr std::size_t index() const { return static_cast<std::size_t>(value); }
 };
 
 /// A contiguous run of layers that lives on one device, numbered from the network's input.

@@ -322,12 +322,21 @@ class LayersAtSize {
 /// \throws Error (BadInput) as `validate`.
 [[nodiscard]] LayerCosts with_shared_ties(LayerCosts costs);
 
-/// How a cut is run, for `cost_of_cut`.
+/// How a cut is run.
 struct CutRun {
   std::vector<bool> recomputed = {};     ///< by stage; empty: none
   bool split_backward = true;            ///< whether the schedule has `I` and `W`
   std::vector<std::int32_t> ranks = {};  ///< the rank of each stage; empty: stage s on rank s
 };
+
+/// The link from one rank to another. O(log of the named links).
+[[nodiscard]] const LinkCost& link_between(const LayerCosts& costs, RankId from, RankId to);
+
+/// The cost of each stage of a cut, at the speed of its rank.
+/// \param layers are those of `costs` at the size of a microbatch. \param first_layers of each stage, ascending from 0.
+/// \throws Error (BadInput) for what is not a cut of these layers.
+[[nodiscard]] std::vector<StageCost> stages_of_cut(const LayerCosts& costs, const LayersAtSize& layers,
+                                                   const std::vector<std::int64_t>& first_layers, const CutRun& run);
 
 /// The cost of the stages of a cut, with the links and, where one is capped, the caps of the ranks.
 /// \param first_layers of each stage, ascending from 0. \param samples of a microbatch, as for `LayersAtSize`.

@@ -22,7 +22,7 @@ using Cut = std::vector<std::int64_t>;
 /// ascending layer numbers that makes `stages` stages.
 [[nodiscard]] Cut parse_cut(const std::string& text, std::int64_t layers, int stages);
 
-/// What `parse_cut` reads; "uniform" for one stage, which has no later ones.
-[[nodiscard]] std::string format_cut(const Cut& cut);
+/// The form that `parse_cut` reads, "3,6,9"; "uniform" for a single stage, which has no later one.
+[[nodiscard]] std::string to_text(const Cut& cut);
 
 }  // namespace penstock

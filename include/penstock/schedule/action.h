@@ -41,6 +41,14 @@ struct Action {
 /// True for `F`, `B`, `I` and `W`; false for all others.
 [[nodiscard]] constexpr bool is_compute(ActionKind kind) { return kind <= ActionKind::WeightBackward; }
 
+/// True for `F`: from its start on the rank holds the microbatch's activation on the stage.
+[[nodiscard]] constexpr bool takes_activation(ActionKind kind) { return kind == ActionKind::Forward; }
+
+/// True for `B` and `W`: at its end the rank holds nothing of the activation any more.
+[[nodiscard]] constexpr bool frees_activation(ActionKind kind) {
+  return kind == ActionKind::Backward || kind == ActionKind::WeightBackward;
+}
+
 /// True for the four sends and receives.
 [[nodiscard]] constexpr bool is_communication(ActionKind kind) {
   return kind >= ActionKind::SendForward && kind <= ActionKind::ReceiveBackward;

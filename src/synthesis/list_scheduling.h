@@ -2,7 +2,7 @@
 // policies together are where the search starts from (after arXiv 2401.10241, section 3.1, whose heuristic is one).
 #pragma once
 
-#include "plan/pipeline_problem.h"
+#include "synthesis/pipeline_problem.h"
 
 namespace penstock {
 

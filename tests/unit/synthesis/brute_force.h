@@ -3,7 +3,7 @@
 
 #include <optional>
 
-#include "plan/pipeline_problem.h"
+#include "synthesis/pipeline_problem.h"
 
 namespace penstock {
 

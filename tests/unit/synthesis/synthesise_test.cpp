@@ -1,4 +1,4 @@
-#include "penstock/plan/synthesise.h"
+#include "penstock/synthesis/synthesise.h"
 
 #include <algorithm>
 #include <cmath>
@@ -12,7 +12,7 @@
 #include "penstock/sim/simulate.h"
 
 #include "drawn_cases.h"
-#include "unit/plan/brute_force.h"
+#include "unit/synthesis/brute_force.h"
 
 namespace penstock {
 namespace {

@@ -1,4 +1,4 @@
-#include "penstock/plan/synthesise.h"
+#include "penstock/synthesis/synthesise.h"
 
 #include <algorithm>
 #include <fmt/format.h>
@@ -7,13 +7,15 @@
 #include <utility>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
+#include "penstock/cost/ledger.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/sim/simulate.h"
 
-#include "plan/exact.h"
-#include "plan/improve.h"
-#include "plan/list_scheduling.h"
-#include "plan/lower_bound.h"
+#include "synthesis/exact.h"
+#include "synthesis/improve.h"
+#include "synthesis/list_scheduling.h"
+#include "synthesis/lower_bound.h"
 
 namespace penstock {
 namespace {
@@ -24,7 +26,7 @@ constexpr std::int64_t exact_nodes = 2'000'000;
 constexpr std::int64_t nodes_an_evaluation = 300;
 
 std::vector<double> count_caps(const SynthesisSettings& settings) {
-  const auto ranks = static_cast<std::size_t>(settings.ranks);
+  const auto ranks = as_size(settings.ranks);
   std::vector<double> caps(ranks, no_cap);
   for (std::size_t rank = 0; rank < ranks && !settings.memory_caps.empty(); ++rank)
     caps[rank] = settings.memory_caps[settings.memory_caps.size() == 1 ? 0 : rank];
@@ -34,14 +36,13 @@ std::vector<double> count_caps(const SynthesisSettings& settings) {
 // What is left of a rank's bytes for activations when its stages' weights have theirs, and messages `for_messages`.
 std::vector<double> byte_caps(const SynthesisSettings& settings, const Cost& cost,
                               const std::vector<Bytes>& for_messages) {
-  std::vector<double> caps(static_cast<std::size_t>(settings.ranks), no_cap);
+  std::vector<double> caps(as_size(settings.ranks), no_cap);
   if (cost.memory_caps.empty()) return caps;
   for (std::size_t rank = 0; rank < caps.size(); ++rank)
     caps[rank] = static_cast<double>((cost.memory_caps[rank] - for_messages[rank]).count);
   for (std::size_t stage = 0; stage < cost.stages.size(); ++stage) {
-    const StageCost& of_stage = cost.stages[stage];
     double& cap = caps[settings.placement.holders[stage].front().index()];
-    cap -= static_cast<double>((of_stage.parameter + of_stage.gradient + of_stage.optimizer).count);
+    cap -= static_cast<double>(memory_of_weights_with_gradients(cost.stages[stage]).count);
   }
   return caps;
 }
@@ -76,17 +77,17 @@ void check(const SynthesisSettings& settings, const Cost& cost) {
     if (holders.size() != 1 || holders.front().value < 0 || holders.front().value >= settings.ranks)
       throw bad_input("a placement with a stage on two ranks, or on one that does not exist", "one rank a stage",
                       "take a loop or a V");
-  std::vector<bool> holds(static_cast<std::size_t>(settings.ranks), false);
+  std::vector<bool> holds(as_size(settings.ranks), false);
   for (const auto& holders : settings.placement.holders) holds[holders.front().index()] = true;
   if (const auto idle = std::find(holds.begin(), holds.end(), false); idle != holds.end())
     throw bad_input(fmt::format("rank {} without a stage", idle - holds.begin()), "at least one stage on every rank",
                     "give more stages or fewer ranks");
-  std::vector<int> stages_of(static_cast<std::size_t>(settings.ranks), 0);
+  std::vector<int> stages_of(as_size(settings.ranks), 0);
   for (const auto& holders : settings.placement.holders) ++stages_of[holders.front().index()];
   const auto stages = static_cast<int>(cost.stages.size());
   check_sizes(stages, *std::max_element(stages_of.begin(), stages_of.end()), settings.microbatches);
   for (const std::size_t caps : {settings.memory_caps.size(), cost.memory_caps.size()})
-    if (caps > 1 && caps != static_cast<std::size_t>(settings.ranks))
+    if (caps > 1 && caps != as_size(settings.ranks))
       throw bad_input("memory caps for " + counted(static_cast<std::int64_t>(caps), "rank"),
                       "one for each of " + counted(settings.ranks, "rank"), "give one for each rank, or one for all");
   if (cost.memory_caps.size() == 1 && settings.ranks != 1)
@@ -108,7 +109,7 @@ void check_shares(const SynthesisSettings& settings, const Cost& cost) {
 void check_caps(const PipelineProblem& problem, const Cost& cost) {
   for (std::size_t rank = 0; rank < problem.stages_of.size(); ++rank) {
     HeldActivations one;
-    for (const std::int32_t stage : problem.stages_of[rank]) one.begin(problem, code_of(stage, Pass::Forward));
+    for (const std::int32_t stage : problem.stages_of[rank]) one.begin_forward(problem, stage);
     if (one.fits(problem, rank)) continue;
     if (one.count > problem.count_cap[rank])
       throw bad_input(fmt::format("a memory cap of {} on rank {}",
@@ -192,7 +193,7 @@ class Synthesiser {
 
   [[nodiscard]] bool is_legal(const PassOrder& order) const {
     for (std::int32_t rank = 0; rank < problem_.ranks; ++rank)
-      if (!is_row_legal(problem_, rank, order[static_cast<std::size_t>(rank)])) return false;
+      if (!is_row_legal(problem_, rank, entry(order, rank))) return false;
     return true;
   }
 
@@ -249,7 +250,7 @@ class Synthesiser {
     for (int leg = 0; leg < legs && begin < 1 && !at_bound(); ++leg) {
       const double from = begin + (1 - begin) * leg / legs;
       const double length = (1 - begin) / legs;
-      Start start = starts[static_cast<std::size_t>(leg) % starts.size()];
+      Start start = starts[as_size(leg) % starts.size()];
       improve(problem_, evaluator_, start.order, start.score,
               {settings_.seed + static_cast<std::uint64_t>(leg), bound_ * (1 + tolerance), [&] {
                  evaluations_ += rounds_between_questions(problem_);

@@ -1,8 +1,10 @@
-#include "plan/pipeline_problem.h"
+#include "synthesis/pipeline_problem.h"
 
 #include <array>
 #include <map>
 #include <utility>
+
+#include "penstock/base/index.h"
 
 namespace penstock {
 namespace {
@@ -27,15 +29,15 @@ class Links {
 };
 
 void find_first_starts(PipelineProblem& problem) {
-  std::vector<bool> seen(static_cast<std::size_t>(problem.ranks), false);
-  problem.first_start.assign(static_cast<std::size_t>(problem.ranks), 0);
+  std::vector<bool> seen(as_size(problem.ranks), false);
+  problem.first_start.assign(as_size(problem.ranks), 0);
   double time = 0;
   for (std::int32_t stage = 0; stage < problem.stages; ++stage) {
-    const auto index = static_cast<std::size_t>(stage);
-    const auto rank = static_cast<std::size_t>(problem.rank_of[index]);
+    const auto index = as_index(stage);
+    const auto rank = as_index(problem.rank_of[index]);
     if (!seen[rank]) problem.first_start[rank] = time;
     seen[rank] = true;
-    time += problem.duration[static_cast<std::size_t>(code_of(stage, Pass::Forward))] + problem.down[index].transfer +
+    time += entry(problem.duration, code_of(stage, Pass::Forward)) + problem.down[index].transfer +
             problem.down[index].latency;
   }
 }
@@ -50,23 +52,24 @@ PipelineProblem make_problem(const Placement& placement, int ranks, int microbat
   problem.microbatches = microbatches;
   problem.count_cap = std::move(count_cap);
   problem.byte_cap = std::move(byte_cap);
-  problem.stages_of.resize(static_cast<std::size_t>(ranks));
-  problem.busy.assign(static_cast<std::size_t>(ranks), 0);
+  problem.stages_of.resize(as_size(ranks));
+  problem.busy.assign(as_size(ranks), 0);
   for (std::int32_t stage = 0; stage < problem.stages; ++stage) {
-    const std::int32_t rank = placement.holders[static_cast<std::size_t>(stage)].front().value;
-    const StageCost& of_stage = cost.stages[static_cast<std::size_t>(stage)];
+    const std::int32_t rank = entry(placement.holders, stage).front().value;
+    const StageCost& of_stage = entry(cost.stages, stage);
     problem.rank_of.push_back(rank);
-    problem.stages_of[static_cast<std::size_t>(rank)].push_back(stage);
+    entry(problem.stages_of, rank).push_back(stage);
     problem.activation.push_back(static_cast<double>(of_stage.activation.count));
+    problem.activation_for_weights.push_back(static_cast<double>(activation_for_weights(of_stage).count));
     problem.weight_share.push_back(of_stage.weight_activation_share);
     for (const Milliseconds time : {of_stage.forward, of_stage.input_backward, of_stage.weight_backward}) {
       problem.duration.push_back(time.count);
-      problem.busy[static_cast<std::size_t>(rank)] += time.count * microbatches;
+      entry(problem.busy, rank) += time.count * microbatches;
     }
   }
   Links links(cost);
   for (std::int32_t stage = 0; stage < problem.stages; ++stage) {
-    const auto index = static_cast<std::size_t>(stage);
+    const auto index = as_index(stage);
     const std::int32_t rank = problem.rank_of[index];
     problem.down.push_back(
         stage + 1 < problem.stages ? links.hop(rank, problem.rank_of[index + 1], cost.stages[index].boundary) : Hop{});
@@ -82,16 +85,16 @@ bool is_row_legal(const PipelineProblem& problem, std::int32_t rank, const std::
   // One counter a code of this rank's few stages, in place of one for each of the pipeline's.
   thread_local std::vector<std::int32_t> done;  // NOLINT(misc-use-internal-linkage): it is the function's
   done.resize(problem.duration.size());
-  for (const std::int32_t stage : problem.stages_of[static_cast<std::size_t>(rank)])
-    for (const Pass pass : {Pass::Forward, Pass::Input, Pass::Weight})
-      done[static_cast<std::size_t>(code_of(stage, pass))] = 0;
+  for (const std::int32_t stage : entry(problem.stages_of, rank))
+    for (const Pass pass : {Pass::Forward, Pass::InputBackward, Pass::WeightBackward})
+      entry(done, code_of(stage, pass)) = 0;
   HeldActivations held;
   for (const PassCode code : row) {
-    const auto index = static_cast<std::size_t>(code);
+    const auto index = as_index(code);
     const std::int32_t count = ++done[index];
     if (pass_of(code) == Pass::Forward) {
-      held.begin(problem, code);
-      if (!held.fits(problem, static_cast<std::size_t>(rank))) return false;
+      held.begin_forward(problem, stage_of(code));
+      if (!held.fits(problem, as_size(rank))) return false;
     } else {
       if (count > done[index - 1]) return false;
       held.end(problem, code);
@@ -107,9 +110,9 @@ PassOrder order_of(const Schedule& schedule) {
       const std::int32_t stage = action.stage.value;
       if (action.kind == ActionKind::Forward) order[rank].push_back(code_of(stage, Pass::Forward));
       if (action.kind == ActionKind::Backward || action.kind == ActionKind::InputBackward)
-        order[rank].push_back(code_of(stage, Pass::Input));
+        order[rank].push_back(code_of(stage, Pass::InputBackward));
       if (action.kind == ActionKind::Backward || action.kind == ActionKind::WeightBackward)
-        order[rank].push_back(code_of(stage, Pass::Weight));
+        order[rank].push_back(code_of(stage, Pass::WeightBackward));
     }
   }
   return order;
@@ -125,9 +128,7 @@ Schedule schedule_of(const PipelineProblem& problem, const Placement& placement,
   std::vector<std::int32_t> done(problem.duration.size(), 0);
   for (std::size_t rank = 0; rank < order.size(); ++rank)
     for (const PassCode code : order[rank])
-      schedule.actions[rank].push_back({kinds.at(static_cast<std::size_t>(pass_of(code))),
-                                        {stage_of(code)},
-                                        {done[static_cast<std::size_t>(code)]++}});
+      schedule.actions[rank].push_back({kinds.at(as_index(pass_of(code))), {stage_of(code)}, {entry(done, code)++}});
   return schedule;
 }
 

@@ -1,7 +1,9 @@
-#include "plan/lower_bound.h"
+#include "synthesis/lower_bound.h"
 
 #include <algorithm>
 #include <cmath>
+
+#include "penstock/base/index.h"
 
 namespace penstock {
 namespace {
@@ -20,24 +22,22 @@ class Bound {
 
  private:
   [[nodiscard]] double duration(std::int32_t stage, Pass pass) const {
-    return problem_.duration[static_cast<std::size_t>(code_of(stage, pass))];
+    return entry(problem_.duration, code_of(stage, pass));
   }
-  [[nodiscard]] std::size_t rank_of(std::int32_t stage) const {
-    return static_cast<std::size_t>(problem_.rank_of[static_cast<std::size_t>(stage)]);
-  }
+  [[nodiscard]] std::size_t rank_of(std::int32_t stage) const { return as_index(entry(problem_.rank_of, stage)); }
 
   // By stage: microbatch 0 on its way forth and back without a wait.
   [[nodiscard]] std::vector<double> first_input_starts() const {
-    std::vector<double> starts(static_cast<std::size_t>(problem_.stages));
+    std::vector<double> starts(as_size(problem_.stages));
     double time = 0;
     for (std::int32_t stage = 0; stage < problem_.stages; ++stage) {
-      const Hop& hop = problem_.down[static_cast<std::size_t>(stage)];
+      const Hop& hop = entry(problem_.down, stage);
       time += duration(stage, Pass::Forward) + hop.transfer + hop.latency;
     }
     for (std::int32_t stage = problem_.stages; stage-- > 0;) {
-      const Hop& hop = problem_.up[static_cast<std::size_t>(stage)];
-      starts[static_cast<std::size_t>(stage)] = time;
-      time += duration(stage, Pass::Input) + hop.transfer + hop.latency;
+      const Hop& hop = entry(problem_.up, stage);
+      entry(starts, stage) = time;
+      time += duration(stage, Pass::InputBackward) + hop.transfer + hop.latency;
     }
     return starts;
   }
@@ -46,7 +46,7 @@ class Bound {
   [[nodiscard]] double room(std::size_t rank) const {
     double smallest = no_cap;
     for (const std::int32_t stage : problem_.stages_of[rank])
-      smallest = std::min(smallest, problem_.activation[static_cast<std::size_t>(stage)]);
+      smallest = std::min(smallest, entry(problem_.activation, stage));
     const double by_bytes = smallest > 0 ? problem_.byte_cap[rank] / smallest : no_cap;
     return std::min(problem_.count_cap[rank], by_bytes);
   }
@@ -60,7 +60,7 @@ class Bound {
     for (const std::int32_t stage : stages) {
       forwards += duration(stage, Pass::Forward) * problem_.microbatches;
       longest_forward = std::max(longest_forward, duration(stage, Pass::Forward));
-      arrival = std::min(arrival, first_input_[static_cast<std::size_t>(stage)]);
+      arrival = std::min(arrival, entry(first_input_, stage));
     }
     const double filled = std::min(forwards, std::floor(room(rank) + 1e-6) * longest_forward);
     return std::max(0.0, arrival - problem_.first_start[rank] - filled);
@@ -69,10 +69,10 @@ class Bound {
   // With one stage a rank: the weight gradients that must come before the last forward to make room for it.
   [[nodiscard]] double forced_weights(std::int32_t stage) const {
     const std::size_t rank = rank_of(stage);
-    const double share = problem_.weight_share[static_cast<std::size_t>(stage)];
+    const double share = entry(problem_.weight_share, stage);
     if (problem_.stages_of[rank].size() != 1 || share <= 0 || room(rank) == no_cap) return 0;
     const double held = 1 + (problem_.microbatches - 1) * share;
-    return std::max(0.0, std::ceil((held - room(rank)) / share - 1e-6)) * duration(stage, Pass::Weight);
+    return std::max(0.0, std::ceil((held - room(rank)) / share - 1e-6)) * duration(stage, Pass::WeightBackward);
   }
 
   [[nodiscard]] double way_back(std::int32_t stage) const {
@@ -80,13 +80,13 @@ class Bound {
     double time = problem_.first_start[rank] + idle_before_first_input(rank) + forced_weights(stage);
     for (const std::int32_t other : problem_.stages_of[rank])
       if (other >= stage)
-        time += problem_.microbatches * (duration(other, Pass::Forward) + duration(other, Pass::Input));
+        time += problem_.microbatches * (duration(other, Pass::Forward) + duration(other, Pass::InputBackward));
     double longest = 0;
     for (std::int32_t at = stage;; --at) {
-      longest = std::max(longest, time + duration(at, Pass::Weight) - problem_.first_start[rank_of(at)]);
+      longest = std::max(longest, time + duration(at, Pass::WeightBackward) - problem_.first_start[rank_of(at)]);
       if (at == 0) return longest;
-      const Hop& hop = problem_.up[static_cast<std::size_t>(at)];
-      time += hop.transfer + hop.latency + duration(at - 1, Pass::Input);
+      const Hop& hop = entry(problem_.up, at);
+      time += hop.transfer + hop.latency + duration(at - 1, Pass::InputBackward);
     }
   }
 

@@ -1,7 +1,7 @@
 // How short a step can possibly be, without a search.
 #pragma once
 
-#include "plan/pipeline_problem.h"
+#include "synthesis/pipeline_problem.h"
 
 namespace penstock {
 

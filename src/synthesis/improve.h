@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "plan/evaluator.h"
+#include "synthesis/evaluator.h"
 
 namespace penstock {
 

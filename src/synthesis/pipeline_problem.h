@@ -4,16 +4,17 @@
 #include <cstdint>
 #include <vector>
 
+#include "penstock/base/index.h"
 #include "penstock/cost/cost.h"
+#include "penstock/cost/ledger.h"
 #include "penstock/schedule/schedule.h"
-
-#include "plan/no_cap.h"
 
 namespace penstock {
 
-// The three passes of a stage. A whole backward is an I followed by its W, which is never slower.
-enum class Pass : std::int32_t { Forward, Input, Weight };
+// The passes of a stage that are ordered: F, I and W. A whole backward is an I followed by its W, which is never
+// slower.
 constexpr std::int32_t pass_kinds = 3;
+static_assert(static_cast<std::int32_t>(Pass::WeightBackward) == pass_kinds - 1);
 
 // A pass of a stage without its microbatch: passes of one kind and stage take the microbatches in order, so that the
 // n-th of them is that of microbatch n. Nothing is lost by that: microbatches are alike, and handing the n-th forward
@@ -47,15 +48,15 @@ struct PipelineProblem {
   std::vector<Hop> down;                             // by stage: to the next one
   std::vector<Hop> up;                               // by stage: to the one before it
   std::vector<double> activation;                    // by stage: bytes
-  std::vector<double> weight_share;                  // by stage: what of an activation is kept between I and W
+  std::vector<double> activation_for_weights;        // by stage: bytes that stay between I and W
+  std::vector<double> weight_share;                  // by stage: as what part of an activation those are counted
   std::vector<double> count_cap;                     // by rank: most activations
   std::vector<double> byte_cap;                      // by rank: most bytes of activations
   std::vector<double> first_start;  // by rank: the forward of microbatch 0 always comes first, at this time
   std::vector<double> busy;         // by rank: the sum of all its passes
 
   [[nodiscard]] std::size_t slot(std::int32_t stage, std::int32_t microbatch) const {
-    return static_cast<std::size_t>(stage) * static_cast<std::size_t>(microbatches) +
-           static_cast<std::size_t>(microbatch);
+    return as_size(stage) * as_size(microbatches) + as_size(microbatch);
   }
 };
 
@@ -64,22 +65,25 @@ struct HeldActivations {
   double count = 0;
   double bytes = 0;
 
-  void begin(const PipelineProblem& problem, PassCode code) { change(problem, code, 1); }
-  // What a pass lets go of at its end.
+  // What a forward takes when it begins.
+  void begin_forward(const PipelineProblem& problem, std::int32_t stage) {
+    count += 1;
+    bytes += entry(problem.activation, stage);
+  }
+  // What a pass gives back when it ends.
   void end(const PipelineProblem& problem, PassCode code) {
-    const double share = problem.weight_share[static_cast<std::size_t>(stage_of(code))];
-    if (pass_of(code) == Pass::Input) change(problem, code, share - 1);
-    if (pass_of(code) == Pass::Weight) change(problem, code, -share);
+    const auto stage = as_index(stage_of(code));
+    if (pass_of(code) == Pass::InputBackward) {
+      count += problem.weight_share[stage] - 1;
+      bytes += problem.activation_for_weights[stage] - problem.activation[stage];
+    } else if (pass_of(code) == Pass::WeightBackward) {
+      count -= problem.weight_share[stage];
+      bytes -= problem.activation_for_weights[stage];
+    }
   }
-  // Sums of shares are exact only to the last bits.
+  // Sums of shares are exact only to the last bits; sums of bytes are whole numbers.
   [[nodiscard]] bool fits(const PipelineProblem& problem, std::size_t rank) const {
-    return count <= problem.count_cap[rank] + 1e-6 && bytes <= problem.byte_cap[rank] + 0.5;
-  }
-
- private:
-  void change(const PipelineProblem& problem, PassCode code, double activations) {
-    count += activations;
-    bytes += activations * problem.activation[static_cast<std::size_t>(stage_of(code))];
+    return count <= problem.count_cap[rank] + 1e-6 && bytes <= problem.byte_cap[rank];
   }
 };
 

@@ -1,4 +1,4 @@
-#include "plan/list_scheduling.h"
+#include "synthesis/list_scheduling.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 namespace penstock {
 namespace {
@@ -66,10 +67,10 @@ class ListPlayer {
       : problem_(problem),
         policy_(policy),
         done_(problem.duration.size(), 0),
-        inputs_(static_cast<std::size_t>(problem.stages) * static_cast<std::size_t>(problem.microbatches), unset),
+        inputs_(as_size(problem.stages) * as_size(problem.microbatches), unset),
         gradients_(inputs_.size(), unset),
-        link_free_(static_cast<std::size_t>(problem.links), 0),
-        order_(static_cast<std::size_t>(problem.ranks)),
+        link_free_(as_size(problem.links), 0),
+        order_(as_size(problem.ranks)),
         clock_(order_.size(), 0),
         held_(order_.size()),
         choices_(order_.size()),
@@ -95,25 +96,23 @@ class ListPlayer {
     for (const auto& stages : problem_.stages_of) {
       HeldActivations later;
       for (std::size_t place = stages.size(); place-- > 0;) {
-        reserved_[static_cast<std::size_t>(stages[place])] = later;
-        later.begin(problem_, code_of(stages[place], Pass::Forward));
+        entry(reserved_, stages[place]) = later;
+        later.begin_forward(problem_, stages[place]);
       }
     }
   }
 
-  [[nodiscard]] std::int32_t done(std::int32_t stage, Pass pass) const {
-    return done_[static_cast<std::size_t>(code_of(stage, pass))];
-  }
+  [[nodiscard]] std::int32_t done(std::int32_t stage, Pass pass) const { return entry(done_, code_of(stage, pass)); }
   [[nodiscard]] double duration(std::int32_t stage, Pass pass) const {
-    return problem_.duration[static_cast<std::size_t>(code_of(stage, pass))];
+    return entry(problem_.duration, code_of(stage, pass));
   }
 
   [[nodiscard]] bool has_room(std::size_t rank, std::int32_t stage) const {
     HeldActivations held = held_[rank];
-    const HeldActivations& reserved = reserved_[static_cast<std::size_t>(stage)];
+    const HeldActivations& reserved = entry(reserved_, stage);
     held.count += reserved.count;
     held.bytes += reserved.bytes;
-    held.begin(problem_, code_of(stage, Pass::Forward));
+    held.begin_forward(problem_, stage);
     return held.fits(problem_, rank);
   }
 
@@ -126,14 +125,15 @@ class ListPlayer {
 
   void skip_fixed_weights(std::size_t rank) {
     const auto& row = (*fixed_)[rank];
-    while (next_fixed_[rank] < row.size() && pass_of(row[next_fixed_[rank]]) == Pass::Weight) ++next_fixed_[rank];
+    while (next_fixed_[rank] < row.size() && pass_of(row[next_fixed_[rank]]) == Pass::WeightBackward)
+      ++next_fixed_[rank];
   }
 
   [[nodiscard]] bool in_flight_limit(std::int32_t stage) const {
     if (policy_.flight <= 0) return true;
     const double per_rank = static_cast<double>(problem_.stages) / problem_.ranks;
     const double limit = std::max(1.0, std::ceil(policy_.flight * (problem_.stages - stage) / per_rank));
-    return done(stage, Pass::Forward) - done(stage, Pass::Input) < limit;
+    return done(stage, Pass::Forward) - done(stage, Pass::InputBackward) < limit;
   }
 
   void offer(Choice& best, double clock, PassCode code, double ready, double bias, int preference) const {
@@ -144,7 +144,7 @@ class ListPlayer {
   }
 
   void choose(std::int32_t rank) {
-    const auto index = static_cast<std::size_t>(rank);
+    const auto index = as_index(rank);
     const double clock = clock_[index];
     Choice best;
     double blocked_forward = unset;
@@ -156,8 +156,8 @@ class ListPlayer {
       const int preference = policy_.later_stage_first ? place : -place;
       ++place;
       const std::int32_t forward = done(stage, Pass::Forward);
-      const std::int32_t input = done(stage, Pass::Input);
-      waiting += input - done(stage, Pass::Weight);
+      const std::int32_t input = done(stage, Pass::InputBackward);
+      waiting += input - done(stage, Pass::WeightBackward);
       has_forwards = has_forwards || forward < problem_.microbatches;
       if (forward < problem_.microbatches) {
         const double ready = stage == 0 ? 0 : inputs_[problem_.slot(stage, forward)];
@@ -169,59 +169,61 @@ class ListPlayer {
             blocked_forward = ready;
         }
       }
-      if (input < forward && is_its_turn(index, code_of(stage, Pass::Input))) {
+      if (input < forward && is_its_turn(index, code_of(stage, Pass::InputBackward))) {
         const double ready = stage + 1 == problem_.stages ? 0 : gradients_[problem_.slot(stage, input)];
         if (ready != unset)
-          offer(best, clock, code_of(stage, Pass::Input), ready, policy_.backward_bias * duration(stage, Pass::Forward),
+          offer(best, clock, code_of(stage, Pass::InputBackward), ready,
+                policy_.backward_bias * duration(stage, Pass::Forward),
                 preference + (policy_.forward_first ? 0 : 1000));
       }
       // Of several stages' weight gradients, those of the stage that holds most microbatches.
-      if (done(stage, Pass::Weight) < input &&
-          (weight_stage < 0 ||
-           input - done(stage, Pass::Weight) > done(weight_stage, Pass::Input) - done(weight_stage, Pass::Weight)))
+      if (done(stage, Pass::WeightBackward) < input &&
+          (weight_stage < 0 || input - done(stage, Pass::WeightBackward) >
+                                   done(weight_stage, Pass::InputBackward) - done(weight_stage, Pass::WeightBackward)))
         weight_stage = stage;
     }
     if (weight_stage >= 0) {
-      const double time = duration(weight_stage, Pass::Weight);
+      const double time = duration(weight_stage, Pass::WeightBackward);
       double urgency = clock + policy_.patience * time;
       if (waiting > policy_.waiting_weights && has_forwards) urgency = -1;
       if (blocked_forward != unset) urgency = std::min(urgency, std::max(clock, blocked_forward - time));
-      if (best.code < 0 || urgency < best.urgency) best = {code_of(weight_stage, Pass::Weight), clock, urgency, -1};
+      if (best.code < 0 || urgency < best.urgency)
+        best = {code_of(weight_stage, Pass::WeightBackward), clock, urgency, -1};
     }
     choices_.set(index, best);
   }
 
   void commit(std::int32_t rank) {
-    const auto index = static_cast<std::size_t>(rank);
+    const auto index = as_index(rank);
     const Choice choice = choices_.of(index);
     const std::int32_t stage = stage_of(choice.code);
     const Pass pass = pass_of(choice.code);
     order_[index].push_back(choice.code);
-    if (fixed_ != nullptr && pass != Pass::Weight) {
+    if (fixed_ != nullptr && pass != Pass::WeightBackward) {
       ++next_fixed_[index];
       skip_fixed_weights(index);
     }
-    const std::int32_t microbatch = done_[static_cast<std::size_t>(choice.code)]++;
-    clock_[index] = choice.start + problem_.duration[static_cast<std::size_t>(choice.code)];
+    const std::int32_t microbatch = entry(done_, choice.code)++;
+    clock_[index] = choice.start + entry(problem_.duration, choice.code);
     if (pass == Pass::Forward)
-      held_[index].begin(problem_, choice.code);
+      held_[index].begin_forward(problem_, stage);
     else
       held_[index].end(problem_, choice.code);
     const std::int32_t to = stage + (pass == Pass::Forward ? 1 : -1);
-    if (pass != Pass::Weight && to >= 0 && to < problem_.stages) deliver(stage, to, microbatch, clock_[index]);
+    if (pass != Pass::WeightBackward && to >= 0 && to < problem_.stages) deliver(stage, to, microbatch, clock_[index]);
     choose(rank);
   }
 
   void deliver(std::int32_t from, std::int32_t to, std::int32_t microbatch, double time) {
     const bool forward = to > from;
-    const Hop& hop = (forward ? problem_.down : problem_.up)[static_cast<std::size_t>(from)];
+    const Hop& hop = entry(forward ? problem_.down : problem_.up, from);
     if (hop.link >= 0) {
-      double& free = link_free_[static_cast<std::size_t>(hop.link)];
+      double& free = entry(link_free_, hop.link);
       free = std::max(free, time) + hop.transfer;
       time = free + hop.latency;
     }
     (forward ? inputs_ : gradients_)[problem_.slot(to, microbatch)] = time;
-    if (hop.link >= 0) choose(problem_.rank_of[static_cast<std::size_t>(to)]);
+    if (hop.link >= 0) choose(entry(problem_.rank_of, to));
   }
 
   const PipelineProblem& problem_;
@@ -245,9 +247,7 @@ namespace {
 
 bool is_complete(const PipelineProblem& problem, const PassOrder& order) {
   for (std::size_t rank = 0; rank < order.size(); ++rank)
-    if (order[rank].size() !=
-        problem.stages_of[rank].size() * static_cast<std::size_t>(pass_kinds * problem.microbatches))
-      return false;
+    if (order[rank].size() != problem.stages_of[rank].size() * as_size(pass_kinds * problem.microbatches)) return false;
   return true;
 }
 

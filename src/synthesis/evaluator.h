@@ -5,7 +5,7 @@
 #include <limits>
 #include <vector>
 
-#include "plan/pipeline_problem.h"
+#include "synthesis/pipeline_problem.h"
 
 namespace penstock {
 

@@ -1,16 +1,18 @@
-#include "plan/evaluator.h"
+#include "synthesis/evaluator.h"
 
 #include <algorithm>
+
+#include "penstock/base/index.h"
 
 namespace penstock {
 
 Evaluator::Evaluator(const PipelineProblem& problem)
     : problem_(problem),
       done_(problem.duration.size()),
-      inputs_(static_cast<std::size_t>(problem.stages) * static_cast<std::size_t>(problem.microbatches)),
+      inputs_(as_size(problem.stages) * as_size(problem.microbatches)),
       gradients_(inputs_.size()),
-      links_(static_cast<std::size_t>(problem.links)),
-      next_(static_cast<std::size_t>(problem.ranks)),
+      links_(as_size(problem.links)),
+      next_(as_size(problem.ranks)),
       clock_(next_.size()),
       is_runnable_(next_.size()),
       started_(next_.size()) {}
@@ -26,12 +28,12 @@ SpanScore Evaluator::evaluate(const PassOrder& order) {
   runnable_.clear();
   for (std::int32_t rank = problem_.ranks; rank-- > 0;) {
     runnable_.push_back(rank);
-    started_[static_cast<std::size_t>(rank)].resize(order[static_cast<std::size_t>(rank)].size());
+    entry(started_, rank).resize(entry(order, rank).size());
   }
   while (!runnable_.empty()) {
     const std::int32_t rank = runnable_.back();
     runnable_.pop_back();
-    is_runnable_[static_cast<std::size_t>(rank)] = 0;
+    entry(is_runnable_, rank) = 0;
     run_rank(order, rank);
   }
   SpanScore score{0, 0};
@@ -53,25 +55,26 @@ const Evaluator::Arrival* Evaluator::input_of(PassCode code, std::int32_t microb
   switch (pass_of(code)) {
     case Pass::Forward:
       return stage > 0 ? &inputs_[problem_.slot(stage, microbatch)] : nullptr;
-    case Pass::Input:
+    case Pass::InputBackward:
       return stage + 1 < problem_.stages ? &gradients_[problem_.slot(stage, microbatch)] : nullptr;
-    case Pass::Weight:
+    case Pass::WeightBackward:
+    case Pass::Backward:
       return nullptr;
   }
   return nullptr;
 }
 
 void Evaluator::run_rank(const PassOrder& order, std::int32_t rank) {
-  const auto index = static_cast<std::size_t>(rank);
+  const auto index = as_index(rank);
   const auto& row = order[index];
   auto& started = started_[index];
   double clock = clock_[index];
   std::int32_t position = next_[index];
   for (; position < static_cast<std::int32_t>(row.size()); ++position) {
-    const PassCode code = row[static_cast<std::size_t>(position)];
-    std::int32_t& count = done_[static_cast<std::size_t>(code)];
+    const PassCode code = entry(row, position);
+    std::int32_t& count = entry(done_, code);
     const Arrival* input = input_of(code, count);
-    Started& pass = started[static_cast<std::size_t>(position)];
+    Started& pass = entry(started, position);
     pass.cause = {-1, -1};
     if (input != nullptr) {
       if (input->time == never) break;
@@ -80,7 +83,7 @@ void Evaluator::run_rank(const PassOrder& order, std::int32_t rank) {
         pass.cause = input->cause;
       }
     }
-    clock += problem_.duration[static_cast<std::size_t>(code)];
+    clock += entry(problem_.duration, code);
     pass.end = clock;
     deliver({rank, position}, code, count++, clock);
   }
@@ -90,22 +93,22 @@ void Evaluator::run_rank(const PassOrder& order, std::int32_t rank) {
 
 void Evaluator::deliver(Place from, PassCode code, std::int32_t microbatch, double time) {
   const Pass pass = pass_of(code);
-  if (pass == Pass::Weight) return;
+  if (pass == Pass::WeightBackward) return;
   const std::int32_t stage = stage_of(code);
   const bool forward = pass == Pass::Forward;
   const std::int32_t to = stage + (forward ? 1 : -1);
   if (to < 0 || to == problem_.stages) return;
-  const Hop& hop = (forward ? problem_.down : problem_.up)[static_cast<std::size_t>(stage)];
+  const Hop& hop = entry(forward ? problem_.down : problem_.up, stage);
   Arrival& arrival = (forward ? inputs_ : gradients_)[problem_.slot(to, microbatch)];
   if (hop.link < 0) {
     arrival = {time, from};
     return;  // the rank goes on by itself
   }
-  Link& link = links_[static_cast<std::size_t>(hop.link)];
+  Link& link = entry(links_, hop.link);
   if (link.free_at <= time) link = {time, from};
   link.free_at += hop.transfer;
   arrival = {link.free_at + hop.latency, link.cause};
-  const auto peer = static_cast<std::size_t>(problem_.rank_of[static_cast<std::size_t>(to)]);
+  const auto peer = as_index(entry(problem_.rank_of, to));
   if (is_runnable_[peer] == 0) {
     is_runnable_[peer] = 1;
     runnable_.push_back(static_cast<std::int32_t>(peer));
@@ -114,10 +117,10 @@ void Evaluator::deliver(Place from, PassCode code, std::int32_t microbatch, doub
 
 void Evaluator::critical_path(std::vector<Place>& path) const {
   path.clear();
-  Place place{worst_rank_, static_cast<std::int32_t>(started_[static_cast<std::size_t>(worst_rank_)].size()) - 1};
+  Place place{worst_rank_, static_cast<std::int32_t>(entry(started_, worst_rank_).size()) - 1};
   while (place.position >= 0) {
     path.push_back(place);
-    const Place cause = started_[static_cast<std::size_t>(place.rank)][static_cast<std::size_t>(place.position)].cause;
+    const Place cause = entry(entry(started_, place.rank), place.position).cause;
     place = cause.rank >= 0 ? cause : Place{place.rank, place.position - 1};
   }
 }

@@ -1,4 +1,4 @@
-#include "unit/plan/brute_force.h"
+#include "unit/synthesis/brute_force.h"
 
 #include <algorithm>
 #include <limits>
@@ -46,7 +46,7 @@ class BruteForce {
     double count = 0;
     for (const std::int32_t stage : problem_.stages_of[static_cast<std::size_t>(rank)])
       count += beginning.done[static_cast<std::size_t>(code_of(stage, Pass::Forward))] -
-               beginning.done[static_cast<std::size_t>(code_of(stage, Pass::Weight))];
+               beginning.done[static_cast<std::size_t>(code_of(stage, Pass::WeightBackward))];
     return count;
   }
 
@@ -74,11 +74,11 @@ class BruteForce {
         send(beginning, problem_.down[static_cast<std::size_t>(stage)], end, code_of(stage + 1, Pass::Forward),
              microbatch);
       else
-        arrival(beginning, code_of(stage, Pass::Input), microbatch) = end;
-    } else if (pass_of(code) == Pass::Input) {
-      arrival(beginning, code_of(stage, Pass::Weight), microbatch) = end;
+        arrival(beginning, code_of(stage, Pass::InputBackward), microbatch) = end;
+    } else if (pass_of(code) == Pass::InputBackward) {
+      arrival(beginning, code_of(stage, Pass::WeightBackward), microbatch) = end;
       if (stage > 0)
-        send(beginning, problem_.up[static_cast<std::size_t>(stage)], end, code_of(stage - 1, Pass::Input), microbatch);
+        send(beginning, problem_.up[static_cast<std::size_t>(stage)], end, code_of(stage - 1, Pass::InputBackward), microbatch);
     }
     for (std::size_t other = 0; other < beginning.free_from.size(); ++other) {
       const double begin =
@@ -118,7 +118,7 @@ class BruteForce {
       if (pass_of(code) == Pass::Forward &&
           held(beginning, rank) + 1 > problem_.count_cap[static_cast<std::size_t>(rank)])
         continue;
-      if (pass_of(code) == Pass::Input && microbatch >= beginning.done[static_cast<std::size_t>(code - 1)]) continue;
+      if (pass_of(code) == Pass::InputBackward && microbatch >= beginning.done[static_cast<std::size_t>(code - 1)]) continue;
       const double start = std::max(ready, beginning.free_from[static_cast<std::size_t>(rank)]);
       if (start < beginning.last_start) continue;
       Beginning next = beginning;

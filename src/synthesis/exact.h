@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "plan/pipeline_problem.h"
+#include "synthesis/pipeline_problem.h"
 
 namespace penstock {
 

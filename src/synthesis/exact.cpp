@@ -1,10 +1,12 @@
-#include "plan/exact.h"
+#include "synthesis/exact.h"
 
 #include <algorithm>
 #include <functional>
 #include <limits>
 #include <string>
 #include <unordered_map>
+
+#include "penstock/base/index.h"
 
 namespace penstock {
 namespace {
@@ -46,10 +48,10 @@ class BranchAndBound {
                                     [](const auto& stages) { return stages.size() > 1; })) {}
 
   ExactAnswer run(PassOrder& order) {
-    order_.assign(static_cast<std::size_t>(problem_.ranks), {});
-    visits_.resize(problem_.duration.size() * static_cast<std::size_t>(problem_.microbatches) + 1);
+    order_.assign(as_size(problem_.ranks), {});
+    visits_.resize(problem_.duration.size() * as_size(problem_.microbatches) + 1);
     visits_.front().state = start();
-    forward_.resize(static_cast<std::size_t>(problem_.stages));
+    forward_.resize(as_size(problem_.stages));
     input_.resize(forward_.size());
     const bool found = visit(0);
     if (found) order = order_;
@@ -60,56 +62,58 @@ class BranchAndBound {
  private:
   [[nodiscard]] State start() const {
     State state;
-    const std::size_t slots =
-        static_cast<std::size_t>(problem_.stages) * static_cast<std::size_t>(problem_.microbatches);
+    const std::size_t slots = as_size(problem_.stages) * as_size(problem_.microbatches);
     state.done.assign(problem_.duration.size(), 0);
-    state.clock.assign(static_cast<std::size_t>(problem_.ranks), 0);
+    state.clock.assign(as_size(problem_.ranks), 0);
     state.held.resize(state.clock.size());
     state.inputs.assign(slots, never);
     state.gradients.assign(slots, never);
-    state.link_free.assign(static_cast<std::size_t>(problem_.links), 0);
+    state.link_free.assign(as_size(problem_.links), 0);
     return state;
   }
 
   [[nodiscard]] double duration(std::int32_t stage, Pass pass) const {
-    return problem_.duration[static_cast<std::size_t>(code_of(stage, pass))];
+    return entry(problem_.duration, code_of(stage, pass));
   }
   [[nodiscard]] static std::int32_t done(const State& state, std::int32_t stage, Pass pass) {
-    return state.done[static_cast<std::size_t>(code_of(stage, pass))];
+    return entry(state.done, code_of(stage, pass));
   }
 
   [[nodiscard]] bool has_work(const State& state, std::int32_t rank) const {
-    const auto& stages = problem_.stages_of[static_cast<std::size_t>(rank)];
-    return std::any_of(stages.begin(), stages.end(),
-                       [&](std::int32_t stage) { return done(state, stage, Pass::Weight) < problem_.microbatches; });
+    const auto& stages = entry(problem_.stages_of, rank);
+    return std::any_of(stages.begin(), stages.end(), [&](std::int32_t stage) {
+      return done(state, stage, Pass::WeightBackward) < problem_.microbatches;
+    });
   }
 
   [[nodiscard]] double ready(const State& state, PassCode code) const {
     const std::int32_t stage = stage_of(code);
-    const std::int32_t microbatch = state.done[static_cast<std::size_t>(code)];
+    const std::int32_t microbatch = entry(state.done, code);
     if (microbatch == problem_.microbatches) return never;
     switch (pass_of(code)) {
       case Pass::Forward:
         return stage == 0 ? 0 : state.inputs[problem_.slot(stage, microbatch)];
-      case Pass::Input:
+      case Pass::InputBackward:
         if (microbatch >= done(state, stage, Pass::Forward)) return never;
         return stage + 1 == problem_.stages ? 0 : state.gradients[problem_.slot(stage, microbatch)];
-      case Pass::Weight:
-        return microbatch < done(state, stage, Pass::Input) ? 0 : never;
+      case Pass::WeightBackward:
+        return microbatch < done(state, stage, Pass::InputBackward) ? 0 : never;
+      case Pass::Backward:
+        break;
     }
     return never;
   }
 
   void add_branches(const State& state, std::int32_t rank, std::vector<Branch>& found) const {
-    const auto index = static_cast<std::size_t>(rank);
+    const auto index = as_index(rank);
     for (const std::int32_t stage : problem_.stages_of[index]) {
-      for (const Pass pass : {Pass::Forward, Pass::Input, Pass::Weight}) {
+      for (const Pass pass : {Pass::Forward, Pass::InputBackward, Pass::WeightBackward}) {
         const PassCode code = code_of(stage, pass);
         const double time = ready(state, code);
         if (time == never) continue;
         if (pass == Pass::Forward) {
           HeldActivations held = state.held[index];
-          held.begin(problem_, code);
+          held.begin_forward(problem_, stage);
           if (!held.fits(problem_, index)) continue;
         }
         const double start = std::max(time, state.clock[index]);
@@ -119,27 +123,25 @@ class BranchAndBound {
   }
 
   void perform(State& state, const Branch& branch) const {
-    const auto index = static_cast<std::size_t>(branch.rank);
+    const auto index = as_index(branch.rank);
     const std::int32_t stage = stage_of(branch.code);
-    const std::int32_t microbatch = state.done[static_cast<std::size_t>(branch.code)]++;
+    const std::int32_t microbatch = entry(state.done, branch.code)++;
     state.clock[index] = branch.end;
     // In the order of their starts, what comes later starts no earlier: not even where a rank has been free for long.
     if (several_stages_)
       for (std::int32_t other = 0; other < problem_.ranks; ++other)
-        if (has_work(state, other))
-          state.clock[static_cast<std::size_t>(other)] =
-              std::max(state.clock[static_cast<std::size_t>(other)], branch.start);
+        if (has_work(state, other)) entry(state.clock, other) = std::max(entry(state.clock, other), branch.start);
     const Pass pass = pass_of(branch.code);
     if (pass == Pass::Forward)
-      state.held[index].begin(problem_, branch.code);
+      state.held[index].begin_forward(problem_, stage);
     else
       state.held[index].end(problem_, branch.code);
     const std::int32_t to = stage + (pass == Pass::Forward ? 1 : -1);
-    if (pass == Pass::Weight || to < 0 || to == problem_.stages) return;
-    const Hop& hop = (pass == Pass::Forward ? problem_.down : problem_.up)[static_cast<std::size_t>(stage)];
+    if (pass == Pass::WeightBackward || to < 0 || to == problem_.stages) return;
+    const Hop& hop = entry(pass == Pass::Forward ? problem_.down : problem_.up, stage);
     double time = branch.end;
     if (hop.link >= 0) {
-      double& free = state.link_free[static_cast<std::size_t>(hop.link)];
+      double& free = entry(state.link_free, hop.link);
       free = std::max(free, time) + hop.transfer;
       time = free + hop.latency;
     }
@@ -152,8 +154,8 @@ class BranchAndBound {
     std::vector<double>& input = input_;
     double longest = 0;
     for (std::int32_t stage = 0; stage < problem_.stages; ++stage) {
-      const auto index = static_cast<std::size_t>(stage);
-      forward[index] = state.clock[static_cast<std::size_t>(problem_.rank_of[index])];
+      const auto index = as_index(stage);
+      forward[index] = entry(state.clock, problem_.rank_of[index]);
       const std::int32_t next = done(state, stage, Pass::Forward);
       if (next == problem_.microbatches || stage == 0) continue;
       const double known = state.inputs[problem_.slot(stage, next)];
@@ -165,21 +167,21 @@ class BranchAndBound {
                                                         hop.transfer + hop.latency);
     }
     for (std::int32_t stage = problem_.stages; stage-- > 0;) {
-      const auto index = static_cast<std::size_t>(stage);
-      const auto rank = static_cast<std::size_t>(problem_.rank_of[index]);
+      const auto index = as_index(stage);
+      const auto rank = as_index(problem_.rank_of[index]);
       input[index] = state.clock[rank];
-      const std::int32_t next = done(state, stage, Pass::Input);
+      const std::int32_t next = done(state, stage, Pass::InputBackward);
       if (next == problem_.microbatches) continue;
       if (next >= done(state, stage, Pass::Forward))
         input[index] = std::max(input[index], forward[index] + duration(stage, Pass::Forward));
       if (stage + 1 < problem_.stages) {
         const double known = state.gradients[problem_.slot(stage, next)];
         const Hop& hop = problem_.up[index + 1];
-        const std::int32_t behind = next - done(state, stage + 1, Pass::Input) + 1;
-        input[index] =
-            std::max(input[index], known != never ? known
-                                                  : input[index + 1] + behind * duration(stage + 1, Pass::Input) +
-                                                        hop.transfer + hop.latency);
+        const std::int32_t behind = next - done(state, stage + 1, Pass::InputBackward) + 1;
+        input[index] = std::max(input[index], known != never ? known
+                                                             : input[index + 1] +
+                                                                   behind * duration(stage + 1, Pass::InputBackward) +
+                                                                   hop.transfer + hop.latency);
       }
       longest = std::max(longest, last_input_bound(state, stage, forward[index], input[index]));
     }
@@ -194,12 +196,12 @@ class BranchAndBound {
     double work = 0;
     double first = std::numeric_limits<double>::infinity();
     for (const std::int32_t stage : problem_.stages_of[rank]) {
-      const auto index = static_cast<std::size_t>(stage);
-      for (const Pass pass : {Pass::Forward, Pass::Input, Pass::Weight})
+      const auto index = as_index(stage);
+      for (const Pass pass : {Pass::Forward, Pass::InputBackward, Pass::WeightBackward})
         work += (problem_.microbatches - done(state, stage, pass)) * duration(stage, pass);
       if (done(state, stage, Pass::Forward) < problem_.microbatches) first = std::min(first, forward[index]);
-      if (done(state, stage, Pass::Input) < problem_.microbatches) first = std::min(first, input[index]);
-      if (done(state, stage, Pass::Weight) < done(state, stage, Pass::Input))
+      if (done(state, stage, Pass::InputBackward) < problem_.microbatches) first = std::min(first, input[index]);
+      if (done(state, stage, Pass::WeightBackward) < done(state, stage, Pass::InputBackward))
         first = std::min(first, state.clock[rank]);
     }
     return (work > 0 ? first + work : state.clock[rank]) - problem_.first_start[rank];
@@ -208,26 +210,26 @@ class BranchAndBound {
   // All of a stage's forwards and input gradients, and those of the later stages of its rank, come before its last
   // input gradient, and that before those of all earlier stages.
   [[nodiscard]] double last_input_bound(const State& state, std::int32_t stage, double forward, double input) const {
-    const std::int32_t left = problem_.microbatches - done(state, stage, Pass::Input);
+    const std::int32_t left = problem_.microbatches - done(state, stage, Pass::InputBackward);
     if (left == 0) return 0;
-    const auto rank = static_cast<std::size_t>(problem_.rank_of[static_cast<std::size_t>(stage)]);
+    const auto rank = as_index(entry(problem_.rank_of, stage));
     double work = 0;
     for (const std::int32_t other : problem_.stages_of[rank]) {
       if (other < stage) continue;
-      for (const Pass pass : {Pass::Forward, Pass::Input})
+      for (const Pass pass : {Pass::Forward, Pass::InputBackward})
         work += (problem_.microbatches - done(state, other, pass)) * duration(other, pass);
     }
-    double time = std::max(state.clock[rank] + work, input + left * duration(stage, Pass::Input));
+    double time = std::max(state.clock[rank] + work, input + left * duration(stage, Pass::InputBackward));
     const std::int32_t forwards = problem_.microbatches - done(state, stage, Pass::Forward);
     if (forwards > 0)
-      time = std::max(time, forward + forwards * duration(stage, Pass::Forward) + duration(stage, Pass::Input));
+      time = std::max(time, forward + forwards * duration(stage, Pass::Forward) + duration(stage, Pass::InputBackward));
     double longest = 0;
     for (std::int32_t at = stage;; --at) {
-      const auto index = static_cast<std::size_t>(at);
-      longest = std::max(longest, time + duration(at, Pass::Weight) -
-                                      problem_.first_start[static_cast<std::size_t>(problem_.rank_of[index])]);
+      const auto index = as_index(at);
+      longest = std::max(
+          longest, time + duration(at, Pass::WeightBackward) - entry(problem_.first_start, problem_.rank_of[index]));
       if (at == 0) break;
-      time += problem_.up[index].transfer + problem_.up[index].latency + duration(at - 1, Pass::Input);
+      time += problem_.up[index].transfer + problem_.up[index].latency + duration(at - 1, Pass::InputBackward);
     }
     return longest;
   }
@@ -239,7 +241,7 @@ class BranchAndBound {
     for (std::int32_t stage = 0; stage < problem_.stages; ++stage) {
       for (std::int32_t m = done(state, stage, Pass::Forward); m < problem_.microbatches; ++m)
         times_.push_back(state.inputs[problem_.slot(stage, m)]);
-      for (std::int32_t m = done(state, stage, Pass::Input); m < problem_.microbatches; ++m)
+      for (std::int32_t m = done(state, stage, Pass::InputBackward); m < problem_.microbatches; ++m)
         times_.push_back(state.gradients[problem_.slot(stage, m)]);
     }
   }
@@ -277,7 +279,7 @@ class BranchAndBound {
       State& next = visits_[depth + 1].state;
       next = state;
       perform(next, branch);
-      auto& row = order_[static_cast<std::size_t>(branch.rank)];
+      auto& row = entry(order_, branch.rank);
       row.push_back(branch.code);
       if (visit(depth + 1)) return true;
       row.pop_back();

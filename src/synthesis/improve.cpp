@@ -1,8 +1,10 @@
-#include "plan/improve.h"
+#include "synthesis/improve.h"
 
 #include <algorithm>
 #include <cmath>
 #include <random>
+
+#include "penstock/base/index.h"
 
 namespace penstock {
 namespace {
@@ -17,7 +19,7 @@ struct Move {
 };
 
 void shift(PassOrder& order, const Move& move) {
-  const auto row = order[static_cast<std::size_t>(move.rank)].begin();
+  const auto row = entry(order, move.rank).begin();
   if (move.from < move.to)
     std::rotate(row + move.from, row + move.from + 1, row + move.to + 1);
   else
@@ -43,9 +45,8 @@ class Improver {
       Move move;
       if (!draw(order, move)) continue;
       shift(order, move);
-      const SpanScore tried = is_row_legal(problem_, move.rank, order[static_cast<std::size_t>(move.rank)])
-                                  ? evaluator_.evaluate(order)
-                                  : SpanScore{};
+      const SpanScore tried =
+          is_row_legal(problem_, move.rank, entry(order, move.rank)) ? evaluator_.evaluate(order) : SpanScore{};
       const double change = tried.blended() - score.blended();
       if (!(change <= 0 || uniform() < std::exp(-change / temperature))) {
         shift(order, move.undone());
@@ -76,10 +77,10 @@ class Improver {
   // follow each other without a gap; only its first and last passes can shorten the path.
   bool draw(const PassOrder& order, Move& move) {
     if (path_.empty()) return false;
-    const auto at = static_cast<std::size_t>(below(static_cast<std::int32_t>(path_.size())));
+    const auto at = as_index(below(static_cast<std::int32_t>(path_.size())));
     move.rank = path_[at].rank;
     move.from = path_[at].position;
-    const auto size = static_cast<std::int32_t>(order[static_cast<std::size_t>(move.rank)].size());
+    const auto size = static_cast<std::int32_t>(entry(order, move.rank).size());
     if (size < 2) return false;
     const double kind = uniform();
     if (kind < 0.4) {
@@ -100,11 +101,11 @@ class Improver {
 
   // Moving a pass over others of its own kind changes nothing.
   [[nodiscard]] static bool differs(const PassOrder& order, const Move& move) {
-    const auto& row = order[static_cast<std::size_t>(move.rank)];
+    const auto& row = entry(order, move.rank);
     const auto [low, high] = std::minmax(move.from, move.to);
-    const PassCode code = row[static_cast<std::size_t>(move.from)];
+    const PassCode code = entry(row, move.from);
     for (std::int32_t position = low; position <= high; ++position)
-      if (row[static_cast<std::size_t>(position)] != code) return true;
+      if (entry(row, position) != code) return true;
     return false;
   }
 
