@@ -74,6 +74,7 @@ int run(int argc, char** argv) {
       {"plan", penstock::app::add_plan_command(app, penstock::app::plan_measurements())},
       {"schedule", penstock::app::add_schedule_command(app)},
       {"simulate", penstock::app::add_simulate_command(app)},
+      {"tokenize", penstock::app::add_tokenize_command(app)},
       {"help", add_help_command(app)}};
   try {
     app.parse(argc, argv);

@@ -1,4 +1,4 @@
-// The commands on schedules and plans. They need no libtorch, neither to build nor to run.
+// The commands on schedules, plans and tokens. They need no libtorch, neither to build nor to run.
 #pragma once
 
 #include <functional>
@@ -20,6 +20,9 @@ Command add_simulate_command(CLI::App& app);
 Command add_schedule_command(CLI::App& app);
 // penstock schedule synth …
 Command add_synth(CLI::App& schedule);
+
+// penstock tokenize --tokenizer … --data … -o …
+Command add_tokenize_command(CLI::App& app);
 
 // The number of ranks that stands for "auto".
 inline constexpr int automatic_ranks = -1;

@@ -6,10 +6,10 @@
 #include <utility>
 
 #include "penstock/base/error.h"
+#include "penstock/base/list_files.h"
 #include "penstock/data/dataset.h"
 
 #include "data/byte_sequence.h"
-#include "data/files.h"
 #include "data/images.h"
 #include "data/split.h"
 #include "data/windows.h"

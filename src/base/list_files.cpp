@@ -1,4 +1,4 @@
-#include "data/files.h"
+#include "penstock/base/list_files.h"
 
 #include <algorithm>
 #include <fmt/format.h>
