@@ -1,7 +1,7 @@
 // The page: keeps the state, asks the C++ code when it changes, and draws.
 import {build_controls, show_controls} from "./controls.js";
 import {ask, start} from "./engine.js";
-import {know_families, read_files, taken} from "./files.js";
+import {kind_of, know_families, read_files, taken} from "./files.js";
 import {Flow} from "./flow.js";
 import {Grid, describe, draw_cells, place_cursor} from "./grid.js";
 import {FIELDS, element, kinds, number} from "./paint.js";
@@ -33,7 +33,7 @@ function change(difference, keep = {}) {
     page.packed = "";
     page.shown = {};
   }
-  page.state = difference === null ? {...beginning} : {...page.state, ...difference};
+  page.state = difference === null ? {...beginning, theme: page.state.theme} : {...page.state, ...difference};
   if (page.state.schedule === "file" && !page.files.csv && !page.files.trace) page.state.schedule = beginning.schedule;
   render(keep);
 }
@@ -288,7 +288,8 @@ function go(number_of_step) {
   page.files = {};
   page.packed = "";
   page.shown = {};
-  change(number_of_step === 0 ? {tour: 0} : {...beginning, ...steps[number_of_step - 1].state, tour: number_of_step}, {tabs_at_once: true});
+  const {theme} = page.state;
+  change(number_of_step === 0 ? {tour: 0} : {...beginning, theme, ...steps[number_of_step - 1].state, tour: number_of_step}, {tabs_at_once: true});
   show_tour($("tour"), number_of_step, go);
   if (number_of_step > 0) $("tour-title").focus();
 }
@@ -319,7 +320,7 @@ function wire() {
       $("copy-link").textContent = "Copy it from the address bar";
     }
   };
-  $("theme").onchange = event => { set_theme(event.target.value); redraw(); };
+  $("theme").onchange = event => { set_theme(event.target.value); change({theme: event.target.value}); };
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { set_theme($("theme").value); redraw(); });
   let resize_timer = 0;
   let width = window.innerWidth;
@@ -358,6 +359,8 @@ async function load() {
   page.packed = await pack(files);
   page.shown = {};
   pause();
+  $("theme").value = ["light", "dark"].includes(state.theme) ? state.theme : "auto";
+  set_theme($("theme").value);
   change(state, {tabs_at_once: true});
   show_tour($("tour"), Math.min(Math.max(Math.round(state.tour), 0), steps.length), go);
 }
@@ -374,5 +377,5 @@ async function begin() {
 }
 
 // For tests and for the curious: what the page asks, and the page's own state.
-window.penstock = {ask, describe, page, change, take, request: name => request_of(page.state, page.files, name ?? page.state.schedule)};
+window.penstock = {ask, describe, kind_of, page, change, take, request: name => request_of(page.state, page.files, name ?? page.state.schedule)};
 begin();

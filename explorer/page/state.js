@@ -6,7 +6,7 @@ export const beginning = Object.freeze({
   f: 1, i: 1, w: 1, batch: 0, fix: 0,
   lat: 0, bw: 0,
   act: 64, bound: 0, par: 0, cap: 0,
-  beside: "", tab: "compare", tour: 0, at: 0,
+  beside: "", tab: "compare", tour: 0, at: 0, theme: "auto",
   evaluations: 400, placement: "loop", actcap: 0,
 });
 
