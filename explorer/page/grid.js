@@ -48,7 +48,7 @@ export class Grid {
   draw() {
     this.width = Math.max(this.canvas.parentElement.clientWidth, 240);
     this.height = this.timeline.ranks.length * this.row_height() + AXIS;
-    const pen = this.pen = pen_of(this.canvas, this.width, this.height);
+    const pen = pen_of(this.canvas, this.width, this.height);
     this.colours = {row: colour("row"), ink: colour("ink"), faint: colour("faint"), line: colour("line"), memory: colour("memory"), cap: colour("cap")};
     this.draw_axis(pen);
     pen.textBaseline = "middle";
@@ -61,7 +61,7 @@ export class Grid {
       pen.fillStyle = this.colours.row;
       pen.fillRect(LABEL, y, this.width - LABEL - RIGHT, this.sizes.box);
       this.draw_events(pen, events, y, this.shades[rank]);
-      if (this.has_memory) this.draw_memory(pen, this.timeline.memory[rank] || [], y + this.sizes.box + 2);
+      if (this.has_memory) this.draw_memory(pen, this.timeline.memory[rank] || [], y + this.sizes.box + 2, this.last_end);
     });
   }
 
@@ -83,19 +83,25 @@ export class Grid {
     }
   }
 
-  draw_memory(pen, samples, y) {
+  draw_memory(pen, samples, y, end) {
     const size = this.sizes.strip;
     const height = bytes => bytes / this.most * size;
     pen.fillStyle = this.colours.row;
     pen.fillRect(LABEL, y + size - 0.5, this.width - LABEL - RIGHT, 0.5);
     pen.fillStyle = this.colours.memory;
     let over = false;
+    // One shape: boxes side by side would leave hairlines between them.
+    pen.beginPath();
+    pen.moveTo(this.x_of(Math.max(samples[0] ?? 0, 0)), y + size);
     for (let at = 0; at < samples.length; at += 2) {
-      const left = this.x_of(Math.max(samples[at], 0));
-      const right = this.x_of(at + 2 < samples.length ? samples[at + 2] : this.last_end);
+      const right = this.x_of(at + 2 < samples.length ? Math.max(samples[at + 2], 0) : end);
       over ||= this.cap > 0 && samples[at + 1] > this.cap;
-      if (right > left) pen.fillRect(left, y + size - height(samples[at + 1]), right - left, height(samples[at + 1]));
+      const top = y + size - height(samples[at + 1]);
+      pen.lineTo(this.x_of(Math.max(samples[at], 0)), top);
+      pen.lineTo(right, top);
     }
+    pen.lineTo(this.x_of(end), y + size);
+    pen.fill();
     if (this.cap > 0) {
       pen.strokeStyle = over ? this.colours.cap : this.colours.faint;
       pen.lineWidth = over ? 2 : 1;

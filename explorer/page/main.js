@@ -240,7 +240,7 @@ function move_to(time, remember = true) {
   page.time = Math.min(Math.max(time, 0), page.last);
   $("time").value = String(Math.round(page.time / page.last * 1000));
   const working = flow.timeline ? flow.draw(page.time) : 0;
-  $("now").textContent = `${number(page.time)} ms, ${working} work`;
+  $("now").textContent = `${number(page.time)} ms: ${working} of ${flow.timeline?.ranks.length ?? 0} work`;
   for (const panel of page.panels) if (!panel.box.hidden && panel.answer) place_cursor(panel.line, panel.grid, page.time);
   if (!remember) return;
   page.state.at = Number((page.time / page.last).toFixed(4));
