@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <fmt/format.h>
 #include <optional>
-#include <ranges>
+#include <span>
 #include <utility>
 
 #include "penstock/base/error.h"
@@ -200,7 +200,9 @@ class Synthesiser {
   // From the last one on, the families being about in the order of their years: where the time is enough for one only,
   // it is not the naive one. Without any that keeps within the caps all have been tried.
   void try_generators() {
-    for (const ScheduleFamily& family : std::ranges::reverse_view(schedule_families())) {
+    const std::span<const ScheduleFamily> families = schedule_families();
+    for (std::size_t from_last = 0; from_last < families.size(); ++from_last) {
+      const ScheduleFamily& family = families[families.size() - 1 - from_last];
       try_generator(family);
       if (spent() >= 1 && !best_generator_.empty()) return;
     }
