@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "penstock/base/error.h"
-#include "penstock/plan/synthesise.h"
+#include "penstock/synthesis/synthesise.h"
 #include "penstock/report/comparison.h"
 #include "penstock/report/plan_report.h"
 #include "penstock/schedule/generators.h"
