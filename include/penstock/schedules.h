@@ -9,7 +9,6 @@
 #include "penstock/cost/layer_cost.h"
 #include "penstock/plan/plan.h"
 #include "penstock/plan/plan_file.h"
-#include "penstock/synthesis/synthesise.h"
 #include "penstock/report/grid.h"
 #include "penstock/report/html.h"
 #include "penstock/report/plan_report.h"
@@ -20,4 +19,5 @@
 #include "penstock/schedule/schedule.h"
 #include "penstock/schedule/verify.h"
 #include "penstock/sim/simulate.h"
+#include "penstock/synthesis/synthesise.h"
 #include "penstock/timeline/timeline.h"

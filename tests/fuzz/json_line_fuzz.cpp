@@ -1,11 +1,10 @@
 // Any bytes to the reader of a document on a line of JSON.
 #include <string>
 
-#include "tokenizer/json_line.h"
-#include "tokenizer/unicode.h"
-
 #include "memory_bound.h"
 #include "read_input.h"
+#include "tokenizer/json_line.h"
+#include "tokenizer/unicode.h"
 
 // NOLINTNEXTLINE(readability-identifier-naming): libFuzzer's name.
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {

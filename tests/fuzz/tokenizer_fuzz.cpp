@@ -18,7 +18,8 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
       tokenizer = load_tokenizer(file.path());
     }
     Encoder encoder(*tokenizer);
-    const std::vector<TokenId> tokens = encoder.encode("The pipeline's 4 stages, na\xC3\xAFve \xE4\xB8\xAD\xFF <s>\n\n  end");
+    const std::vector<TokenId> tokens =
+        encoder.encode("The pipeline's 4 stages, na\xC3\xAFve \xE4\xB8\xAD\xFF <s>\n\n  end");
     for (const TokenId id : tokens)
       if (id >= tokenizer->vocabulary()) std::abort();
     static_cast<void>(tokenizer->decode(tokens));

@@ -1,4 +1,5 @@
-// `penstock plan` and `penstock tokenize` as a program of their own, for tests that have no libtorch: `plan_tool plan --cost …`.
+// `penstock plan` and `penstock tokenize` as a program of their own, for tests that have no libtorch: `plan_tool plan
+// --cost …`.
 #include <cstdio>
 #include <exception>
 #include <fmt/format.h>

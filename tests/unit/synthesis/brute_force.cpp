@@ -78,7 +78,8 @@ class BruteForce {
     } else if (pass_of(code) == Pass::InputBackward) {
       arrival(beginning, code_of(stage, Pass::WeightBackward), microbatch) = end;
       if (stage > 0)
-        send(beginning, problem_.up[static_cast<std::size_t>(stage)], end, code_of(stage - 1, Pass::InputBackward), microbatch);
+        send(beginning, problem_.up[static_cast<std::size_t>(stage)], end, code_of(stage - 1, Pass::InputBackward),
+             microbatch);
     }
     for (std::size_t other = 0; other < beginning.free_from.size(); ++other) {
       const double begin =
@@ -118,7 +119,8 @@ class BruteForce {
       if (pass_of(code) == Pass::Forward &&
           held(beginning, rank) + 1 > problem_.count_cap[static_cast<std::size_t>(rank)])
         continue;
-      if (pass_of(code) == Pass::InputBackward && microbatch >= beginning.done[static_cast<std::size_t>(code - 1)]) continue;
+      if (pass_of(code) == Pass::InputBackward && microbatch >= beginning.done[static_cast<std::size_t>(code - 1)])
+        continue;
       const double start = std::max(ready, beginning.free_from[static_cast<std::size_t>(rank)]);
       if (start < beginning.last_start) continue;
       Beginning next = beginning;
