@@ -148,10 +148,10 @@ struct HeldMicrobatches {
          static_cast<double>(activation_for_weights(stage).count) * held.for_weights;
 }
 
-/// An estimate, in bytes, of what a stage takes at its peak, for a stage that has not been played yet: its weights with their
-/// gradients, the activations of the fullest of `held`, one boundary on either side, and its largest workspace. Only
-/// the simulator knows how many messages wait at the peak, and whether all of this comes together.
+/// An estimate, in bytes, of what a stage takes at its peak, for a stage that has not been played yet: its weights with
+/// their gradients, the activations of the fullest of `held`, one boundary on either side, and its largest workspace.
+/// Only the simulator knows how many messages wait at the peak, and whether all of this comes together.
 [[nodiscard]] double estimated_peak(const StageCost& stage, const std::vector<HeldMicrobatches>& held,
-                                   const StageBoundaries& boundaries);
+                                    const StageBoundaries& boundaries);
 
 }  // namespace penstock

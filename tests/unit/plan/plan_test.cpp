@@ -283,7 +283,8 @@ TEST(Plan, AFileKeepsNamesOfAnyCharacters) {
   const auto path = std::filesystem::path(testing::TempDir()) / "plan_test_characters.toml";
   save_plan(plan, path);
   EXPECT_EQ(load_plan(path), plan) << read_file(path);
-  for (const char letter : read_file(path)) EXPECT_TRUE(letter == '\n' || (letter != '\x7f' && (letter < 0 || letter >= ' ')));
+  for (const char letter : read_file(path))
+    EXPECT_TRUE(letter == '\n' || (letter != '\x7f' && (letter < 0 || letter >= ' ')));
 }
 
 TEST(Plan, AFileThatNoRunCouldFollowIsRefused) {
