@@ -17,7 +17,7 @@
 namespace penstock {
 namespace {
 
-// One of them is that of the list itself. Where it cannot be opened nothing is left, or /proc is not there.
+// One of them is that of the list itself. If it cannot be opened nothing is left, or /proc is not there.
 rlim_t open_descriptors() {
   std::error_code failure;
   const std::filesystem::directory_iterator entries("/proc/self/fd", failure);

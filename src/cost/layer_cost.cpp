@@ -124,11 +124,12 @@ void validate(const LayerCosts& costs) {
   require_duration("action_overhead_ms", costs.action_overhead);
   require_duration("step_overhead_ms", costs.step_overhead);
   for (std::size_t rank = 0; rank < costs.ranks.size(); ++rank) {
-    const RankCost& of_rank = costs.ranks[rank];
-    if (!(std::isfinite(of_rank.speed) && of_rank.speed > 0))
-      throw bad_input(fmt::format("ranks[{}].speed is {}", rank, of_rank.speed), "a number above 0",
+    const RankCost& rank_cost = costs.ranks[rank];
+    if (!(std::isfinite(rank_cost.speed) && rank_cost.speed > 0))
+      throw bad_input(fmt::format("ranks[{}].speed is {}", rank, rank_cost.speed), "a number above 0",
                       "correct the cost");
-    if (of_rank.memory_cap) require_size(fmt::format("ranks[{}].memory_cap_bytes", rank), of_rank.memory_cap->count);
+    if (rank_cost.memory_cap)
+      require_size(fmt::format("ranks[{}].memory_cap_bytes", rank), rank_cost.memory_cap->count);
   }
   if (costs.measured && !(std::isfinite(costs.measured->spread) && costs.measured->spread >= 0))
     throw bad_input(fmt::format("measured.spread is {}", costs.measured->spread), "at least 0", "correct the cost");

@@ -38,7 +38,7 @@ void LineReader::finish(const std::function<void(const std::string&)>& line) {
   begun_.clear();
 }
 
-bool tells_trouble(std::string_view line) {
+bool reports_failure(std::string_view line) {
   // libtorch's own log begins with the first letter of its level and the date.
   if (line.size() > 2 && line[0] == '[' && (line[1] == 'W' || line[1] == 'E' || line[1] == 'F') && line[2] >= '0' &&
       line[2] <= '9')
@@ -55,7 +55,7 @@ MessageRelay::MessageRelay(int ranks, bool verbose, std::function<void(const std
 
 void MessageRelay::add(int rank, const std::string& line) {
   Rank& from = entry(ranks_, rank);
-  const bool trouble = tells_trouble(line);
+  const bool trouble = reports_failure(line);
   from.last = line;
   if (trouble) from.last_trouble = line;
   if (trouble || verbose_) {

@@ -31,20 +31,20 @@ struct Slopes {
 Slopes slopes_of(const Cost& cost, const std::vector<std::int32_t>& rank_of, bool split_backward) {
   Slopes slopes{{0}, {0}};
   for (std::size_t stage = 0; stage + 1 < cost.stages.size(); ++stage) {
-    const StageCost& of_stage = cost.stages[stage];
+    const StageCost& stage_cost = cost.stages[stage];
     const RankId here{rank_of[stage]};
     const RankId next{rank_of[stage + 1]};
     const bool moves = here != next;
-    const double forward = moves ? until_arrival(link_between(cost, here, next), of_stage.boundary) : 0;
-    const double back = moves ? until_arrival(link_between(cost, next, here), of_stage.boundary) : 0;
-    slopes.head.push_back(slopes.head.back() + of_stage.forward.count + forward);
-    slopes.tail.push_back(slopes.tail.back() + back + of_stage.input_backward.count +
-                          (split_backward ? 0 : of_stage.weight_backward.count));
+    const double forward = moves ? until_arrival(link_between(cost, here, next), stage_cost.boundary) : 0;
+    const double back = moves ? until_arrival(link_between(cost, next, here), stage_cost.boundary) : 0;
+    slopes.head.push_back(slopes.head.back() + stage_cost.forward.count + forward);
+    slopes.tail.push_back(slopes.tail.back() + back + stage_cost.input_backward.count +
+                          (split_backward ? 0 : stage_cost.weight_backward.count));
   }
   return slopes;
 }
 
-/// Of one holder a stage.
+/// For schedules in which each stage has one holder.
 double pipeline_bound(const Cost& cost, const std::vector<std::int32_t>& rank_of, int ranks, int microbatches,
                       bool split_backward, bool one_at_a_time) {
   const Slopes slopes = slopes_of(cost, rank_of, split_backward);
@@ -52,7 +52,7 @@ double pipeline_bound(const Cost& cost, const std::vector<std::int32_t>& rank_of
   const double alone = slopes.head.back() + last.forward.count + last.input_backward.count + slopes.tail.back();
   if (one_at_a_time) return alone * microbatches;
   std::vector<double> work(as_size(ranks), 0);
-  std::vector<double> chain(work.size(), 0);  // of what a later pass of another rank waits for
+  std::vector<double> chain(work.size(), 0);  // the passes that a later pass of another rank waits for
   std::vector<std::size_t> first(work.size(), cost.stages.size());
   for (std::size_t stage = 0; stage < cost.stages.size(); ++stage) {
     const auto rank = as_index(rank_of[stage]);
@@ -71,7 +71,7 @@ double pipeline_bound(const Cost& cost, const std::vector<std::int32_t>& rank_of
   return bound;
 }
 
-/// Of two holders a stage, each of which takes half of the microbatches.
+/// For schedules in which each stage has two holders, each of which takes half of the microbatches.
 double bidirectional_bound(const Cost& cost, int ranks, int microbatches) {
   double all = 0;
   for (const StageCost& stage : cost.stages) all += duration_of_microbatch(stage).count;
@@ -172,7 +172,8 @@ Cost Evaluation::cost(const Configuration& configuration, const Division& divisi
 
 const Division& Evaluation::unconstrained(const Configuration& configuration) {
   const FamilyShape& shape = *configuration.shape;
-  // Families of one placement share it: a loop's is told by its stages, any other by its family.
+  // Families with the same placement share the division: a loop is identified by its stages, any other placement by its
+  // family.
   const bool loop = shape.placement == loop_placement(configuration.ranks, configuration.stages());
   const DivisionKey key{configuration.replicas, configuration.microbatches, shape.split_backward,
                         loop ? nullptr : shape.family, shape.stages_per_rank};
@@ -261,8 +262,8 @@ std::optional<Division> Evaluation::constrained(const Configuration& configurati
   return fastest_division(problem);
 }
 
-/// A configuration's schedule, made when it is needed. Of a long one the shorter with the same ramps says before that
-/// what is held at least.
+/// A configuration's schedule, made when it is needed. A schedule of few microbatches has the same warm-up as one of
+/// many, so that its counts are a lower bound for the long one, which need not be made yet.
 class Evaluation::LazySchedule {
  public:
   LazySchedule(Evaluation& evaluation, const Configuration& configuration)

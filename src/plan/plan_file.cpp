@@ -30,7 +30,7 @@ std::string in_quotes(std::string_view text) {
   std::string result = "\"";
   for (const char letter : text) {
     if (letter == '"' || letter == '\\') result += '\\';
-    // TOML takes neither as they are.
+    // TOML allows no control character in a text.
     if ((letter >= 0 && letter < ' ') || letter == '\x7f')
       result += fmt::format("\\u{:04x}", static_cast<unsigned>(letter));
     else
@@ -57,7 +57,7 @@ class Reader {
   [[nodiscard]] Value read(std::string_view key, const char* expected) const {
     const auto value = table_[key].value<Value>();
     if (!value) throw refuse(key, expected);
-    // Of a file's name no system call would see what stands behind a zero.
+    // A system call would see a file's name only up to a zero byte.
     if constexpr (std::is_same_v<Value, std::string>)
       if (value->find('\0') != std::string::npos) throw refuse(key, expected);
     return *value;
@@ -88,7 +88,7 @@ class Reader {
     return sizes;
   }
 
-  /// Nothing where the key is not there: plans of before had none.
+  /// Empty if the key is missing, as in files of earlier versions.
   [[nodiscard]] std::vector<Milliseconds> times(std::string_view key) const {
     std::vector<Milliseconds> times;
     if (!table_.contains(key)) return times;
@@ -102,7 +102,7 @@ class Reader {
     return times;
   }
 
-  /// Nothing where the key is not there: as above.
+  /// Empty if the key is missing, as above.
   [[nodiscard]] std::vector<LayerTie> ties(std::string_view key, std::int64_t layers) const {
     constexpr const char* expected = "a list of {owner = {layer, parameter}, copy = {layer, parameter}, bytes}";
     std::vector<LayerTie> ties;

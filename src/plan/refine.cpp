@@ -21,7 +21,7 @@ std::int64_t number_of_cuts(std::int64_t layers, int stages) {
   return count;
 }
 
-/// The next cut in the order of words, or false after the last.
+/// The next cut in lexicographic order, or false after the last.
 bool next_cut(Cut& cut, std::int64_t layers) {
   for (std::size_t stage = cut.size(); stage-- > 1;) {
     const auto behind = static_cast<std::int64_t>(cut.size() - stage);

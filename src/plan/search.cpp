@@ -23,7 +23,7 @@ namespace {
 /// best of them.
 constexpr double share_of_configurations = 0.6;
 constexpr double share_of_refinement = 0.3;
-/// For each synthesis, whose evaluations cost less than simulations.
+/// The share for each synthesis, whose evaluations take less time than simulations.
 constexpr double share_of_synthesis = 0.4;
 
 bool wants(const PlanRequest& request, std::string_view name) {
@@ -31,8 +31,8 @@ bool wants(const PlanRequest& request, std::string_view name) {
          std::find(request.schedules.begin(), request.schedules.end(), name) != request.schedules.end();
 }
 
-/// Of two steps that differ by less than a nanosecond the one that holds less: what is not held stays in no cache's
-/// way.
+/// If two steps differ by less than a nanosecond, the one that holds fewer activations comes first: it leaves more of
+/// the caches to the passes.
 bool faster(const Candidate& a, const Candidate& b) {
   const auto key = [](const Candidate& candidate) {
     constexpr double nanoseconds = 1e6;
@@ -65,7 +65,7 @@ class Search {
  public:
   explicit Search(PlanningProblem& problem) : problem_(problem), evaluation_(problem) {}
 
-  /// Nothing where nothing fits.
+  /// Nothing if nothing fits.
   std::optional<PlanAnswer> run() {
     answer_.notes.clear();
     std::vector<Configuration> configurations = problem_.configurations(answer_.notes);
@@ -157,7 +157,7 @@ class Search {
   }
 
   void improve_the_best() {
-    // What the first have not used the others may.
+    // The later candidates may use what the first ones left of the effort.
     for (std::size_t begin = 0; begin < best_.size();) {
       const std::size_t end = begin == 0 ? std::min(surely_kept(), best_.size()) : best_.size();
       const std::int64_t left = passes_left(share_of_configurations + share_of_refinement);

@@ -66,7 +66,7 @@ struct Best {
   bool recomputed = false;
 };
 
-/// Fills stage after stage, in one way to keep the ties, or null where there are none to keep. `join` makes the value
+/// Fills stage after stage, in one way to keep the ties, or null if there are none to keep. `join` makes the value
 /// of a longer division from that of a shorter one and a cell; it is infinite where the two may not be joined.
 /// `hopeless` says, of a stage that grows towards the front, that neither it nor a longer one can beat a value.
 template <class CellOf, class Join, class Hopeless>
@@ -128,19 +128,19 @@ std::vector<std::vector<HeldMicrobatches>> held_microbatches(const Schedule& sch
   for (const auto& actions : schedule.actions) {
     std::map<std::int32_t, HeldMicrobatches> now;
     for (const Action& action : actions) {
-      HeldMicrobatches& of_stage = now[action.stage.value];
+      HeldMicrobatches& counts = now[action.stage.value];
       if (action.kind == ActionKind::Forward) {
-        ++of_stage.whole;
+        ++counts.whole;
       } else if (action.kind == ActionKind::Backward) {
-        --of_stage.whole;
+        --counts.whole;
       } else if (action.kind == ActionKind::InputBackward) {
-        --of_stage.whole;
-        ++of_stage.for_weights;
+        --counts.whole;
+        ++counts.for_weights;
       } else if (action.kind == ActionKind::WeightBackward) {
-        --of_stage.for_weights;
+        --counts.for_weights;
       }
       if (action.kind == ActionKind::Forward || action.kind == ActionKind::InputBackward)
-        add(entry(held, action.stage), of_stage);
+        add(entry(held, action.stage), counts);
     }
   }
   return held;

@@ -1,5 +1,5 @@
 /// \file
-/// Cuts by dynamic programming: the slowest stage as fast as it can be, its links included, under caps on memory.
+/// Cuts by dynamic programming. They make the slowest stage, its links included, as fast as caps on memory allow.
 #pragma once
 
 #include <optional>
@@ -15,8 +15,8 @@
 
 namespace penstock {
 
-/// For each stage the times at which most is held: of no two of them has one less of both. Of a stage with two holders,
-/// those of both.
+/// For each stage the fullest moments of a step: no entry has at most as many of both kinds as another one. A stage
+/// with two holders has the entries of both.
 [[nodiscard]] std::vector<std::vector<HeldMicrobatches>> held_microbatches(const Schedule& schedule);
 
 /// Where a stage would run.
@@ -25,7 +25,7 @@ struct StagePlace {
   double cap = no_cap;  ///< bytes that the stage may take
   LinkCost to_next = {};
   LinkCost to_previous = {};
-  std::vector<HeldMicrobatches> held = {};  ///< needed only where there is a cap
+  std::vector<HeldMicrobatches> held = {};  ///< needed only if there is a cap
 };
 
 /// A cut and which of its stages recompute.
@@ -53,7 +53,7 @@ struct DivisionProblem {
 [[nodiscard]] double pace_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first,
                                    std::size_t end, bool recomputed);
 
-/// The division whose slowest pace is fastest; of these, one with the least sum of times. Exact. Nothing where no
+/// The division whose slowest pace is fastest; of these, one with the least sum of times. Exact. Nothing if no
 /// division is within the caps, or keeps the ties.
 [[nodiscard]] std::optional<Division> fastest_division(const DivisionProblem& problem);
 

@@ -72,7 +72,7 @@ Table figures_of(const Steps& steps, std::string_view unit) {
   return table;
 }
 
-/// Empty where nobody counted.
+/// Empty if memory was not counted.
 std::string peak_text(const Timeline& timeline, std::size_t rank) {
   const bool counted = rank < timeline.memory.size() && !timeline.memory[rank].empty();
   return counted ? to_string(peak_bytes(timeline, RankId{static_cast<std::int32_t>(rank)})) : "";
@@ -163,10 +163,10 @@ std::string comparison_svg(const Timeline& predicted, const Timeline& measured, 
   double first_row = layout.top;
   std::vector<std::vector<double>> rows;
   for (const auto& [name, timeline] : steps.both()) {
-    std::vector<double>& of_timeline = rows.emplace_back();
+    std::vector<double>& row_tops = rows.emplace_back();
     for (std::size_t rank = 0; rank < steps.ranks(); ++rank) {
       const double y = first_row + static_cast<double>(rank) * group_height(layout);
-      of_timeline.push_back(y);
+      row_tops.push_back(y);
       if (timeline == &steps.predicted)
         append_text(out, "ink strong", padding, layout.baseline(y), fmt::format("rank {}", rank));
       append_text(out, "ink", padding + rank_width, layout.baseline(y), name);

@@ -19,7 +19,7 @@ struct ActionIndex {
   std::vector<Place> forward;
   std::vector<Place> input_backward;
   std::vector<Place> weight_backward;
-  // Empty where nothing communicates.
+  // Empty if nothing communicates.
   std::vector<Place> send_forward;
   std::vector<Place> receive_forward;
   std::vector<Place> send_backward;

@@ -9,16 +9,16 @@
 
 namespace penstock {
 
-/// A schedule with the stages in a loop, still without actions. \throws Error (BadInput) where a size is below 1.
+/// A schedule with the stages in a loop, still without actions. \throws Error (BadInput) if a size is below 1.
 [[nodiscard]] Schedule empty_loop_schedule(int ranks, int stages_per_rank, int microbatches);
 
-/// A schedule with two stages a rank in a V, still without actions. \throws Error (BadInput) where a size is below 1.
+/// A schedule with two stages a rank in a V, still without actions. \throws Error (BadInput) if a size is below 1.
 [[nodiscard]] Schedule empty_v_schedule(int ranks, int microbatches);
 
 /// A schedule on any placement. The caller has checked the sizes.
 [[nodiscard]] Schedule empty_schedule(int ranks, int microbatches, Placement placement);
 
-/// \throws Error (BadInput) where a size is below 1, or so large that stage numbers do not hold it.
+/// \throws Error (BadInput) if a size is below 1, or so large that stage numbers do not hold it.
 void check_sizes(int ranks, int stages_per_rank, int microbatches);
 
 /// Leaves only the microbatches below `microbatches`: what remains keeps its order, so a correct schedule stays one.

@@ -12,7 +12,7 @@
 
 namespace penstock {
 
-/// A cell of the grid. `rank` is -1 where there is none.
+/// A cell of the grid. `rank` is -1 if there is none.
 struct Place {
   std::int32_t rank = -1;
   std::int32_t position = -1;

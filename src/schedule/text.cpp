@@ -65,7 +65,7 @@ std::string_view unquoted(std::string_view cell) {
   return is_quoted ? trimmed(cell.substr(1, cell.size() - 2)) : cell;
 }
 
-// Appends what the cell holds. False where it holds no action.
+// Appends what the cell holds. False if it holds no action.
 bool parse_cell(std::string_view cell, std::vector<Action>& row) {
   cell = unquoted(cell);
   if (cell.empty()) {

@@ -9,8 +9,8 @@
 
 namespace penstock {
 
-// What the search lowers: first the longest span of any rank, then, among equals, the spans' sum, which tells apart
-// the many orders whose longest span is the same.
+// What the search minimises: first the longest span of any rank, then, among equals, the mean of the spans, by which
+// the many orders with the same longest span differ.
 struct SpanScore {
   double longest = std::numeric_limits<double>::infinity();
   double mean = std::numeric_limits<double>::infinity();
@@ -28,7 +28,7 @@ class Evaluator {
  public:
   explicit Evaluator(const PipelineProblem& problem);
 
-  // Infinite where the order waits for itself.
+  // Infinite if the order waits for itself.
   [[nodiscard]] SpanScore evaluate(const PassOrder& order);
 
   // A place in the last evaluated order.

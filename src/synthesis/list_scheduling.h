@@ -1,5 +1,6 @@
-// Orders by playing the pipeline forward: whoever is free does what its policy likes best of what is ready. Many
-// policies together are where the search starts from (after arXiv 2401.10241, section 3.1, whose heuristic is one).
+// List scheduling: the pipeline is played forward, and each free rank begins what its policy prefers among what is
+// ready. The search starts from the orders of many policies (after arXiv 2401.10241, section 3.1, whose heuristic is
+// one).
 #pragma once
 
 #include "synthesis/pipeline_problem.h"

@@ -56,13 +56,13 @@ PipelineProblem make_problem(const Placement& placement, int ranks, int microbat
   problem.busy.assign(as_size(ranks), 0);
   for (std::int32_t stage = 0; stage < problem.stages; ++stage) {
     const std::int32_t rank = entry(placement.holders, stage).front().value;
-    const StageCost& of_stage = entry(cost.stages, stage);
+    const StageCost& stage_cost = entry(cost.stages, stage);
     problem.rank_of.push_back(rank);
     entry(problem.stages_of, rank).push_back(stage);
-    problem.activation.push_back(static_cast<double>(of_stage.activation.count));
-    problem.activation_for_weights.push_back(static_cast<double>(activation_for_weights(of_stage).count));
-    problem.weight_share.push_back(of_stage.weight_activation_share);
-    for (const Milliseconds time : {of_stage.forward, of_stage.input_backward, of_stage.weight_backward}) {
+    problem.activation.push_back(static_cast<double>(stage_cost.activation.count));
+    problem.activation_for_weights.push_back(static_cast<double>(activation_for_weights(stage_cost).count));
+    problem.weight_share.push_back(stage_cost.weight_activation_share);
+    for (const Milliseconds time : {stage_cost.forward, stage_cost.input_backward, stage_cost.weight_backward}) {
       problem.duration.push_back(time.count);
       entry(problem.busy, rank) += time.count * microbatches;
     }

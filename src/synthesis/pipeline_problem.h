@@ -1,4 +1,4 @@
-// Synthesis as a scheduling problem in plain arrays: what the search evaluates some hundred thousand times.
+// Synthesis as a scheduling problem in plain arrays, since the search evaluates orders some hundred thousand times.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ constexpr std::int32_t pass_kinds = 3;
 static_assert(static_cast<std::int32_t>(Pass::WeightBackward) == pass_kinds - 1);
 
 // A pass of a stage without its microbatch: passes of one kind and stage take the microbatches in order, so that the
-// n-th of them is that of microbatch n. Nothing is lost by that: microbatches are alike, and handing the n-th forward
-// that a stage does to microbatch n makes no input later than it was.
+// n-th of them is that of microbatch n. Nothing is lost by that: microbatches are alike, and if the n-th forward of a
+// stage is that of microbatch n, no input arrives later than it did.
 using PassCode = std::int32_t;
 
 constexpr PassCode code_of(std::int32_t stage, Pass pass) {

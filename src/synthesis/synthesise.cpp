@@ -304,7 +304,7 @@ class Synthesiser {
   std::int64_t evaluations_ = 0;
 };
 
-// By how much each rank's peak is above its cap; true where any is.
+// By how much each rank's peak is above its cap; true if any is.
 bool find_excess(const Timeline& timeline, const Cost& cost, std::vector<Bytes>& for_messages) {
   bool any = false;
   for (std::size_t rank = 0; rank < cost.memory_caps.size(); ++rank) {

@@ -17,7 +17,7 @@ double total_busy(const Timeline& timeline) {
   return busy;
 }
 
-/// The share of `duration` on every rank in which nobody computes.
+/// The share of `duration` in which a rank does not compute, as the mean over all ranks.
 double idle_share(const Timeline& timeline, double duration) {
   const double available = duration * static_cast<double>(timeline.ranks.size());
   return available > 0 ? std::max(0.0, 1 - total_busy(timeline) / available) : 0;

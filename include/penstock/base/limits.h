@@ -1,5 +1,6 @@
 /// \file
-/// What the system lets a process have: asked before it is begun, so that the lack is named and not met on the way.
+/// The limits that the system sets to a process. They are checked before a run begins, so that a missing resource is
+/// named at once and does not end the run later.
 #pragma once
 
 #include <string>

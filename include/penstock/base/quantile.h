@@ -6,11 +6,11 @@
 
 namespace penstock {
 
-/// The value below which a share of `values` lies, linear between the two neighbours of that place. 0 where there are
-/// no values. \param share in [0, 1]; 0.5 gives the median.
+/// The value below which a share of `values` lies, linear between the two neighbours of that place. 0 if there are no
+/// values. \param share in [0, 1]; 0.5 gives the median.
 [[nodiscard]] double quantile(std::vector<double> values, double share);
 
-/// `quantile` of one half. 0 where there are no values.
+/// `quantile` of one half. 0 if there are no values.
 [[nodiscard]] double median(std::vector<double> values);
 
 }  // namespace penstock

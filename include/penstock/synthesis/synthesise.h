@@ -28,7 +28,7 @@ struct SynthesisSettings {
   /// `simulate` counts them, holds as well.
   std::vector<int> memory_caps;
   Milliseconds budget{1500};          ///< of the clock: then the best so far is taken, and verified and simulated
-  std::int64_t most_evaluations = 0;  ///< instead of the budget, where above 0: then the result never varies
+  std::int64_t most_evaluations = 0;  ///< instead of the budget if it is above 0: then the result never varies
   std::uint64_t seed = 1;             ///< of the annealing
 };
 
@@ -48,14 +48,14 @@ constexpr int most_synthesised_stages = 10'000;
 constexpr int most_synthesised_stages_per_rank = 100;
 constexpr int most_synthesised_passes = 500'000;  ///< stages times microbatches
 
-/// \throws Error (BadInput) where a size is below 1, or above those that are synthesised.
+/// \throws Error (BadInput) if a size is below 1, or above those that are synthesised.
 void check_synthesis_sizes(int ranks, int stages_per_rank, int microbatches);
 
 /// Never worse than the best generator of the same placement under the same caps, as far as the budget was enough to
 /// play them. It is asked for between two orders: the last one begun, and at least one, is played to its end. The
 /// generators come first, the later published before the earlier. Thread-safe.
-/// \throws Error (BadInput) where settings and cost do not fit each other, for sizes above those that are synthesised,
-/// and where no schedule meets the caps: the message says the smallest that one does. With caps, a
+/// \throws Error (BadInput) if settings and cost do not fit each other, for sizes above those that are synthesised,
+/// and if no schedule meets the caps: the message says the smallest that one does. With caps, a
 /// `weight_activation_share` above 1 is refused too.
 [[nodiscard]] Synthesis synthesise(const SynthesisSettings& settings, const Cost& cost, const Clock& clock);
 

@@ -37,12 +37,12 @@ struct Draw {
 Cost drawn_cost(Draw& draw, int stages) {
   Cost cost;
   for (int stage = 0; stage < stages; ++stage) {
-    StageCost of_stage;
-    of_stage.forward = {draw.between(1, 5)};
-    of_stage.input_backward = {draw.between(1, 5)};
-    of_stage.weight_backward = {draw.between(1, 5)};
-    of_stage.boundary = {draw.whole(0, 100)};
-    cost.stages.push_back(of_stage);
+    StageCost stage_cost;
+    stage_cost.forward = {draw.between(1, 5)};
+    stage_cost.input_backward = {draw.between(1, 5)};
+    stage_cost.weight_backward = {draw.between(1, 5)};
+    stage_cost.boundary = {draw.whole(0, 100)};
+    cost.stages.push_back(stage_cost);
   }
   cost.default_link = {{draw.between(0, 1)}, draw.between(50, 500)};
   return cost;
@@ -209,13 +209,13 @@ TEST(Synthesise, IsNeverWorseThanTheBestGeneratorUnderTheCap) {
 TEST(Synthesise, KeepsWithinCapsInBytes) {
   Cost cost;
   for (int stage = 0; stage < 4; ++stage) {
-    StageCost of_stage;
-    of_stage.forward = of_stage.input_backward = of_stage.weight_backward = {1};
-    of_stage.activation = {100LL * (stage + 1)};
-    of_stage.boundary = {10};
-    of_stage.parameter = of_stage.gradient = {50};
-    of_stage.optimizer = {100};
-    cost.stages.push_back(of_stage);
+    StageCost stage_cost;
+    stage_cost.forward = stage_cost.input_backward = stage_cost.weight_backward = {1};
+    stage_cost.activation = {100LL * (stage + 1)};
+    stage_cost.boundary = {10};
+    stage_cost.parameter = stage_cost.gradient = {50};
+    stage_cost.optimizer = {100};
+    cost.stages.push_back(stage_cost);
   }
   cost.memory_caps = {{600}, {800}, {900}, {1000}};
   SynthesisSettings settings;
