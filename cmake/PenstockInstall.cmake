@@ -3,7 +3,7 @@ include(CMakePackageConfigHelpers)
 get_property(rooms GLOBAL PROPERTY PENSTOCK_ROOMS)
 install(TARGETS penstock_compiler ${rooms} EXPORT penstock)
 # The headers that the entrances lead to; all others are between the rooms only.
-set(left schedules.h)
+set(left schedules.h tokenizer/tokenizer.h tokenizer/corpus.h)
 if(PENSTOCK_TORCH)
   list(APPEND left penstock.h)
 endif()

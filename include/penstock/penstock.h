@@ -9,6 +9,7 @@
 /// | make each step oneself | `Pipeline` (pipeline/pipeline.h) |
 /// | measure its layers, and choose cut, schedule and microbatches | `measured_costs` (run/planning.h), `make_plans` |
 /// | make, prove, simulate and draw schedules | schedules.h |
+/// | turn text into tokens as a published model does | tokenizer/tokenizer.h, tokenizer/corpus.h |
 ///
 /// docs/cpp.md leads from nothing to a run that is resumed on another number of stages.
 #pragma once
@@ -26,4 +27,6 @@
 #include "penstock/run/progress.h"
 #include "penstock/run/trainer.h"
 #include "penstock/schedules.h"
+#include "penstock/tokenizer/corpus.h"
+#include "penstock/tokenizer/tokenizer.h"
 #include "penstock/transport/c10d.h"

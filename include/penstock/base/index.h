@@ -16,16 +16,18 @@ template <std::integral Count>
   return static_cast<std::size_t>(count);
 }
 
-/// The position of the element for this id, this number counted from 0, or this enumerator. \param key at least 0.
+/// The position of the element for this number, counted from 0. \param key at least 0.
 template <std::integral Key>
 [[nodiscard]] constexpr std::size_t as_index(Key key) {
   return static_cast<std::size_t>(key);
 }
+/// The same for an enumerator.
 template <class Enumeration>
   requires std::is_enum_v<Enumeration>
 [[nodiscard]] constexpr std::size_t as_index(Enumeration key) {
   return static_cast<std::size_t>(key);
 }
+/// The same for an id.
 template <class Tag>
 [[nodiscard]] constexpr std::size_t as_index(Id<Tag> key) {
   return static_cast<std::size_t>(key.value);
