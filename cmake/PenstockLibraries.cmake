@@ -1,4 +1,8 @@
 # The libraries that penstock stands on; script/bootstrap installs all of them.
+if(EMSCRIPTEN)
+  include(PenstockHeaderLibraries)
+  return()
+endif()
 find_package(Threads REQUIRED)
 find_package(fmt REQUIRED)
 find_package(nlohmann_json REQUIRED)

@@ -34,7 +34,9 @@ if(NOT TARGET penstock::libtorch)
        REGEX "INTERFACE_COMPILE_DEFINITIONS \"USE_")
   string(REGEX MATCHALL "USE_[A-Z0-9_]+" PENSTOCK_LIBTORCH_DEFINITIONS "${PENSTOCK_LIBTORCH_DEFINITIONS}")
   list(REMOVE_DUPLICATES PENSTOCK_LIBTORCH_DEFINITIONS)
-  set_target_properties(penstock::libtorch PROPERTIES INTERFACE_COMPILE_DEFINITIONS "${PENSTOCK_LIBTORCH_DEFINITIONS}")
+  # libtorch's headers lay some of their types out otherwise without NDEBUG, with which libtorch itself is built: whoever includes
+  # them defines it, in whichever build type.
+  set_target_properties(penstock::libtorch PROPERTIES INTERFACE_COMPILE_DEFINITIONS "${PENSTOCK_LIBTORCH_DEFINITIONS};NDEBUG")
   # libtorch.so names the back ends (CPU, and CUDA where it was built) that register themselves when loaded; no code of
   # ours calls it, so the linker must be told to keep it. The symbols of CUDA's own libraries resolve at load time.
   target_link_options(penstock::libtorch INTERFACE -Wl,--allow-shlib-undefined)

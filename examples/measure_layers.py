@@ -18,6 +18,7 @@ For layers in hand, in one process, where the link is not measured:
 
 import argparse
 import contextlib
+import datetime
 import itertools
 import json
 import os
@@ -239,7 +240,8 @@ def link_between(repeats):
 
 
 def run_in_rounds(all_measured, repeats, budget_s):
-    """Rounds over all layers and sizes, at least `repeats`, then until the medians are known well enough or the budget is spent."""
+    """Rounds over all layers and sizes, at least `repeats`, then until the medians are known well enough or the budget is spent.
+    Returns how many there were, and the standard error of the medians as a share of them."""
     warm_up = 2
     begun = time.perf_counter()
     for index in itertools.count():
@@ -247,9 +249,10 @@ def run_in_rounds(all_measured, repeats, budget_s):
             for measured in all_measured:
                 measured.forget()
         rounds = index - warm_up
-        enough = rounds >= repeats and uncertainty_of([measured.entry() for measured in all_measured], rounds) <= WELL_KNOWN
-        if enough or (rounds >= repeats and time.perf_counter() - begun > budget_s):
-            return
+        if rounds >= repeats:
+            uncertainty = uncertainty_of([measured.entry() for measured in all_measured], rounds)
+            if uncertainty <= WELL_KNOWN or time.perf_counter() - begun > budget_s:
+                return rounds, uncertainty
         for measured in all_measured:
             measured.run_once()
 
@@ -264,7 +267,8 @@ def uncertainty_of(entries, rounds):
 
 
 def measured_entries(layers, names, make_input, sizes, repeats, state_factor, make_loss, budget_s):
-    """The entries of the layers, of those that are alike the first; measured in rounds over layers and sizes."""
+    """The entries of the layers, of those that are alike the first, measured in rounds over layers and sizes; and what the cost file says
+    of the measurement."""
     entries, first_of_kind, samples_of_layers = [], {}, []
     for index, (name, layer) in enumerate(zip(names, layers, strict=True)):
         parameter = sum(size_of(weights) for weights in layer.parameters())
@@ -287,10 +291,11 @@ def measured_entries(layers, names, make_input, sizes, repeats, state_factor, ma
             measured = LayerAtSize(layer, x, index > 0, loss_of)
             samples_of_layers.append((entry, measured))
             x = measured.output
-    run_in_rounds([measured for _, measured in samples_of_layers], repeats, budget_s)
+    at = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    rounds, uncertainty = run_in_rounds([measured for _, measured in samples_of_layers], repeats, budget_s)
     for entry, measured in samples_of_layers:
         entry["sizes"].append(measured.entry())
-    return entries
+    return entries, {"at": at, "rounds": rounds, "spread": uncertainty}
 
 
 def measure_layers(layers, make_input, sizes, repeats=20, model=None, state_factor=2, names=None, make_loss=None, budget_s=60):
@@ -301,7 +306,7 @@ def measure_layers(layers, make_input, sizes, repeats=20, model=None, state_fact
     names = names or [f"{index} {type(layer).__name__}" for index, layer in enumerate(layers)]
     costs = {"model": model or {}, "machine": {"processor": platform.processor() or platform.machine(),
                                                "threads": str(torch.get_num_threads()), "torch": torch.__version__}}
-    costs["layers"] = measured_entries(layers, names, make_input, sizes, repeats, state_factor, make_loss, budget_s)
+    costs["layers"], costs["measured"] = measured_entries(layers, names, make_input, sizes, repeats, state_factor, make_loss, budget_s)
     costs["input_bytes_per_sample"] = size_of(make_input(1))
     costs["input_needs_gradient"] = False
     costs["ties"] = find_ties(layers)

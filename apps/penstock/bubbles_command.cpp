@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "penstock/train/bubbles.h"
+#include "penstock/diagnosis/bubbles.h"
 
 #include "commands.h"
 

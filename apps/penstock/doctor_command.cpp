@@ -5,9 +5,9 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/diagnosis/doctor.h"
 #include "penstock/launch/environment.h"
 #include "penstock/launch/launch.h"
-#include "penstock/train/doctor.h"
 
 #include "commands.h"
 #include "processes.h"
@@ -26,12 +26,12 @@ struct DoctorOptions {
   bool json = false;
 };
 
-std::optional<MeetingPlace> place_of(const DoctorOptions& options) {
+std::optional<Rendezvous> place_of(const DoctorOptions& options) {
   if (options.address.empty() && options.port == 0) return std::nullopt;
   if (options.port == 0)
     throw bad_input(fmt::format("the address {} without a port", options.address), "both of them",
                     "add --master-port, or set MASTER_PORT");
-  return MeetingPlace{options.address.empty() ? "127.0.0.1" : options.address, options.port};
+  return Rendezvous{options.address.empty() ? "127.0.0.1" : options.address, options.port};
 }
 
 // Where nobody started this process as a rank, the variables may still say where ranks are going to meet.
@@ -70,7 +70,7 @@ int run(DoctorOptions options) {
   const bool alone = !own || own->processes == 1;
   if (alone) {
     take_variables(options);
-    if (const auto place = place_of(options)) check_meeting_place(*place);
+    if (const auto place = place_of(options)) check_rendezvous(*place);
   }
   Diagnosis diagnosis;
   diagnosis.machine = machine_facts(PENSTOCK_VERSION);

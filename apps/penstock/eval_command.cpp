@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "penstock/train/train.h"
+#include "penstock/run/train.h"
 
 #include "commands.h"
 

@@ -85,7 +85,13 @@ int run(int argc, char** argv) {
   }
   const auto chosen = std::find_if(commands.begin(), commands.end(),
                                    [&](const auto& command) { return app.got_subcommand(command.first); });
-  const int code = chosen->second();
+  const int code = [&] {
+    try {
+      return chosen->second();
+    } catch (const penstock::Error& error) {
+      throw penstock::Error(error.kind(), penstock::app::in_options(app, error.what()));
+    }
+  }();
   // What was printed is what was asked for: a full disk behind the standard output is a failure like any other.
   // A run that a signal has stopped is saved, and says so by its code, even where the terminal has gone.
   if (code == 0 && (std::fflush(stdout) != 0 || std::ferror(stdout) != 0)) {

@@ -45,7 +45,22 @@ std::string unknown_option(const Innermost& innermost, const std::string& word) 
                      innermost.name, did_you_mean(option, options_of(*innermost.command)));
 }
 
+bool has_option(const CLI::App& app, const std::string& name) {
+  if (app.get_option_no_throw(name) != nullptr) return true;
+  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
+  return std::any_of(commands.begin(), commands.end(),
+                     [&](const CLI::App* command) { return has_option(*command, name); });
+}
+
 }  // namespace
+
+std::string in_options(const CLI::App& app, std::string_view text) {
+  return with_fields_named(text, [&](const std::string& name) {
+    std::string option = "--" + name;
+    std::replace(option.begin(), option.end(), '_', '-');
+    return has_option(app, option) ? option : std::string();
+  });
+}
 
 std::string no_such_command(const CLI::App& app, const std::string& path, const std::string& word) {
   const std::vector<std::string> known = commands_of(app);

@@ -6,7 +6,7 @@
 #include <set>
 
 #include "penstock/base/error.h"
-#include "penstock/train/planning.h"
+#include "penstock/run/planning.h"
 
 #include "setting_options.h"
 
@@ -27,9 +27,8 @@ bool is_asked(SettingGroup group, const std::string& name) {
 TrainSettings settings_of(TrainSettings settings, const std::string& model, std::int64_t batch) {
   if (!model.empty()) settings.model = model;
   settings.batch = batch;
-  settings.out = "unused";
   settings.microbatches = 1;
-  check_settings(settings);
+  check_measured_settings(settings);
   return settings;
 }
 

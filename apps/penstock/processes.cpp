@@ -8,8 +8,8 @@
 #include "penstock/base/listening.h"
 #include "penstock/launch/launch.h"
 #include "penstock/launch/stop_signal.h"
-#include "penstock/train/process.h"
-#include "penstock/train/train.h"
+#include "penstock/run/process.h"
+#include "penstock/run/train.h"
 
 namespace penstock::app {
 namespace {
@@ -39,7 +39,7 @@ int launch_processes(const TrainSettings& settings, const std::vector<std::strin
   if (!settings.listen.empty()) check_own_address("--listen", settings.listen);
   check_limits(settings, settings.processes);
   hold_stop_signals();
-  go_on_without_readers();
+  ignore_broken_pipes();
   LaunchSettings launch_settings;
   launch_settings.processes = settings.processes;
   // They end together: each waits for the others' goodbye, which takes less than this.

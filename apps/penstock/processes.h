@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "penstock/train/settings.h"
+#include "penstock/settings/settings.h"
 #include "penstock/transport/process_settings.h"
 
 namespace penstock::app {

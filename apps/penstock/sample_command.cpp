@@ -1,9 +1,12 @@
 #include <cstdio>
+#include <fmt/format.h>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "penstock/launch/stop_signal.h"
-#include "penstock/train/train.h"
+#include "penstock/run/train.h"
 
 #include "commands.h"
 
@@ -13,9 +16,22 @@ namespace {
 struct SampleOptions {
   std::string run;
   SampleSettings settings;
+  bool json = false;
 };
 
+int answer_as_json(const SampleOptions& options) {
+  std::string text;
+  const SampleSettings& settings = options.settings;
+  sample_run(options.run, settings, [&](char byte) { text += byte; });
+  const nlohmann::ordered_json object = {
+      {"prompt", settings.prompt}, {"text", text}, {"temperature", settings.temperature}, {"seed", settings.seed}};
+  // A network of bytes may draw some that are no UTF-8: each is shown as U+FFFD.
+  fmt::print("{}\n", object.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+  return 0;
+}
+
 int run(const SampleOptions& options) {
+  if (options.json) return answer_as_json(options);
   bool prompt_printed = false;
   sample_run(options.run, options.settings, [&](char byte) {
     if (!std::exchange(prompt_printed, true)) std::fputs(options.settings.prompt.c_str(), stdout);
@@ -42,6 +58,7 @@ Command add_sample_command(CLI::App& app) {
   command->add_option("--seed", settings.seed, "Seed of the draws")
       ->check(whole_number<std::uint64_t>, "")
       ->capture_default_str();
+  command->add_flag("--json", options->json, "Answer as JSON");
   return [options] { return run(*options); };
 }
 

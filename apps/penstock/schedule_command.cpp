@@ -72,8 +72,7 @@ GridOptions grid_options(const ShowOptions& options) {
 
 /// "ZB-V" for the name of a generator, the file's name for a file.
 std::string title_of(const std::string& source) {
-  for (const ScheduleFamily& family : schedule_families())
-    if (family.name == source) return std::string(family.title);
+  if (const ScheduleFamily* family = find_schedule_family(source)) return std::string(family->title);
   return std::filesystem::path(source).filename().string();
 }
 

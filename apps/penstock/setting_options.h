@@ -7,7 +7,7 @@
 #include <type_traits>
 #include <vector>
 
-#include "penstock/train/settings.h"
+#include "penstock/settings/settings.h"
 
 #include "commands.h"
 
@@ -26,7 +26,7 @@ inline const char* group_name(SettingGroup group) {
     case SettingGroup::Processes:
       return "Where it runs";
     case SettingGroup::Run:
-      return "What is kept and told";
+      return "What is kept and reported";
   }
   return "";
 }

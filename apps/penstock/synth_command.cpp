@@ -3,9 +3,9 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
-#include "penstock/plan/synthesise.h"
 #include "penstock/report/answers.h"
 #include "penstock/report/grid.h"
+#include "penstock/synthesis/synthesise.h"
 
 #include "mistakes.h"
 #include "output_file.h"

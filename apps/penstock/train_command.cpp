@@ -7,11 +7,12 @@
 
 #include "penstock/base/error.h"
 #include "penstock/launch/stop_signal.h"
-#include "penstock/train/process.h"
-#include "penstock/train/progress.h"
-#include "penstock/train/train.h"
+#include "penstock/run/process.h"
+#include "penstock/run/progress.h"
+#include "penstock/run/train.h"
 
 #include "commands.h"
+#include "mistakes.h"
 #include "processes.h"
 #include "setting_options.h"
 #include "standard_output.h"
@@ -92,7 +93,7 @@ std::string text_of_stop(const TrainSettings& settings, const TrainResult& resul
                      result.step, settings.out);
 }
 
-int run(const TrainOptions& options, int argc, char** argv) {
+int run(const CLI::App& app, const TrainOptions& options, int argc, char** argv) {
   const TrainSettings settings = merge(options, argc, argv);
   const std::optional<ProcessSettings> processes = own_process();
   if (!processes && settings.processes > 1) {
@@ -103,6 +104,8 @@ int run(const TrainOptions& options, int argc, char** argv) {
   Progress progress(print_on, ::isatty(STDOUT_FILENO) == 1);
   TrainObserver observer;
   if (!options.quiet && (!processes || processes->process == 0)) observer = progress.observer();
+  if (observer.on_note)
+    observer.on_note = [&, note = observer.on_note](const std::string& text) { note(in_options(app, text)); };
   observer.stop_signal = stop_signal;
   if (processes) observer.on_joined = tell_joined;
   TrainResult result;
@@ -114,7 +117,7 @@ int run(const TrainOptions& options, int argc, char** argv) {
   }
   progress.finish();
   const int code = result.stop_signal == 0 ? 0 : signal_exit_code + result.stop_signal;
-  if (!result.speaks) return code;
+  if (!result.is_first_process) return code;
   if (result.stop_signal != 0)
     print_on(text_of_stop(settings, result));
   else if (!options.quiet)
@@ -128,7 +131,7 @@ Command add_train_command(CLI::App& app, int argc, char** argv) {
   auto options = std::make_shared<TrainOptions>();
   CLI::App* command = app.add_subcommand("train", "Trains a network cut into stages, or goes on training one");
   add_options(*command, *options);
-  return [options, argc, argv] { return run(*options, argc, argv); };
+  return [options, argc, argv, &app] { return run(app, *options, argc, argv); };
 }
 
 }  // namespace penstock::app

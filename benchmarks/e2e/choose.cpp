@@ -16,8 +16,8 @@
 #include "penstock/base/clock.h"
 #include "penstock/base/quantile.h"
 #include "penstock/exec/memory.h"
+#include "penstock/pipeline/pipeline.h"
 #include "penstock/plan/plan.h"
-#include "penstock/train/pipeline.h"
 
 #include "real_networks.h"
 #include "waiting_pipeline.h"

@@ -13,8 +13,8 @@
 #include "penstock/base/clock.h"
 #include "penstock/base/error.h"
 #include "penstock/nn/networks.h"
+#include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
-#include "penstock/train/pipeline.h"
 
 namespace penstock {
 namespace {

@@ -14,9 +14,9 @@
 #include "penstock/base/clock.h"
 #include "penstock/exec/memory.h"
 #include "penstock/nn/networks.h"
+#include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/sim/simulate.h"
-#include "penstock/train/pipeline.h"
 
 namespace penstock {
 namespace {

@@ -9,9 +9,8 @@
 
 #include "penstock/exec/microbatch.h"
 #include "penstock/nn/networks.h"
+#include "penstock/pipeline/step_overhead.h"
 #include "penstock/profile/profile.h"
-#include "penstock/train/layer_update.h"
-#include "penstock/train/step_overhead.h"
 
 namespace penstock {
 
@@ -49,7 +48,7 @@ inline LayerCosts profiled_costs(const RealNetwork& of, int ranks) {
   settings.ranks = ranks;
   settings.sizes = {2, 4, 8, 16};
   settings.microbatch = of.microbatch;
-  settings.optimizer = [](const Layer& layer) { return layer_update({}, layer); };
+  settings.optimizer = OptimizerSettings{};
   LayerCosts costs = profile_layers(of.network, settings);
   costs.step_overhead = measured_step_overhead(ranks, settings.threads_per_rank);
   return costs;

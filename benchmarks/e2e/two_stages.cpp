@@ -8,18 +8,14 @@
 #include <ATen/ATen.h>
 
 #include "penstock/base/clock.h"
+#include "penstock/base/quantile.h"
 #include "penstock/nn/networks.h"
+#include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
-#include "penstock/train/pipeline.h"
 
 namespace {
 
 using namespace penstock;
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 Pipeline make(const GptSettings& gpt, int stages, int microbatches) {
   PipelineSettings settings;

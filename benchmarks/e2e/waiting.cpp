@@ -9,10 +9,11 @@
 
 #include <ATen/ATen.h>
 
+#include "penstock/base/quantile.h"
 #include "penstock/nn/networks.h"
+#include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/sim/simulate.h"
-#include "penstock/train/pipeline.h"
 
 namespace penstock {
 namespace {
@@ -48,8 +49,7 @@ double measured_ms(const VerifiedSchedule& schedule) {
     const Timeline timeline = pipeline.step(samples, samples, step, 0).timeline;
     if (step > 0) steps.push_back(makespan(compute_actions(timeline)).count);
   }
-  std::nth_element(steps.begin(), steps.begin() + measured_steps / 2, steps.end());
-  return steps[measured_steps / 2];
+  return median(std::move(steps));
 }
 
 void print_rows(int ranks) {

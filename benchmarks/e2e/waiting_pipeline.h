@@ -9,9 +9,9 @@
 #include <ATen/ATen.h>
 
 #include "penstock/nn/networks.h"
+#include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/sim/measured_cost.h"
-#include "penstock/train/pipeline.h"
 #include "penstock/transport/emulated_links.h"
 
 namespace penstock {

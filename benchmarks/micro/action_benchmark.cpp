@@ -5,9 +5,9 @@
 
 #include "penstock/exec/rank.h"
 #include "penstock/nn/networks.h"
+#include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/schedule/lower.h"
-#include "penstock/train/pipeline.h"
 
 namespace penstock {
 namespace {

@@ -4,7 +4,7 @@
 #include <fmt/format.h>
 
 #include "penstock/base/clock.h"
-#include "penstock/plan/synthesise.h"
+#include "penstock/synthesis/synthesise.h"
 
 namespace penstock {
 namespace {

@@ -18,9 +18,9 @@
 #include "penstock/checkpoint/safetensors.h"
 #include "penstock/exec/memory.h"
 #include "penstock/nn/networks.h"
+#include "penstock/pipeline/pipeline.h"
 #include "penstock/plan/cut.h"
 #include "penstock/schedule/generators.h"
-#include "penstock/train/pipeline.h"
 #include "penstock/transport/c10d.h"
 
 namespace {

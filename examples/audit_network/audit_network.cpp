@@ -5,8 +5,7 @@
 
 #include <torch/torch.h>
 
-#include <penstock/nn/networks.h>
-#include <penstock/train/audit.h>
+#include <penstock/penstock.h>
 
 namespace {
 

@@ -4,11 +4,7 @@
 
 #include <torch/torch.h>
 
-#include <penstock/launch/stop_signal.h>
-#include <penstock/nn/networks.h>
-#include <penstock/train/audit.h>
-#include <penstock/train/progress.h>
-#include <penstock/train/trainer.h>
+#include <penstock/penstock.h>
 
 struct Hidden : torch::nn::Module {
   Hidden(int inputs, int outputs) { linear = register_module("linear", torch::nn::Linear(inputs, outputs)); }

@@ -15,6 +15,30 @@ std::string sentence(const std::string& got, const std::string& expected, const 
 
 }  // namespace
 
+std::string field(std::string_view name) {
+  std::string text("`");
+  text.append(name).append("`");
+  std::replace(text.begin(), text.end(), '-', '_');
+  return text;
+}
+
+std::string with_fields_named(std::string_view text,
+                              const std::function<std::string(const std::string& name)>& name_of) {
+  std::string named;
+  for (;;) {
+    const std::size_t begin = text.find('`');
+    const std::size_t end = begin == std::string_view::npos ? begin : text.find('`', begin + 1);
+    if (end == std::string_view::npos) return named.append(text);
+    const std::string_view name = text.substr(begin + 1, end - begin - 1);
+    const bool is_name = !name.empty() && name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789_") == name.npos;
+    const std::string instead = is_name ? name_of(std::string(name)) : std::string();
+    // The second quote may begin a name where the first began none.
+    const std::size_t taken = is_name ? end + 1 : end;
+    named.append(text.substr(0, instead.empty() ? taken : begin)).append(instead);
+    text.remove_prefix(taken);
+  }
+}
+
 Error bad_input(const std::string& got, const std::string& expected, const std::string& remedy) {
   return {ErrorKind::BadInput, sentence(got, expected, remedy)};
 }

@@ -17,7 +17,7 @@
 namespace penstock {
 namespace {
 
-// One of them is that of the list itself. Where it cannot be opened nothing is left, or /proc is not there.
+// One of them is that of the list itself. If it cannot be opened nothing is left, or /proc is not there.
 rlim_t open_descriptors() {
   std::error_code failure;
   const std::filesystem::directory_iterator entries("/proc/self/fd", failure);
@@ -38,6 +38,15 @@ void need_descriptors(int more, const std::string& what) {
   throw run_failed(fmt::format("{} with a limit of {} open files", what, limit.rlim_max),
                    fmt::format("at least {}", static_cast<rlim_t>(more) + std::min<rlim_t>(open_descriptors(), 1024)),
                    "raise the limit (ulimit -n), or use fewer processes here");
+}
+
+void need_stack(const std::string& what) {
+  constexpr rlim_t least_bytes = 1U << 20U;
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_STACK, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= least_bytes)
+    return;
+  throw run_failed(fmt::format("{} with a stack of {} KiB for each thread", what, limit.rlim_cur / 1024),
+                   fmt::format("at least {} KiB", least_bytes / 1024), "raise the limit (ulimit -s)");
 }
 
 void need_threads(int more, const std::string& what) {

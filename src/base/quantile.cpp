@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <utility>
 
 namespace penstock {
 
@@ -14,5 +15,7 @@ double quantile(std::vector<double> values, double share) {
   const std::size_t after = std::min(before + 1, values.size() - 1);
   return values[before] + (values[after] - values[before]) * (place - std::floor(place));
 }
+
+double median(std::vector<double> values) { return quantile(std::move(values), 0.5); }
 
 }  // namespace penstock

@@ -34,10 +34,10 @@ class Counter {
   void count(std::size_t at) {
     if (++values_ > limits_.most_values) throw refused(at, "more values", limits_.most_values, "in all");
   }
-  [[nodiscard]] Error refused(std::size_t at, const char* what, std::int64_t most, const char* of_what) const {
+  [[nodiscard]] Error refused(std::size_t at, const char* what, std::int64_t most, const char* where) const {
     const auto line = 1 + std::count(text_.begin(), text_.begin() + static_cast<std::ptrdiff_t>(at), '\n');
     return bad_input(fmt::format("{} line {}: {} than are read", source_, line, what),
-                     fmt::format("at most {} {}", most, of_what), "correct the file");
+                     fmt::format("at most {} {}", most, where), "correct the file");
   }
 
   std::string_view text_;

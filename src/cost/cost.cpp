@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 #include "cost/fields.h"
 
@@ -35,7 +36,7 @@ const LinkCost& link_between(const Cost& cost, RankId from, RankId to) {
 Cost uniform_cost(int stages, const StageCost& stage, const LinkCost& link) {
   if (stages < 1)
     throw bad_input(fmt::format("a cost of {} stages", stages), "at least 1", "ask for one stage or more");
-  Cost cost{std::vector<StageCost>(static_cast<std::size_t>(stages), stage), link, {}, {}};
+  Cost cost{std::vector<StageCost>(as_size(stages), stage), link, {}, {}};
   validate(cost);
   return cost;
 }

@@ -62,7 +62,7 @@ class KeyWatch {
     if (!first) doubled_ = name;
     return first;
   }
-  /// What is wrong is said by who reads it afterwards.
+  /// The parser that reads the text afterwards reports what is wrong.
   bool parse_error(std::size_t /*position*/, const std::string& /*token*/, const Json::exception& /*error*/) {
     return false;
   }

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 #include "cost/fields.h"
 #include "cost/layer_fields.h"
@@ -76,7 +77,7 @@ void require_layer(const LayerCosts& costs, const std::string& path, const Layer
   if (end.layer < 0 || end.layer >= layers)
     throw bad_input(fmt::format("{}.layer is {}", path, end.layer),
                     fmt::format("the number of a layer, 0 to {}", layers - 1), "correct the cost");
-  const Bytes parameters = costs.layers[static_cast<std::size_t>(end.layer)].parameter;
+  const Bytes parameters = entry(costs.layers, end.layer).parameter;
   if (size > parameters)
     throw bad_input(fmt::format("{} has {} of {} bytes in a layer whose parameters have {}", path,
                                 shortened(end.parameter), size.count, parameters.count),
@@ -123,11 +124,12 @@ void validate(const LayerCosts& costs) {
   require_duration("action_overhead_ms", costs.action_overhead);
   require_duration("step_overhead_ms", costs.step_overhead);
   for (std::size_t rank = 0; rank < costs.ranks.size(); ++rank) {
-    const RankCost& of_rank = costs.ranks[rank];
-    if (!(std::isfinite(of_rank.speed) && of_rank.speed > 0))
-      throw bad_input(fmt::format("ranks[{}].speed is {}", rank, of_rank.speed), "a number above 0",
+    const RankCost& rank_cost = costs.ranks[rank];
+    if (!(std::isfinite(rank_cost.speed) && rank_cost.speed > 0))
+      throw bad_input(fmt::format("ranks[{}].speed is {}", rank, rank_cost.speed), "a number above 0",
                       "correct the cost");
-    if (of_rank.memory_cap) require_size(fmt::format("ranks[{}].memory_cap_bytes", rank), of_rank.memory_cap->count);
+    if (rank_cost.memory_cap)
+      require_size(fmt::format("ranks[{}].memory_cap_bytes", rank), rank_cost.memory_cap->count);
   }
   if (costs.measured && !(std::isfinite(costs.measured->spread) && costs.measured->spread >= 0))
     throw bad_input(fmt::format("measured.spread is {}", costs.measured->spread), "at least 0", "correct the cost");
@@ -166,9 +168,7 @@ SampleRange measured_range(const LayerCosts& costs) {
 LayerCosts with_shared_ties(LayerCosts costs) {
   validate(costs);
   for (LayerCost& layer : costs.layers) layer.like.reset();
-  const auto layer_of = [&](const LayerParameter& end) -> LayerCost& {
-    return costs.layers[static_cast<std::size_t>(end.layer)];
-  };
+  const auto layer_of = [&](const LayerParameter& end) -> LayerCost& { return entry(costs.layers, end.layer); };
   const std::vector<LayerCost> before = costs.layers;
   const auto less = [](Bytes of, Bytes what) { return Bytes{std::max<std::int64_t>(of.count - what.count, 0)}; };
   // Of what a layer keeps for all of its parameters, the part of one.
@@ -179,7 +179,7 @@ LayerCosts with_shared_ties(LayerCosts costs) {
   };
   for (const LayerTie& tie : costs.ties) {
     LayerCost& copy = layer_of(tie.copy);
-    const LayerCost& whole = before[static_cast<std::size_t>(tie.copy.layer)];
+    const LayerCost& whole = entry(before, tie.copy.layer);
     copy.parameter = less(copy.parameter, tie.size);
     copy.optimizer = less(copy.optimizer, part(whole.optimizer, whole, tie.size));
     // With its owner and the copies before it this one makes a group, in which the last layer keeps the gradient.
@@ -187,35 +187,44 @@ LayerCosts with_shared_ties(LayerCosts costs) {
     for (const LayerTie* other = costs.ties.data(); other != &tie; ++other)
       if (other->owner == tie.owner && other->copy.layer > last->layer) last = &other->copy;
     const LayerParameter& without = last->layer > tie.copy.layer ? tie.copy : *last;
-    const LayerCost& of = before[static_cast<std::size_t>(without.layer)];
+    const LayerCost& of = entry(before, without.layer);
     layer_of(without).gradient = less(layer_of(without).gradient, part(of.gradient, of, tie.size));
   }
   costs.ties.clear();
   return costs;
 }
 
-Cost cost_of_cut(const LayerCosts& costs, const std::vector<std::int64_t>& first_layers, double samples,
-                 const CutRun& run) {
-  const auto layers = static_cast<std::int64_t>(costs.layers.size());
+const LinkCost& link_between(const LayerCosts& costs, RankId from, RankId to) {
+  const auto found = costs.links.find({from, to});
+  return found == costs.links.end() ? costs.default_link : found->second;
+}
+
+std::vector<StageCost> stages_of_cut(const LayerCosts& costs, const LayersAtSize& layers,
+                                     const std::vector<std::int64_t>& first_layers, const CutRun& run) {
+  const auto count = static_cast<std::int64_t>(layers.layers());
   const bool ascending =
       std::adjacent_find(first_layers.begin(), first_layers.end(), std::greater_equal<>()) == first_layers.end();
-  if (first_layers.empty() || first_layers.front() != 0 || first_layers.back() >= layers || !ascending)
+  if (first_layers.empty() || first_layers.front() != 0 || first_layers.back() >= count || !ascending)
     throw bad_input(
-        fmt::format("a cut into {} of {}", counted(std::ssize(first_layers), "stage"), counted(layers, "layer")),
+        fmt::format("a cut into {} of {}", counted(std::ssize(first_layers), "stage"), counted(count, "layer")),
         "first layers that ascend from 0 and are all there", "correct the cut");
-  const LayersAtSize at_size(costs, samples);
-  Cost cost;
-  cost.default_link = costs.default_link;
-  cost.links = costs.links;
+  std::vector<StageCost> stages;
+  stages.reserve(first_layers.size());
   for (std::size_t stage = 0; stage < first_layers.size(); ++stage) {
-    const std::int64_t end = stage + 1 < first_layers.size() ? first_layers[stage + 1] : layers;
-    const std::size_t rank = stage < run.ranks.size() ? static_cast<std::size_t>(run.ranks[stage]) : stage;
+    const std::int64_t end = stage + 1 < first_layers.size() ? first_layers[stage + 1] : count;
+    const std::size_t rank = stage < run.ranks.size() ? as_index(run.ranks[stage]) : stage;
     const bool recomputed = stage < run.recomputed.size() && run.recomputed[stage];
     const bool sent = stage + 1 >= run.ranks.size() || run.ranks[stage + 1] != run.ranks[stage];
     const double speed = rank < costs.ranks.size() ? costs.ranks[rank].speed : 1;
-    cost.stages.push_back(at_size.stage(static_cast<std::size_t>(first_layers[stage]), static_cast<std::size_t>(end),
-                                        {recomputed, run.split_backward, speed, sent}));
+    stages.push_back(
+        layers.stage(as_index(first_layers[stage]), as_index(end), {recomputed, run.split_backward, speed, sent}));
   }
+  return stages;
+}
+
+Cost cost_of_cut(const LayerCosts& costs, const std::vector<std::int64_t>& first_layers, double samples,
+                 const CutRun& run) {
+  Cost cost{stages_of_cut(costs, LayersAtSize(costs, samples), first_layers, run), costs.default_link, costs.links, {}};
   const bool capped = std::any_of(costs.ranks.begin(), costs.ranks.end(),
                                   [](const RankCost& rank) { return rank.memory_cap.has_value(); });
   if (capped)

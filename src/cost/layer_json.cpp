@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "penstock/base/file.h"
+#include "penstock/base/index.h"
 #include "penstock/cost/layer_cost.h"
 
 #include "cost/fields.h"
@@ -86,7 +87,7 @@ LayerCost read_layer(const Place& place, const Json& object, const std::vector<L
         std::find_if(before.begin(), before.end(), [&](const LayerCost& other) { return other.name == like; });
     if (found == before.end()) throw refuse(place.at("like"), object["like"], "the name of an earlier layer");
     layer = *found;
-    if (!layer.like) layer.like = static_cast<std::size_t>(found - before.begin());
+    if (!layer.like) layer.like = as_size(found - before.begin());
   } else {
     layer.sizes = read_sizes(place.at("sizes"), require(place, object, "sizes"));
     for (const LayerFixedField& field : layer_fixed_fields)

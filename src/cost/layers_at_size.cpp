@@ -56,20 +56,20 @@ Bracket bracket(const LayerCost& layer, double samples) {
 }  // namespace
 
 void LayersAtSize::Largest::fill(const std::vector<std::int64_t>& values) {
-  of_power_ = {values};
+  by_power_ = {values};
   for (std::size_t half = 1; 2 * half <= values.size(); half *= 2) {
-    const auto& before = of_power_.back();
+    const auto& before = by_power_.back();
     std::vector<std::int64_t> next(values.size() - 2 * half + 1);
     for (std::size_t first = 0; first < next.size(); ++first)
       next[first] = std::max(before[first], before[first + half]);
-    of_power_.push_back(std::move(next));
+    by_power_.push_back(std::move(next));
   }
 }
 
 std::int64_t LayersAtSize::Largest::of(std::size_t first, std::size_t end) const {
   std::size_t power = 0;
   while ((std::size_t{2} << power) <= end - first) ++power;
-  return std::max(of_power_[power][first], of_power_[power][end - (std::size_t{1} << power)]);
+  return std::max(by_power_[power][first], by_power_[power][end - (std::size_t{1} << power)]);
 }
 
 LayersAtSize::LayersAtSize(const LayerCosts& costs, double samples)
@@ -179,7 +179,7 @@ LayersAtSize::Workspace LayersAtSize::recomputed_workspace(std::size_t first, st
                  at_end_[end - 1].backward + made_again(end - 1));
 }
 
-// An `I` lets go of nothing before its end; to what a layer takes comes what those behind it have put aside.
+// An `I` frees nothing before its end, so that what the later layers keep for `W` is held beside a layer's workspace.
 std::int64_t LayersAtSize::input_workspace(const StageRun& run, std::size_t first, std::size_t end) const {
   const AtEnd& last = at_end_[end - 1];
   std::int64_t most = std::max<std::int64_t>(last.input_backward - kept_output(run, end - 1), 0);
@@ -250,10 +250,11 @@ void LayersAtSize::fill_workspaces(const StageRun& run, std::size_t first, std::
   stage.gradient_at_peak = {whole.gradient};
   if (is_whole_in_weights(run, first)) stage.weight_workspace = stage.backward_workspace;
   if (!run.split_backward || is_whole_in_weights(run, first)) return;
-  const Workspace of_weights = largest(weight_, first, end, -sums_[end].released_in_weights, at_end_[end - 1].weight);
+  const Workspace weight_workspace =
+      largest(weight_, first, end, -sums_[end].released_in_weights, at_end_[end - 1].weight);
   stage.input_workspace = {run.recomputed ? recomputed_input_workspace(first, end) : input_workspace(run, first, end)};
-  stage.weight_workspace = {of_weights.most};
-  stage.gradient_at_peak = {of_weights.gradient};
+  stage.weight_workspace = {weight_workspace.most};
+  stage.gradient_at_peak = {weight_workspace.gradient};
 }
 
 Milliseconds LayersAtSize::time(std::size_t first, std::size_t end, const StageRun& run) const {

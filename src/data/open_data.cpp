@@ -20,10 +20,10 @@ namespace {
 namespace fs = std::filesystem;
 
 void check_settings(const DataSettings& settings) {
-  if (settings.paths.empty()) throw bad_input("no data", "at least one file or folder", "name it with --data");
+  if (settings.paths.empty()) throw bad_input("no data", "at least one file or folder", "name it with `data`");
   if (settings.context < 1 || settings.context > std::numeric_limits<std::int32_t>::max())
     throw bad_input(fmt::format("a context of {}", settings.context),
-                    fmt::format("1 to {} tokens", std::numeric_limits<std::int32_t>::max()), "change --context");
+                    fmt::format("1 to {} tokens", std::numeric_limits<std::int32_t>::max()), "change `context`");
   if (std::isnan(settings.held_out) || settings.held_out < 0 || settings.held_out >= 1)
     throw bad_input(fmt::format("a held-out share of {}", settings.held_out), "at least 0 and below 1",
                     "set it to 0.1, or to 0 for no held-out split");
@@ -75,12 +75,12 @@ void check_size(std::int64_t size, const DataSettings& settings, const char* uni
   if (size < window)
     throw bad_input(fmt::format("{} holds {}", first, counted(size, unit)),
                     fmt::format("at least {}, the context of {} and one more", window, settings.context),
-                    fmt::format("use more data, or train with a --context of at most {}", size - 1));
+                    fmt::format("use more data, or train with a `context` of at most {}", size - 1));
   if (settings.held_out > 0 && size < 2 * window)
     throw bad_input(fmt::format("{} holds {}", first, counted(size, unit)),
                     fmt::format("at least {}, a context of {} and one more for each of the two splits", 2 * window,
                                 settings.context),
-                    fmt::format("use more data, a --context of at most {}, or no held-out split", size / 2 - 1));
+                    fmt::format("use more data, a `context` of at most {}, or no held-out split", size / 2 - 1));
 }
 
 Data open_tokens(const std::vector<fs::path>& files, DataKind kind, const DataSettings& settings) {

@@ -59,7 +59,7 @@ void release(void* memory) {
 
 Error out_of_memory(std::size_t bytes) {
   return run_failed(fmt::format("no memory for {} more", to_string(Bytes{static_cast<std::int64_t>(bytes)})),
-                    "as much as a tensor asks for", "use more stages, more microbatches or --recompute full");
+                    "as much as a tensor asks for", "use more stages, more microbatches or `recompute` full");
 }
 
 class CountedAllocator final : public c10::Allocator {
@@ -120,7 +120,7 @@ void ByteCounter::add(std::int64_t bytes) {
   if (limit != 0 && held() + bytes > limit)
     throw run_failed(fmt::format("{} held and {} more asked for", to_string(Bytes{held()}), to_string(Bytes{bytes})),
                      fmt::format("no more than the memory limit of {}", to_string(Bytes{limit})),
-                     "use more stages, more microbatches or --recompute full, or raise --memory-limit");
+                     "use more stages, more microbatches or `recompute` full, or raise `memory_limit`");
   if (counter_of_thread() == this)
     own += bytes;
   else

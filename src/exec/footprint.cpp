@@ -142,16 +142,16 @@ Measured measure(const Network& network, std::int64_t index, const Tensors& inpu
 }
 
 // Kind, and for each input its dtype and sizes.
-using Sort = std::pair<std::string, std::vector<std::int64_t>>;
-Sort sort_of(const std::string& kind, const Tensors& inputs) {
-  Sort sort{kind, {}};
+using KindAndShapes = std::pair<std::string, std::vector<std::int64_t>>;
+KindAndShapes kind_and_shapes(const std::string& kind, const Tensors& inputs) {
+  KindAndShapes key{kind, {}};
   for (const at::Tensor& input : inputs) {
-    sort.second.push_back(input.defined() ? static_cast<std::int64_t>(input.scalar_type()) : -1);
+    key.second.push_back(input.defined() ? static_cast<std::int64_t>(input.scalar_type()) : -1);
     if (!input.defined()) continue;
-    sort.second.push_back(input.dim());
-    sort.second.insert(sort.second.end(), input.sizes().begin(), input.sizes().end());
+    key.second.push_back(input.dim());
+    key.second.insert(key.second.end(), input.sizes().begin(), input.sizes().end());
   }
-  return sort;
+  return key;
 }
 
 // The bits of a number in reverse order behind the point: 0, 1/2, 1/4, 3/4, 1/8 … The first numbers in the order of
@@ -167,18 +167,18 @@ double mirrored(std::size_t number) {
 
 std::vector<LayerFootprint> layer_footprints(const Network& network, const Tensors& inputs, Precision precision) {
   check_network(network);
-  std::map<Sort, Measured> known;
+  std::map<KindAndShapes, Measured> known;
   std::vector<LayerFootprint> footprints;
   Flow flow(network.skips, 0, inputs);
   for (std::size_t index = 0; index < network.layers.size(); ++index) {
     const auto layer = static_cast<std::int64_t>(index);
     const Tensors taken = as_leaves(flow.inputs_of(layer));
     const std::string& kind = network.layers[index].kind;
-    const auto found = kind.empty() ? known.end() : known.find(sort_of(kind, taken));
+    const auto found = kind.empty() ? known.end() : known.find(kind_and_shapes(kind, taken));
     Measured measured = found == known.end() ? measure(network, layer, taken, precision) : found->second;
     footprints.push_back(measured.footprint);
     flow.put_outputs_of(layer, measured.outputs);
-    if (!kind.empty()) known.insert_or_assign(sort_of(kind, taken), std::move(measured));
+    if (!kind.empty()) known.insert_or_assign(kind_and_shapes(kind, taken), std::move(measured));
   }
   return footprints;
 }

@@ -28,7 +28,7 @@ void check_samples(const Argument& argument, std::optional<std::int64_t>& sample
   const std::int64_t size = argument.tensor.size(dimension_of(argument));
   if (size < microbatches)
     throw bad_input(fmt::format("a minibatch of {} samples for {} microbatches", size, microbatches),
-                    "at least one sample a microbatch", "lower --microbatches or raise --batch");
+                    "at least one sample a microbatch", "lower `microbatches` or raise `batch`");
   if (samples && *samples != size)
     throw bad_input(fmt::format("tensors of {} and of {} samples in one minibatch", *samples, size), "as many of each",
                     "check the dataset, or the dimensions that are split");
@@ -44,7 +44,7 @@ std::vector<Microbatch> split_minibatch(const Minibatch& minibatch, int microbat
   for (const auto* side : {&minibatch.inputs, &minibatch.targets})
     for (const Argument& argument : *side) check_samples(argument, samples, microbatches);
   std::vector<Microbatch> parts(static_cast<std::size_t>(microbatches));
-  const auto hand_out = [&](const std::vector<Argument>& arguments, Tensors Microbatch::* side) {
+  const auto distribute = [&](const std::vector<Argument>& arguments, Tensors Microbatch::* side) {
     for (const Argument& argument : arguments) {
       if (!argument.split_dimension || !argument.tensor.defined()) {
         for (Microbatch& part : parts) (part.*side).push_back(argument.tensor);
@@ -55,8 +55,8 @@ std::vector<Microbatch> split_minibatch(const Minibatch& minibatch, int microbat
         (parts[index].*side).push_back(std::move(pieces[index]));
     }
   };
-  hand_out(minibatch.inputs, &Microbatch::inputs);
-  hand_out(minibatch.targets, &Microbatch::targets);
+  distribute(minibatch.inputs, &Microbatch::inputs);
+  distribute(minibatch.targets, &Microbatch::targets);
   return parts;
 }
 

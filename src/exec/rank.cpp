@@ -10,18 +10,12 @@
 #include "penstock/base/error.h"
 #include "penstock/exec/counted_messages.h"
 #include "penstock/exec/device.h"
+#include "penstock/nn/tensor_bytes.h"
 
 #include "exec/moved.h"
 
 namespace penstock {
 namespace {
-
-Bytes size_of(const Tensors& tensors) {
-  Bytes total;
-  for (const at::Tensor& tensor : tensors)
-    if (tensor.defined() && tensor.has_storage()) total += Bytes{static_cast<std::int64_t>(tensor.nbytes())};
-  return total;
-}
 
 // Only the first line: libtorch appends a backtrace.
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
@@ -177,7 +171,7 @@ Bytes RankExecutor::held_for_microbatches() const {
 }
 
 Bytes RankExecutor::held_in(const Tensors& tensors) const {
-  return device_.is_cpu() ? memory_.held_in(tensors) : size_of(tensors);
+  return device_.is_cpu() ? memory_.held_in(tensors) : bytes_of(tensors);
 }
 
 void RankExecutor::interpret(const Instruction& instruction, const StepInput& input, StepOutput& output) {
@@ -274,7 +268,7 @@ void RankExecutor::send(const Instruction& instruction, StepOutput& output) {
   Tensors message = std::move(leaving[action.microbatch.index()]);
   in_transit_ = in_transit_ - held_in(message);
   if (boundary_dtype_ == BoundaryDtype::BFloat16) message = narrowed(std::move(message));
-  output.sent[static_cast<std::size_t>(instruction.local_stage)] += size_of(message);
+  output.sent[static_cast<std::size_t>(instruction.local_stage)] += bytes_of(message);
   const Tag tag{forward ? MessageKind::Activation : MessageKind::Gradient, action.stage.value + (forward ? 1 : -1),
                 action.microbatch.value};
   send_counted(transport_, instruction.peer, tag, std::move(message));
@@ -286,7 +280,7 @@ void RankExecutor::receive(const Instruction& instruction, StepOutput& output) {
   const bool forward = action.kind == ActionKind::ReceiveForward;
   const Tag tag{forward ? MessageKind::Activation : MessageKind::Gradient, action.stage.value, action.microbatch.value};
   Tensors message = receive_counted(transport_, memory_, instruction.peer, tag);
-  output.receipts.back() = {instruction.peer, size_of(message), transport_.last_arrival()};
+  output.receipts.back() = {instruction.peer, bytes_of(message), transport_.last_arrival()};
   if (boundary_dtype_ == BoundaryDtype::BFloat16)
     message = widened(std::move(message), stages_[local].device());
   else

@@ -257,7 +257,7 @@ const at::Tensor& Stage::loss_gradient(const at::Tensor& sum) {
   return loss_gradient_;
 }
 
-// With the same random numbers and the graph that the forward pass let go of.
+// With the same random numbers and the graph that the forward pass freed.
 void Stage::run_again(const Segment& segment, MicrobatchId microbatch, SegmentPass& kept) {
   const at::AutoGradMode graph(true);
   const RecomputeScope again;

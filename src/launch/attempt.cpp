@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 #include "keeper.h"
 #include "listening_socket.h"
@@ -104,7 +105,7 @@ class Attempt {
 void Attempt::start(const std::vector<std::string>& command) {
   ListeningSocket socket = listen_on(settings_.address);
   const std::string identity = random_identity();
-  workers_.reserve(static_cast<std::size_t>(attempt_.processes));
+  workers_.reserve(as_size(attempt_.processes));
   for (int rank = 0; rank < attempt_.processes; ++rank) {
     WorkerStart start;
     start.command = command;
@@ -160,7 +161,7 @@ void Attempt::take_stop(int signal) {
 
 void Attempt::look_for_stopped() {
   for (int rank = 0; rank < attempt_.processes; ++rank) {
-    Worker& worker = workers_[static_cast<std::size_t>(rank)];
+    Worker& worker = entry(workers_, rank);
     if (!worker.running || !is_stopped(worker.process)) {
       worker.stopped_at.reset();
       continue;
@@ -177,7 +178,7 @@ void Attempt::look_for_stopped() {
 void Attempt::kill_rest() {
   kill_at_.reset();
   for (int rank = 0; rank < attempt_.processes; ++rank)
-    if (workers_[static_cast<std::size_t>(rank)].running) end_.killed.push_back(rank);
+    if (entry(workers_, rank).running) end_.killed.push_back(rank);
   signal_running(SIGKILL);
 }
 
@@ -213,7 +214,7 @@ void Attempt::wait_for_news() {
   if (polled[1].revents != 0) joined_.reset();
   std::vector<int> ended;
   for (int rank = 0; rank < attempt_.processes; ++rank) {
-    const auto place = static_cast<std::size_t>(rank) * 2 + 2;
+    const auto place = as_index(rank) * 2 + 2;
     if (polled[place + 1].revents != 0) read_messages(rank);
     if (polled[place].revents != 0) ended.push_back(rank);
   }
@@ -231,7 +232,7 @@ void Attempt::read_signals() {
 }
 
 void Attempt::read_messages(int rank) {
-  Worker& worker = workers_[static_cast<std::size_t>(rank)];
+  Worker& worker = entry(workers_, rank);
   if (!worker.process.messages.open()) return;
   const auto pass_on = [&](const std::string& line) { relay_.add(rank, line); };
   std::array<char, 16'384> piece = {};
@@ -239,7 +240,7 @@ void Attempt::read_messages(int rank) {
   for (int i = 0; i < 8; ++i) {
     const ssize_t size = ::read(worker.process.messages.number(), piece.data(), piece.size());
     if (size > 0) {
-      worker.lines.add({piece.data(), static_cast<std::size_t>(size)}, pass_on);
+      worker.lines.add({piece.data(), as_size(size)}, pass_on);
       continue;
     }
     // The other end is closed: nothing will come, and poll would say so for ever.
@@ -251,7 +252,7 @@ void Attempt::read_messages(int rank) {
 void Attempt::collect(const std::vector<int>& ended) {
   std::vector<WorkerEnd> ends;
   for (const int rank : ended) {
-    Worker& worker = workers_[static_cast<std::size_t>(rank)];
+    Worker& worker = entry(workers_, rank);
     // What it started and left behind ends with it, and holds its standard error open no longer.
     signal_group(worker.process, SIGKILL);
     read_messages(rank);

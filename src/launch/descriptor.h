@@ -9,7 +9,7 @@ class Descriptor {
  public:
   Descriptor() = default;
   // Takes a descriptor that a system call returned and moves it above standard error: a child that puts its own 0, 1
-  // and 2 in place must not meet it there. \throws Error (RunFailed) where the call had failed; `what` names the thing.
+  // and 2 in place must not meet it there. \throws Error (RunFailed) if the call had failed; `what` names the thing.
   Descriptor(int opened, const char* what);
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;

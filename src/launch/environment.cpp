@@ -47,7 +47,7 @@ class Variables {
 
   [[nodiscard]] bool has(const std::string& name) const { return text(name).has_value(); }
 
-  // A whole number, or nothing where the variable is not set.
+  // A whole number, or nothing if the variable is not set.
   [[nodiscard]] std::optional<int> number(const std::string& name, int least, int most) const {
     const std::optional<std::string> value = text(name);
     if (!value) return std::nullopt;
@@ -104,7 +104,7 @@ void check_address(const std::string& address) {
   if (!good || (numeric && ::inet_pton(AF_INET, address.c_str(), parsed.data()) != 1)) throw bad_address(address);
 }
 
-// The first of "node[07-12,20],login" is "node07"; nothing where the list is not understood.
+// The first of "node[07-12,20],login" is "node07"; nothing if the list is not understood.
 std::optional<std::string> first_host(std::string_view list) {
   std::string host;
   while (!list.empty() && list.front() != ',') {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 namespace penstock::launching {
 namespace {
@@ -41,7 +42,7 @@ namespace {
 }  // namespace
 
 Keeper::Keeper(int groups) {
-  std::vector<pid_t> room(static_cast<std::size_t>(groups));
+  std::vector<pid_t> room(as_size(groups));
   process_ = ::fork();
   if (process_ == 0) keep(pipe_.read_end.number(), room);
   if (process_ < 0) {

@@ -14,7 +14,7 @@ struct ListeningSocket {
   std::string reached_at;
 };
 
-// Listens on a free port. \throws Error (BadInput) where `address` is not one of this machine's.
+// Listens on a free port. \throws Error (BadInput) if `address` is not one of this machine's.
 [[nodiscard]] ListeningSocket listen_on(const std::string& address);
 
 }  // namespace penstock::launching

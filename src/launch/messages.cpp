@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 #include <utility>
 
+#include "penstock/base/index.h"
+
 namespace penstock::launching {
 namespace {
 
@@ -36,7 +38,7 @@ void LineReader::finish(const std::function<void(const std::string&)>& line) {
   begun_.clear();
 }
 
-bool tells_trouble(std::string_view line) {
+bool reports_failure(std::string_view line) {
   // libtorch's own log begins with the first letter of its level and the date.
   if (line.size() > 2 && line[0] == '[' && (line[1] == 'W' || line[1] == 'E' || line[1] == 'F') && line[2] >= '0' &&
       line[2] <= '9')
@@ -49,11 +51,11 @@ bool tells_trouble(std::string_view line) {
 }
 
 MessageRelay::MessageRelay(int ranks, bool verbose, std::function<void(const std::string&)> show)
-    : verbose_(verbose), show_(std::move(show)), ranks_(static_cast<std::size_t>(ranks)) {}
+    : verbose_(verbose), show_(std::move(show)), ranks_(as_size(ranks)) {}
 
 void MessageRelay::add(int rank, const std::string& line) {
-  Rank& from = ranks_[static_cast<std::size_t>(rank)];
-  const bool trouble = tells_trouble(line);
+  Rank& from = entry(ranks_, rank);
+  const bool trouble = reports_failure(line);
   from.last = line;
   if (trouble) from.last_trouble = line;
   if (trouble || verbose_) {
@@ -73,11 +75,11 @@ void MessageRelay::show(int rank, const std::string& line) {
 }
 
 void MessageRelay::show_held(int rank) {
-  for (const std::string& line : std::exchange(ranks_[static_cast<std::size_t>(rank)].held, {})) show(rank, line);
+  for (const std::string& line : std::exchange(entry(ranks_, rank).held, {})) show(rank, line);
 }
 
 const std::string& MessageRelay::last_line(int rank) const {
-  const Rank& from = ranks_[static_cast<std::size_t>(rank)];
+  const Rank& from = entry(ranks_, rank);
   return from.last_trouble.empty() ? from.last : from.last_trouble;
 }
 

@@ -24,7 +24,7 @@ class LineReader {
 };
 
 // Whether a line is about something that went wrong or may go wrong, by the words that programs use for it.
-[[nodiscard]] bool tells_trouble(std::string_view line);
+[[nodiscard]] bool reports_failure(std::string_view line);
 
 // Decides what is shown of the lines of all ranks of one attempt.
 class MessageRelay {

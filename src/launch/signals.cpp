@@ -32,7 +32,7 @@ SignalWatch::SignalWatch() {
   // The descriptor comes first: it may throw, and nothing is to be put back then.
   descriptor_ = Descriptor(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK), "a descriptor for signals");
   ::pthread_sigmask(SIG_BLOCK, &signals, &mask_before_);
-  // Who ignores SIGCHLD has children reaped by the kernel, and nobody would learn how they ended.
+  // If SIGCHLD is ignored, the kernel reaps the children, and how they ended is lost.
   struct sigaction by_default = {};
   by_default.sa_handler = SIG_DFL;
   ::sigaction(SIGCHLD, &by_default, &child_before_);

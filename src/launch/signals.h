@@ -26,7 +26,7 @@ class SignalWatch {
 
   // Readable when a signal waits.
   [[nodiscard]] int descriptor() const { return descriptor_.number(); }
-  // The next signal that waits, 0 where none does.
+  // The next signal that waits, 0 if none does.
   [[nodiscard]] int next() const;
   // What was blocked before, for the children.
   [[nodiscard]] const sigset_t& mask_before() const { return mask_before_; }

@@ -41,7 +41,7 @@ bool is_ignored(int signal) {
 
 void watch_stop_signals(Repeats repeats) {
   killed_by_repeats = repeats == Repeats::Kill;
-  go_on_without_readers();
+  ignore_broken_pipes();
   struct sigaction action = {};
   action.sa_handler = remember;
   action.sa_flags = SA_RESTART;
@@ -63,7 +63,7 @@ void hold_stop_signals() {
   ::pthread_sigmask(SIG_BLOCK, &held, nullptr);
 }
 
-void go_on_without_readers() { std::signal(SIGPIPE, SIG_IGN); }
+void ignore_broken_pipes() { std::signal(SIGPIPE, SIG_IGN); }
 
 int stop_signal() { return received; }
 

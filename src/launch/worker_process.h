@@ -38,7 +38,7 @@ struct WorkerProcess {
   Descriptor messages;
 };
 
-// Starts a worker in a process group of its own, which it leads. \throws Error (BadInput) where the program cannot be
+// Starts a worker in a process group of its own, which it leads. \throws Error (BadInput) if the program cannot be
 // executed; Error (RunFailed) where there is no room for another process.
 [[nodiscard]] WorkerProcess start_worker(const WorkerStart& start);
 

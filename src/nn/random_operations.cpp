@@ -69,7 +69,7 @@ bool is_shared(const c10::IValue& generator) {
 }
 
 // What lies below keeps the key: an operation that is made of others hands it on to them.
-void go_on(const c10::OperatorHandle& operation, c10::DispatchKeySet keys, Stack* stack) {
+void redispatch(const c10::OperatorHandle& operation, c10::DispatchKeySet keys, Stack* stack) {
   operation.redispatchBoxed(keys & c10::DispatchKeySet(c10::DispatchKeySet::FULL_AFTER, draw_key), stack);
 }
 
@@ -88,7 +88,7 @@ bool draws(const c10::OperatorHandle& operation, Arguments given) {
 void hand_generator(const c10::OperatorHandle& operation, c10::DispatchKeySet keys, Stack* stack) {
   const Arguments given = arguments_of(operation, *stack);
   const at::Device device = device_of(given);
-  if (device.is_meta() || !draws(operation, given)) return go_on(operation, keys, stack);
+  if (device.is_meta() || !draws(operation, given)) return redispatch(operation, keys, stack);
   const auto& arguments = operation.schema().arguments();
   const std::size_t first = stack->size() - arguments.size();
   for (std::size_t index = 0; index < arguments.size(); ++index) {
@@ -102,7 +102,7 @@ void hand_generator(const c10::OperatorHandle& operation, c10::DispatchKeySet ke
                       "the same numbers when a layer is run again",
                       "give it no generator, so that it draws from the DrawScope, or do not recompute the layer");
   }
-  go_on(operation, keys, stack);
+  redispatch(operation, keys, stack);
 }
 
 void refuse_draws(const c10::OperatorHandle& operation, c10::DispatchKeySet keys, Stack* stack) {
@@ -111,13 +111,13 @@ void refuse_draws(const c10::OperatorHandle& operation, c10::DispatchKeySet keys
         fmt::format("{} draws from a generator that all threads share", c10::toString(operation.operator_name())),
         "operations that take a generator, or are made of others that do",
         "use torch::dropout, torch::bernoulli or torch::rand, and attention made of softmax and these, instead");
-  go_on(operation, keys, stack);
+  redispatch(operation, keys, stack);
 }
 
 // On the host it is made of others. Elsewhere it is one kernel that takes no generator; here are its parts.
 void native_dropout(const c10::OperatorHandle& operation, c10::DispatchKeySet keys, Stack* stack) {
   const Arguments given = arguments_of(operation, *stack);
-  if (device_of(given).is_cpu() || !draws(operation, given)) return go_on(operation, keys, stack);
+  if (device_of(given).is_cpu() || !draws(operation, given)) return redispatch(operation, keys, stack);
   const at::Tensor input = given[0].toTensor();
   const double kept = 1 - given[1].toDouble();
   const at::Tensor mask = at::empty_like(input, input.options().dtype(at::kBool)).bernoulli_(kept);

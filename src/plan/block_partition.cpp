@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <numeric>
 
+#include "penstock/base/index.h"
+
 namespace penstock {
 
 Cut block_partition_cut(const std::vector<double>& weights, int stages) {
@@ -11,33 +13,33 @@ Cut block_partition_cut(const std::vector<double>& weights, int stages) {
   std::vector<double> scaled(weights.size(), 0);
   for (std::size_t layer = 0; range > 0 && layer < weights.size(); ++layer)
     scaled[layer] = (weights[layer] - least) / range;
-  const auto blocks = static_cast<std::size_t>(stages);
+  const auto blocks = as_size(stages);
   std::vector<std::size_t> ends(blocks, weights.size());
   for (std::size_t block = 0; block + 1 < blocks; ++block) ends[block] = weights.size() / blocks * (block + 1);
   const auto sums = [&] {
-    std::vector<double> of_blocks;
-    of_blocks.reserve(blocks);
+    std::vector<double> block_sums;
+    block_sums.reserve(blocks);
     for (std::size_t block = 0; block < blocks; ++block)
-      of_blocks.push_back(std::accumulate(scaled.begin() + static_cast<std::ptrdiff_t>(block > 0 ? ends[block - 1] : 0),
-                                          scaled.begin() + static_cast<std::ptrdiff_t>(ends[block]), 0.0));
-    return of_blocks;
+      block_sums.push_back(
+          std::accumulate(scaled.begin() + static_cast<std::ptrdiff_t>(block > 0 ? ends[block - 1] : 0),
+                          scaled.begin() + static_cast<std::ptrdiff_t>(ends[block]), 0.0));
+    return block_sums;
   };
   // The largest block gives to the smallest, through those between them, until they differ by one largest element. A
   // sum of equal numbers that rounds apart could go to and fro, hence the limit.
   std::size_t largest = blocks;
   double largest_sum = 0;
   for (std::size_t step = 0; step < weights.size() * weights.size() * blocks; ++step) {
-    const std::vector<double> of_blocks = sums();
+    const std::vector<double> block_sums = sums();
     if (largest == blocks) {
       // The last of equal ones.
       largest = 0;
       for (std::size_t block = 1; block < blocks; ++block)
-        if (of_blocks[block] >= of_blocks[largest]) largest = block;
-      largest_sum = of_blocks[largest];
+        if (block_sums[block] >= block_sums[largest]) largest = block;
+      largest_sum = block_sums[largest];
     }
-    const auto smallest =
-        static_cast<std::size_t>(std::min_element(of_blocks.begin(), of_blocks.end()) - of_blocks.begin());
-    if (largest_sum <= of_blocks[smallest] + 1) break;
+    const auto smallest = as_size(std::min_element(block_sums.begin(), block_sums.end()) - block_sums.begin());
+    if (largest_sum <= block_sums[smallest] + 1) break;
     const bool from_left = largest < smallest;
     const std::size_t giver = from_left ? smallest - 1 : smallest + 1;
     // Of weights that differ by rounding alone, the largest block may be one that has nothing left to give.

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <charconv>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <limits>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 namespace penstock {
 namespace {
@@ -31,10 +33,9 @@ Cut balanced_cut(const std::vector<std::int64_t>& weights, int stages) {
   check_counts(layers, stages);
   std::vector<std::int64_t> sum(weights.size() + 1, 0);
   for (std::size_t layer = 0; layer < weights.size(); ++layer) sum[layer + 1] = sum[layer] + weights[layer];
-  const auto count = static_cast<std::size_t>(layers);
+  const auto count = as_size(layers);
   // heaviest[s][i]: the lightest possible heaviest stage when the layers from i on make s + 1 stages.
-  std::vector<std::vector<std::int64_t>> heaviest(static_cast<std::size_t>(stages),
-                                                  std::vector<std::int64_t>(count + 1));
+  std::vector<std::vector<std::int64_t>> heaviest(as_size(stages), std::vector<std::int64_t>(count + 1));
   auto next_start = heaviest;
   for (std::size_t first = 0; first < count; ++first) heaviest[0][first] = sum[count] - sum[first];
   for (std::size_t more = 1; more < heaviest.size(); ++more) {
@@ -49,8 +50,7 @@ Cut balanced_cut(const std::vector<std::int64_t>& weights, int stages) {
     }
   }
   Cut cut{0};
-  for (std::size_t more = heaviest.size() - 1; more > 0; --more)
-    cut.push_back(next_start[more][static_cast<std::size_t>(cut.back())]);
+  for (std::size_t more = heaviest.size() - 1; more > 0; --more) cut.push_back(entry(next_start[more], cut.back()));
   return cut;
 }
 
@@ -75,8 +75,12 @@ Cut parse_cut(const std::string& text, std::int64_t layers, int stages) {
     if (after != end && after + 1 == end) throw refuse("ends with a comma");
     next = after == end ? end : after + 1;
   }
-  if (cut.size() != static_cast<std::size_t>(stages)) throw refuse("makes " + counted(std::ssize(cut), "stage"));
+  if (cut.size() != as_size(stages)) throw refuse("makes " + counted(std::ssize(cut), "stage"));
   return cut;
+}
+
+std::string to_text(const Cut& cut) {
+  return cut.size() == 1 ? "uniform" : fmt::format("{}", fmt::join(cut.begin() + 1, cut.end(), ","));
 }
 
 }  // namespace penstock

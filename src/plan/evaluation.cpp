@@ -5,17 +5,17 @@
 #include <numeric>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
+#include "penstock/cost/ledger.h"
+#include "penstock/sim/passes.h"
 #include "penstock/sim/simulate.h"
 
 namespace penstock {
 namespace {
 
-/// A link between two ranks as a plan sees it.
-const LinkCost& link_of(const LayerCosts& costs, std::int32_t from, std::int32_t to) {
-  static const LinkCost none{};
-  if (from == to) return none;
-  const auto found = costs.links.find({RankId{from}, RankId{to}});
-  return found == costs.links.end() ? costs.default_link : found->second;
+/// The link between the ranks of two neighbouring stages, which may be one rank.
+LinkCost link_of(const LayerCosts& costs, RankId from, RankId to) {
+  return from == to ? LinkCost{} : link_between(costs, from, to);
 }
 
 double until_arrival(const LinkCost& link, Bytes size) {
@@ -31,35 +31,34 @@ struct Slopes {
 Slopes slopes_of(const Cost& cost, const std::vector<std::int32_t>& rank_of, bool split_backward) {
   Slopes slopes{{0}, {0}};
   for (std::size_t stage = 0; stage + 1 < cost.stages.size(); ++stage) {
-    const StageCost& of_stage = cost.stages[stage];
+    const StageCost& stage_cost = cost.stages[stage];
     const RankId here{rank_of[stage]};
     const RankId next{rank_of[stage + 1]};
     const bool moves = here != next;
-    const double forward = moves ? until_arrival(link_between(cost, here, next), of_stage.boundary) : 0;
-    const double back = moves ? until_arrival(link_between(cost, next, here), of_stage.boundary) : 0;
-    slopes.head.push_back(slopes.head.back() + of_stage.forward.count + forward);
-    slopes.tail.push_back(slopes.tail.back() + back + of_stage.input_backward.count +
-                          (split_backward ? 0 : of_stage.weight_backward.count));
+    const double forward = moves ? until_arrival(link_between(cost, here, next), stage_cost.boundary) : 0;
+    const double back = moves ? until_arrival(link_between(cost, next, here), stage_cost.boundary) : 0;
+    slopes.head.push_back(slopes.head.back() + stage_cost.forward.count + forward);
+    slopes.tail.push_back(slopes.tail.back() + back + stage_cost.input_backward.count +
+                          (split_backward ? 0 : stage_cost.weight_backward.count));
   }
   return slopes;
 }
 
-/// Of one holder a stage.
+/// For schedules in which each stage has one holder.
 double pipeline_bound(const Cost& cost, const std::vector<std::int32_t>& rank_of, int ranks, int microbatches,
                       bool split_backward, bool one_at_a_time) {
   const Slopes slopes = slopes_of(cost, rank_of, split_backward);
   const StageCost& last = cost.stages.back();
   const double alone = slopes.head.back() + last.forward.count + last.input_backward.count + slopes.tail.back();
   if (one_at_a_time) return alone * microbatches;
-  std::vector<double> work(static_cast<std::size_t>(ranks), 0);
-  std::vector<double> chain(work.size(), 0);  // of what a later pass of another rank waits for
+  std::vector<double> work(as_size(ranks), 0);
+  std::vector<double> chain(work.size(), 0);  // the passes that a later pass of another rank waits for
   std::vector<std::size_t> first(work.size(), cost.stages.size());
   for (std::size_t stage = 0; stage < cost.stages.size(); ++stage) {
-    const auto rank = static_cast<std::size_t>(rank_of[stage]);
-    const StageCost& of_stage = cost.stages[stage];
-    const double whole = of_stage.forward.count + of_stage.input_backward.count + of_stage.weight_backward.count;
+    const auto rank = as_index(rank_of[stage]);
+    const double whole = duration_of_microbatch(cost.stages[stage]).count;
     work[rank] += whole;
-    chain[rank] += split_backward ? whole - of_stage.weight_backward.count : whole;
+    chain[rank] += split_backward ? whole - cost.stages[stage].weight_backward.count : whole;
     first[rank] = std::min(first[rank], stage);
   }
   double bound = alone;
@@ -72,11 +71,10 @@ double pipeline_bound(const Cost& cost, const std::vector<std::int32_t>& rank_of
   return bound;
 }
 
-/// Of two holders a stage, each of which takes half of the microbatches.
+/// For schedules in which each stage has two holders, each of which takes half of the microbatches.
 double bidirectional_bound(const Cost& cost, int ranks, int microbatches) {
   double all = 0;
-  for (const StageCost& stage : cost.stages)
-    all += stage.forward.count + stage.input_backward.count + stage.weight_backward.count;
+  for (const StageCost& stage : cost.stages) all += duration_of_microbatch(stage).count;
   return all * std::max(1.0, static_cast<double>(microbatches) / ranks);
 }
 
@@ -92,13 +90,13 @@ Division division_of(const DivisionProblem& problem, const Cut& cut) {
   Division division{cut, std::vector<bool>(cut.size(), problem.recomputation == Recomputation::Full)};
   for (std::size_t stage = 0; problem.recomputation == Recomputation::WhereNeeded && stage < cut.size(); ++stage)
     division.recomputed[stage] =
-        memory_of_stage(problem, stage, static_cast<std::size_t>(cut[stage]),
-                        end_of(cut, stage, problem.layers->layers()), false) > problem.places[stage].cap;
+        memory_of_stage(problem, stage, as_index(cut[stage]), end_of(cut, stage, problem.layers->layers()), false) >
+        problem.places[stage].cap;
   return division;
 }
 
-/// By how much a rank is above its cap, at least, and which: with what stands and its activations alone. Costs a small
-/// part of a play.
+/// By how much a rank is above its cap, at least, and which: with its weights and activations alone. Costs a small part
+/// of a simulation.
 std::pair<double, std::size_t> least_excess(const PlanningProblem& problem, const Schedule& schedule,
                                             const Cost& cost) {
   std::pair<double, std::size_t> excess{0, 0};
@@ -106,27 +104,23 @@ std::pair<double, std::size_t> least_excess(const PlanningProblem& problem, cons
     double held = 0;
     for (std::size_t stage = 0; stage < cost.stages.size(); ++stage)
       for (const RankId holder : schedule.placement.holders[stage])
-        if (holder.index() == rank)
-          held += static_cast<double>((cost.stages[stage].parameter + cost.stages[stage].optimizer).count);
+        if (holder.index() == rank) held += static_cast<double>(memory_of_weights(cost.stages[stage]).count);
     double most = held;
     std::vector<bool> has_gradient(cost.stages.size());
     for (const Action& action : schedule.actions[rank]) {
-      const StageCost& stage = cost.stages[action.stage.index()];
-      const auto activation = static_cast<double>(stage.activation.count);
-      if (action.kind == ActionKind::Forward) held += activation;
-      if (action.kind == ActionKind::Backward) held -= activation;
-      if (action.kind == ActionKind::InputBackward) held -= activation * (1 - stage.weight_activation_share);
-      if (action.kind == ActionKind::WeightBackward) held -= activation * stage.weight_activation_share;
-      const bool brings_gradient = action.kind == ActionKind::Backward || action.kind == ActionKind::WeightBackward;
-      if (brings_gradient && !has_gradient[action.stage.index()]) {
-        has_gradient[action.stage.index()] = true;
+      const std::optional<Pass> pass = pass_of(action.kind);
+      if (!pass) continue;
+      const StageCost& stage = entry(cost.stages, action.stage);
+      const ActivationChange change = activation_change(stage, *pass);
+      held += static_cast<double>((change.at_start + change.at_end).count);
+      if (computes_weight_gradients(*pass) && !entry(has_gradient, action.stage)) {
+        entry(has_gradient, action.stage) = true;
         held += static_cast<double>(stage.gradient.count);
       }
       most = std::max(most, held);
     }
-    // A byte for each activation that was rounded.
-    const double of_rank = most - problem.cap(rank) - static_cast<double>(schedule.microbatches);
-    if (of_rank > excess.first) excess = {of_rank, rank};
+    const double above = most - problem.cap(rank);
+    if (above > excess.first) excess = {above, rank};
   }
   return excess;
 }
@@ -161,33 +155,25 @@ DivisionProblem Evaluation::division_problem(const Configuration& configuration,
   const auto ranks = first_holders(configuration.shape->placement);
   for (std::size_t stage = 0; stage < ranks.size(); ++stage) {
     StagePlace place;
-    place.speed = problem_.speed(static_cast<std::size_t>(ranks[stage]));
-    if (stage + 1 < ranks.size()) place.to_next = link_of(costs, ranks[stage], ranks[stage + 1]);
-    if (stage > 0) place.to_previous = link_of(costs, ranks[stage], ranks[stage - 1]);
+    place.speed = problem_.speed(as_index(ranks[stage]));
+    if (stage + 1 < ranks.size()) place.to_next = link_of(costs, RankId{ranks[stage]}, RankId{ranks[stage + 1]});
+    if (stage > 0) place.to_previous = link_of(costs, RankId{ranks[stage]}, RankId{ranks[stage - 1]});
     division.places.push_back(std::move(place));
   }
   return division;
 }
 
 Cost Evaluation::cost(const Configuration& configuration, const Division& division, bool split_backward) {
+  const LayerCosts& costs = problem_.costs();
   const LayersAtSize& layers = problem_.at(configuration.replicas, configuration.microbatches);
-  const auto ranks = first_holders(configuration.shape->placement);
-  Cost cost;
-  cost.default_link = problem_.costs().default_link;
-  cost.links = problem_.costs().links;
-  for (std::size_t stage = 0; stage < division.cut.size(); ++stage) {
-    StageRun run{division.recomputed[stage], split_backward};
-    run.speed = problem_.speed(static_cast<std::size_t>(ranks[stage]));
-    run.sent = stage + 1 == division.cut.size() || ranks[stage + 1] != ranks[stage];
-    cost.stages.push_back(
-        layers.stage(static_cast<std::size_t>(division.cut[stage]), end_of(division.cut, stage, layers.layers()), run));
-  }
-  return cost;
+  const CutRun run{division.recomputed, split_backward, first_holders(configuration.shape->placement)};
+  return {stages_of_cut(costs, layers, division.cut, run), costs.default_link, costs.links, {}};
 }
 
 const Division& Evaluation::unconstrained(const Configuration& configuration) {
   const FamilyShape& shape = *configuration.shape;
-  // Families of one placement share it: a loop's is told by its stages, any other by its family.
+  // Families with the same placement share the division: a loop is identified by its stages, any other placement by its
+  // family.
   const bool loop = shape.placement == loop_placement(configuration.ranks, configuration.stages());
   const DivisionKey key{configuration.replicas, configuration.microbatches, shape.split_backward,
                         loop ? nullptr : shape.family, shape.stages_per_rank};
@@ -223,18 +209,17 @@ Candidate Evaluation::play(const Configuration& configuration, const VerifiedSch
   candidate.configuration = configuration;
   PlanPrediction& prediction = candidate.prediction;
   prediction.pipeline = makespan(timeline);
-  std::vector<double> update(static_cast<std::size_t>(configuration.ranks), 0);
+  std::vector<double> update(as_size(configuration.ranks), 0);
   std::vector<double> exchange(update.size(), 0);
   for (std::size_t stage = 0; stage < division.cut.size(); ++stage) {
     const auto& holders = schedule->placement.holders[stage];
     const int copies = static_cast<int>(holders.size()) * configuration.replicas;
     const double all_reduce = exchange_time(cost.default_link, cost.stages[stage].gradient, copies);
     const double updating =
-        layers.update(static_cast<std::size_t>(division.cut[stage]), end_of(division.cut, stage, layers.layers()))
-            .count;
+        layers.update(as_index(division.cut[stage]), end_of(division.cut, stage, layers.layers())).count;
     for (const RankId rank : holders) {
-      update[rank.index()] += updating / problem_.speed(rank.index());
-      exchange[rank.index()] += all_reduce;
+      entry(update, rank) += updating / problem_.speed(rank.index());
+      entry(exchange, rank) += all_reduce;
     }
   }
   prediction.update = {*std::max_element(update.begin(), update.end())};
@@ -271,14 +256,14 @@ std::optional<Division> Evaluation::constrained(const Configuration& configurati
     problem.places[stage].held = held[stage];
     problem.places[stage].cap = no_cap;
     for (const RankId rank : schedule.placement.holders[stage])
-      problem.places[stage].cap = std::min(problem.places[stage].cap, caps[rank.index()]);
+      problem.places[stage].cap = std::min(problem.places[stage].cap, entry(caps, rank));
   }
   if (problem_.request().cut) return division_of(problem, *problem_.request().cut);
   return fastest_division(problem);
 }
 
-/// A configuration's schedule, made when it is needed. Of a long one the shorter with the same ramps says before that
-/// what is held at least.
+/// A configuration's schedule, made when it is needed. A schedule of few microbatches has the same warm-up as one of
+/// many, so that its counts are a lower bound for the long one, which need not be made yet.
 class Evaluation::LazySchedule {
  public:
   LazySchedule(Evaluation& evaluation, const Configuration& configuration)
@@ -331,7 +316,7 @@ Candidate Evaluation::play_unless_full(const Configuration& configuration, LazyS
 Candidate Evaluation::evaluate_within_caps(const Configuration& configuration) {
   LazySchedule schedule(*this, configuration);
   const bool one_stage = configuration.shape->stages_per_rank == 1 && !configuration.shape->family->bidirectional;
-  std::vector<double> caps(static_cast<std::size_t>(configuration.ranks));
+  std::vector<double> caps(as_size(configuration.ranks));
   for (std::size_t rank = 0; rank < caps.size(); ++rank) caps[rank] = problem_.cap(rank);
   Candidate nearest = play_unless_full(configuration, schedule, unconstrained(configuration));
   if (nearest.excess == 0) return nearest;

@@ -1,5 +1,5 @@
 /// \file
-/// What a configuration is worth: its cut, played in the simulator.
+/// How good a configuration is: its best cut, simulated.
 #pragma once
 
 #include <optional>
@@ -37,7 +37,7 @@ class Evaluation {
   /// the bound, whatever its schedule does within its placement.
   double bound(const Configuration& configuration);
 
-  /// The best division within the caps that is found, played. Where none fits, the nearest that was tried.
+  /// The best division within the caps that is found, played. If none fits, the nearest that was tried.
   Candidate evaluate(const Configuration& configuration);
 
   /// The same for the division that takes least memory.
@@ -61,7 +61,7 @@ class Evaluation {
   const Division& unconstrained(const Configuration& configuration);
   std::optional<Division> constrained(const Configuration& configuration, const Schedule& schedule,
                                       const std::vector<double>& caps);
-  /// Where the activations alone do not fit, only that is said, and nothing is played.
+  /// If the activations alone do not fit, the candidate has its excess and nothing else, and nothing is simulated.
   Candidate play_unless_full(const Configuration& configuration, LazySchedule& schedule, const Division& division);
   Candidate evaluate_within_caps(const Configuration& configuration);
 

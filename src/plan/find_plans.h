@@ -1,5 +1,5 @@
 /// \file
-/// The search without the words about what does not fit, which cost more than the search.
+/// The search without the message about what does not fit, which takes longer to find than the plans.
 #pragma once
 
 #include <optional>
@@ -8,7 +8,7 @@
 
 namespace penstock {
 
-/// As `make_plans`, but nothing where nothing fits into the memory. \throws Error (BadInput) for all else.
+/// As `make_plans`, but nothing if nothing fits into the memory. \throws Error (BadInput) for all else.
 [[nodiscard]] std::optional<PlanAnswer> find_plans(const LayerCosts& costs, const PlanRequest& request);
 
 }  // namespace penstock

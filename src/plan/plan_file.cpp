@@ -14,18 +14,12 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/base/index.h"
 #include "penstock/base/text_limits.h"
 #include "penstock/schedule/generators.h"
 
 namespace penstock {
 namespace {
-
-const ScheduleFamily* family_of(const std::string& name) {
-  const auto families = schedule_families();
-  const auto found =
-      std::find_if(families.begin(), families.end(), [&](const ScheduleFamily& family) { return family.name == name; });
-  return found == families.end() ? nullptr : &*found;
-}
 
 std::string real(double value) {
   const std::string text = fmt::format("{}", value);
@@ -36,7 +30,7 @@ std::string in_quotes(std::string_view text) {
   std::string result = "\"";
   for (const char letter : text) {
     if (letter == '"' || letter == '\\') result += '\\';
-    // TOML takes neither as they are.
+    // TOML allows no control character in a text.
     if ((letter >= 0 && letter < ' ') || letter == '\x7f')
       result += fmt::format("\\u{:04x}", static_cast<unsigned>(letter));
     else
@@ -52,10 +46,6 @@ std::string tie_words(const LayerTie& tie) {
   return fmt::format("{{owner = {}, copy = {}, bytes = {}}}", end(tie.owner), end(tie.copy), tie.size.count);
 }
 
-std::string cut_words(const Cut& cut) {
-  return cut.size() == 1 ? "uniform" : fmt::format("{}", fmt::join(cut.begin() + 1, cut.end(), ","));
-}
-
 constexpr std::int64_t largest_size = std::int64_t{1} << 50;
 
 /// The keys of a plan in one table of the file.
@@ -67,7 +57,7 @@ class Reader {
   [[nodiscard]] Value read(std::string_view key, const char* expected) const {
     const auto value = table_[key].value<Value>();
     if (!value) throw refuse(key, expected);
-    // Of a file's name no system call would see what stands behind a zero.
+    // A system call would see a file's name only up to a zero byte.
     if constexpr (std::is_same_v<Value, std::string>)
       if (value->find('\0') != std::string::npos) throw refuse(key, expected);
     return *value;
@@ -98,7 +88,7 @@ class Reader {
     return sizes;
   }
 
-  /// Nothing where the key is not there: plans of before had none.
+  /// Empty if the key is missing, as in files of earlier versions.
   [[nodiscard]] std::vector<Milliseconds> times(std::string_view key) const {
     std::vector<Milliseconds> times;
     if (!table_.contains(key)) return times;
@@ -112,7 +102,7 @@ class Reader {
     return times;
   }
 
-  /// Nothing where the key is not there: as above.
+  /// Empty if the key is missing, as above.
   [[nodiscard]] std::vector<LayerTie> ties(std::string_view key, std::int64_t layers) const {
     constexpr const char* expected = "a list of {owner = {layer, parameter}, copy = {layer, parameter}, bytes}";
     std::vector<LayerTie> ties;
@@ -176,18 +166,17 @@ std::optional<LayerRange> layer_range(std::string_view words, std::int64_t layer
 std::optional<std::vector<bool>> recomputed_stages(std::string_view words, const Plan& plan) {
   std::vector<bool> stages(plan.cut.size(), words == "full");
   if (words == "none" || words == "full") return stages;
-  std::vector<std::int64_t> ends(static_cast<std::size_t>(plan.layers) + 1);
+  std::vector<std::int64_t> ends(as_size(plan.layers) + 1);
   for (std::size_t begin = 0; begin <= words.size();) {
     const std::size_t end = std::min(words.find(',', begin), words.size());
     const auto range = layer_range(words.substr(begin, end - begin), plan.layers);
     if (!range) return std::nullopt;
-    ++ends[static_cast<std::size_t>(range->first)];
-    --ends[static_cast<std::size_t>(range->last) + 1];
+    ++entry(ends, range->first);
+    --ends[as_index(range->last) + 1];
     begin = end + 1;
   }
   std::partial_sum(ends.begin(), ends.end(), ends.begin());
-  for (std::size_t stage = 0; stage < stages.size(); ++stage)
-    stages[stage] = ends[static_cast<std::size_t>(plan.cut[stage])] > 0;
+  for (std::size_t stage = 0; stage < stages.size(); ++stage) stages[stage] = entry(ends, plan.cut[stage]) > 0;
   return stages;
 }
 
@@ -200,7 +189,7 @@ std::string read_schedule_file(const std::filesystem::path& plan, const std::str
 }  // namespace
 
 bool needs_schedule_file(const Plan& plan) {
-  const ScheduleFamily* family = family_of(plan.schedule);
+  const ScheduleFamily* family = find_schedule_family(plan.schedule);
   return !plan.schedule_csv.empty() || family == nullptr || family->stages_per_rank != plan.stages_per_rank;
 }
 
@@ -229,7 +218,7 @@ std::string to_toml(const Plan& plan, std::string_view schedule_file) {
   for (const Bytes bytes : prediction.memory) memory.push_back(bytes.count);
   std::string text = "# Chosen by `penstock plan`.\n";
   text += fmt::format("batch = {}\nstages = {}\ncut = {}\nschedule = {}\nmicrobatches = {}\nrecompute = {}\n",
-                      plan.batch, plan.stages(), in_quotes(cut_words(plan.cut)),
+                      plan.batch, plan.stages(), in_quotes(to_text(plan.cut)),
                       in_quotes(needs_schedule_file(plan) ? schedule_file : std::string_view(plan.schedule)),
                       plan.microbatches * plan.replicas, in_quotes(recompute_words(plan)));
   if (plan.replicas > 1) text += fmt::format("replicas = {}\n", plan.replicas);

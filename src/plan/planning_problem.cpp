@@ -7,6 +7,7 @@
 #include <set>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 namespace penstock {
 namespace {
@@ -86,7 +87,7 @@ PlanningProblem::PlanningProblem(const LayerCosts& costs, const PlanRequest& req
     shared_ = with_shared_ties(costs);
     costs_ = &*shared_;
   }
-  const auto ranks = static_cast<std::size_t>(request.ranks);
+  const auto ranks = as_size(request.ranks);
   speeds_.assign(ranks, 1);
   caps_.assign(ranks, request.memory ? static_cast<double>(request.memory->count) : no_cap);
   for (std::size_t rank = 0; rank < costs.ranks.size(); ++rank) {

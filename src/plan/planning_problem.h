@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/cost/ledger.h"
 #include "penstock/plan/plan.h"
 #include "penstock/schedule/generators.h"
 
-#include "plan/no_cap.h"
 #include "plan/ties.h"
 
 namespace penstock {

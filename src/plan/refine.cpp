@@ -4,6 +4,8 @@
 #include <cmath>
 #include <functional>
 
+#include "penstock/base/index.h"
+
 #include "plan/block_partition.h"
 
 namespace penstock {
@@ -19,7 +21,7 @@ std::int64_t number_of_cuts(std::int64_t layers, int stages) {
   return count;
 }
 
-/// The next cut in the order of words, or false after the last.
+/// The next cut in lexicographic order, or false after the last.
 bool next_cut(Cut& cut, std::int64_t layers) {
   for (std::size_t stage = cut.size(); stage-- > 1;) {
     const auto behind = static_cast<std::int64_t>(cut.size() - stage);
@@ -77,8 +79,8 @@ class Refinement {
     std::vector<bool> needed(cut.size());
     for (std::size_t stage = 0; stage < cut.size(); ++stage)
       needed[stage] =
-          memory_of_stage(problem_, stage, static_cast<std::size_t>(cut[stage]),
-                          end_of(cut, stage, problem_.layers->layers()), false) > evaluation_.problem().cap(stage);
+          memory_of_stage(problem_, stage, as_index(cut[stage]), end_of(cut, stage, problem_.layers->layers()), false) >
+          evaluation_.problem().cap(stage);
     return needed;
   }
 
@@ -91,7 +93,7 @@ class Refinement {
     double slowest = 0;
     for (std::size_t stage = 0; stage < cut.size(); ++stage)
       slowest =
-          std::max(slowest, pace_of_stage(problem_, stage, static_cast<std::size_t>(cut[stage]),
+          std::max(slowest, pace_of_stage(problem_, stage, as_index(cut[stage]),
                                           end_of(cut, stage, problem_.layers->layers()), division.recomputed[stage]));
     // Of a stage with two holders each does a half.
     const double share = candidate_.configuration.shape->family->bidirectional ? 0.5 : 1;

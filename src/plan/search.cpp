@@ -5,9 +5,11 @@
 
 #include "penstock/base/clock.h"
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
+#include "penstock/cost/ledger.h"
 #include "penstock/plan/plan.h"
-#include "penstock/plan/synthesise.h"
 #include "penstock/sim/simulate.h"
+#include "penstock/synthesis/synthesise.h"
 
 #include "plan/evaluation.h"
 #include "plan/find_plans.h"
@@ -21,7 +23,7 @@ namespace {
 /// best of them.
 constexpr double share_of_configurations = 0.6;
 constexpr double share_of_refinement = 0.3;
-/// For each synthesis, whose evaluations cost less than simulations.
+/// The share for each synthesis, whose evaluations take less time than simulations.
 constexpr double share_of_synthesis = 0.4;
 
 bool wants(const PlanRequest& request, std::string_view name) {
@@ -29,8 +31,8 @@ bool wants(const PlanRequest& request, std::string_view name) {
          std::find(request.schedules.begin(), request.schedules.end(), name) != request.schedules.end();
 }
 
-/// Of two steps that differ by less than a nanosecond the one that holds less: what is not held stays in no cache's
-/// way.
+/// If two steps differ by less than a nanosecond, the one that holds fewer activations comes first: it leaves more of
+/// the caches to the passes.
 bool faster(const Candidate& a, const Candidate& b) {
   const auto key = [](const Candidate& candidate) {
     constexpr double nanoseconds = 1e6;
@@ -63,7 +65,7 @@ class Search {
  public:
   explicit Search(PlanningProblem& problem) : problem_(problem), evaluation_(problem) {}
 
-  /// Nothing where nothing fits.
+  /// Nothing if nothing fits.
   std::optional<PlanAnswer> run() {
     answer_.notes.clear();
     std::vector<Configuration> configurations = problem_.configurations(answer_.notes);
@@ -155,7 +157,7 @@ class Search {
   }
 
   void improve_the_best() {
-    // What the first have not used the others may.
+    // The later candidates may use what the first ones left of the effort.
     for (std::size_t begin = 0; begin < best_.size();) {
       const std::size_t end = begin == 0 ? std::min(surely_kept(), best_.size()) : best_.size();
       const std::int64_t left = passes_left(share_of_configurations + share_of_refinement);
@@ -199,7 +201,7 @@ class Search {
     if (passes > most_passes) return std::nullopt;
     Cost cost = evaluation_.cost(configuration, candidate.division, /*split_backward=*/true);
     if (problem_.capped()) {
-      for (std::size_t rank = 0; rank < static_cast<std::size_t>(configuration.ranks); ++rank)
+      for (std::size_t rank = 0; rank < as_size(configuration.ranks); ++rank)
         cost.memory_caps.push_back({static_cast<std::int64_t>(std::min(problem_.cap(rank), 4e18))});
       for (const StageCost& stage : cost.stages)
         if (stage.weight_activation_share > 1) return std::nullopt;
@@ -229,7 +231,7 @@ class Search {
     const bool split = candidate.configuration.shape->split_backward || !candidate.schedule_csv.empty();
     std::vector<Milliseconds> passes;
     for (const StageCost& stage : evaluation_.cost(candidate.configuration, candidate.division, split).stages)
-      passes.push_back(stage.forward + stage.input_backward + stage.weight_backward);
+      passes.push_back(duration_of_microbatch(stage));
     return passes;
   }
 
@@ -238,7 +240,7 @@ class Search {
     const Cost cost = cost_of(plan, problem_.given_costs());
     const Timeline timeline = simulate(schedule, cost);
     std::vector<Bytes> memory;
-    memory.reserve(static_cast<std::size_t>(plan.ranks));
+    memory.reserve(as_size(plan.ranks));
     for (std::int32_t rank = 0; rank < plan.ranks; ++rank) memory.push_back(peak_bytes(timeline, RankId{rank}));
     add_tied_memory(problem_.costs().ties, plan.cut, schedule->placement, cost, memory);
     return memory;
@@ -275,7 +277,7 @@ Cost cost_for(const Plan& plan, const Schedule& schedule, const LayerCosts& cost
   Cost cost = cost_of_cut(plan.shared_ties && !costs.ties.empty() ? with_shared_ties(costs) : costs, plan.cut,
                           plan.samples(), run);
   // Ranks of replicas are alike, and the first replica stands for all.
-  if (!cost.memory_caps.empty()) cost.memory_caps.resize(static_cast<std::size_t>(plan.ranks));
+  if (!cost.memory_caps.empty()) cost.memory_caps.resize(as_size(plan.ranks));
   return cost;
 }
 

@@ -1,5 +1,5 @@
 /// \file
-/// What is said where nothing fits into the memory.
+/// The error for a request of which no configuration fits into the memory.
 #pragma once
 
 #include <optional>

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 namespace penstock {
 namespace {
@@ -65,7 +66,7 @@ struct Best {
   bool recomputed = false;
 };
 
-/// Fills stage after stage, in one way to keep the ties, or null where there are none to keep. `join` makes the value
+/// Fills stage after stage, in one way to keep the ties, or null if there are none to keep. `join` makes the value
 /// of a longer division from that of a shorter one and a cell; it is infinite where the two may not be joined.
 /// `hopeless` says, of a stage that grows towards the front, that neither it nor a longer one can beat a value.
 template <class CellOf, class Join, class Hopeless>
@@ -106,7 +107,7 @@ double worst_of(const DivisionProblem& problem, const Division& division) {
   double worst = 0;
   for (std::size_t stage = 0; stage < division.cut.size(); ++stage)
     worst = std::max(worst,
-                     pace_of_stage(problem, stage, static_cast<std::size_t>(division.cut[stage]),
+                     pace_of_stage(problem, stage, as_index(division.cut[stage]),
                                    end_of(division.cut, stage, problem.layers->layers()), division.recomputed[stage]));
   return worst;
 }
@@ -114,7 +115,7 @@ double worst_of(const DivisionProblem& problem, const Division& division) {
 }  // namespace
 
 std::vector<std::vector<HeldMicrobatches>> held_microbatches(const Schedule& schedule) {
-  std::vector<std::vector<HeldMicrobatches>> held(static_cast<std::size_t>(schedule.stages));
+  std::vector<std::vector<HeldMicrobatches>> held(as_size(schedule.stages));
   const auto add = [](std::vector<HeldMicrobatches>& most, HeldMicrobatches now) {
     const auto covers = [](const HeldMicrobatches& a, const HeldMicrobatches& b) {
       return a.whole >= b.whole && a.for_weights >= b.for_weights;
@@ -127,19 +128,19 @@ std::vector<std::vector<HeldMicrobatches>> held_microbatches(const Schedule& sch
   for (const auto& actions : schedule.actions) {
     std::map<std::int32_t, HeldMicrobatches> now;
     for (const Action& action : actions) {
-      HeldMicrobatches& of_stage = now[action.stage.value];
+      HeldMicrobatches& counts = now[action.stage.value];
       if (action.kind == ActionKind::Forward) {
-        ++of_stage.whole;
+        ++counts.whole;
       } else if (action.kind == ActionKind::Backward) {
-        --of_stage.whole;
+        --counts.whole;
       } else if (action.kind == ActionKind::InputBackward) {
-        --of_stage.whole;
-        ++of_stage.for_weights;
+        --counts.whole;
+        ++counts.for_weights;
       } else if (action.kind == ActionKind::WeightBackward) {
-        --of_stage.for_weights;
+        --counts.for_weights;
       }
       if (action.kind == ActionKind::Forward || action.kind == ActionKind::InputBackward)
-        add(held[action.stage.index()], of_stage);
+        add(entry(held, action.stage), counts);
     }
   }
   return held;
@@ -148,18 +149,10 @@ std::vector<std::vector<HeldMicrobatches>> held_microbatches(const Schedule& sch
 double memory_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first, std::size_t end,
                        bool recomputed) {
   const StageCost cost = problem.layers->stage(first, end, {recomputed, problem.split_backward, 1});
-  const auto standing = static_cast<double>((cost.parameter + cost.gradient + cost.optimizer).count);
-  const auto activation = static_cast<double>(cost.activation.count);
-  double held = 0;
-  for (const HeldMicrobatches& counts : problem.places[stage].held)
-    held = std::max(held, activation * (counts.whole + counts.for_weights * cost.weight_activation_share));
-  double messages = 0;
-  if (stage > 0) messages += static_cast<double>(problem.layers->boundary_after(first - 1).count);
-  if (stage + 1 < problem.places.size()) messages += static_cast<double>(cost.boundary.count);
-  return standing + held + messages +
-         static_cast<double>(
-             std::max({cost.forward_workspace, cost.backward_workspace, cost.input_workspace, cost.weight_workspace})
-                 .count);
+  StageBoundaries boundaries;
+  if (stage > 0) boundaries.input = problem.layers->boundary_after(first - 1);
+  if (stage + 1 < problem.places.size()) boundaries.output = cost.boundary;
+  return estimated_peak(cost, problem.places[stage].held, boundaries);
 }
 
 double pace_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first, std::size_t end,
@@ -214,8 +207,8 @@ template <class CellOf>
 std::pair<double, double> value_of(const DivisionProblem& problem, const Division& division, const CellOf& cell_of) {
   std::pair<double, double> value{-infinite, 0};
   for (std::size_t stage = 0; stage < division.cut.size(); ++stage) {
-    const Cell cell = cell_of(problem, stage, static_cast<std::size_t>(division.cut[stage]),
-                              end_of(division.cut, stage, problem.layers->layers()));
+    const Cell cell =
+        cell_of(problem, stage, as_index(division.cut[stage]), end_of(division.cut, stage, problem.layers->layers()));
     value = {std::max(value.first, cell.worst), value.second + cell.sum};
   }
   return value;
@@ -256,12 +249,12 @@ Division leanest_division(const DivisionProblem& problem) {
 
 void even_out_ranks(const DivisionProblem& problem, const std::vector<std::int32_t>& rank_of, Division& division) {
   const std::size_t layers = problem.layers->layers();
-  const auto ranks = static_cast<std::size_t>(*std::max_element(rank_of.begin(), rank_of.end())) + 1;
+  const auto ranks = as_size(*std::max_element(rank_of.begin(), rank_of.end())) + 1;
   const auto load = [&](const Cut& cut) {
     std::vector<double> loads(ranks, 0);
     for (std::size_t stage = 0; stage < cut.size(); ++stage)
-      loads[static_cast<std::size_t>(rank_of[stage])] += compute_time(
-          problem, stage, static_cast<std::size_t>(cut[stage]), end_of(cut, stage, layers), division.recomputed[stage]);
+      entry(loads, rank_of[stage]) +=
+          compute_time(problem, stage, as_index(cut[stage]), end_of(cut, stage, layers), division.recomputed[stage]);
     std::sort(loads.rbegin(), loads.rend());
     return loads;
   };

@@ -1,27 +1,22 @@
 /// \file
-/// Cuts by dynamic programming: the slowest stage as fast as it can be, its links included, under caps on memory.
+/// Cuts by dynamic programming. They make the slowest stage, its links included, as fast as caps on memory allow.
 #pragma once
 
 #include <optional>
 #include <vector>
 
+#include "penstock/base/index.h"
 #include "penstock/cost/layer_cost.h"
+#include "penstock/cost/ledger.h"
 #include "penstock/plan/plan.h"
 #include "penstock/schedule/schedule.h"
 
-#include "plan/no_cap.h"
 #include "plan/ties.h"
 
 namespace penstock {
 
-/// What a rank holds of one stage at a time: microbatches before their `B` or `I`, and between `I` and `W`.
-struct HeldMicrobatches {
-  int whole = 0;
-  int for_weights = 0;
-};
-
-/// For each stage the times at which most is held: of no two of them has one less of both. Of a stage with two holders,
-/// those of both.
+/// For each stage the fullest moments of a step: no entry has at most as many of both kinds as another one. A stage
+/// with two holders has the entries of both.
 [[nodiscard]] std::vector<std::vector<HeldMicrobatches>> held_microbatches(const Schedule& schedule);
 
 /// Where a stage would run.
@@ -30,7 +25,7 @@ struct StagePlace {
   double cap = no_cap;  ///< bytes that the stage may take
   LinkCost to_next = {};
   LinkCost to_previous = {};
-  std::vector<HeldMicrobatches> held = {};  ///< needed only where there is a cap
+  std::vector<HeldMicrobatches> held = {};  ///< needed only if there is a cap
 };
 
 /// A cut and which of its stages recompute.
@@ -50,8 +45,7 @@ struct DivisionProblem {
   const TiedLayers* ties = nullptr;  ///< to be kept, each on one rank; null: none
 };
 
-/// The memory that a stage takes at its peak, by the counts of its place: what stands, activations, one boundary on
-/// either side, and workspace.
+/// The memory that a stage takes at its peak, estimated by the ledger from the counts of its place.
 [[nodiscard]] double memory_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first,
                                      std::size_t end, bool recomputed);
 
@@ -59,7 +53,7 @@ struct DivisionProblem {
 [[nodiscard]] double pace_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first,
                                    std::size_t end, bool recomputed);
 
-/// The division whose slowest pace is fastest; of these, one with the least sum of times. Exact. Nothing where no
+/// The division whose slowest pace is fastest; of these, one with the least sum of times. Exact. Nothing if no
 /// division is within the caps, or keeps the ties.
 [[nodiscard]] std::optional<Division> fastest_division(const DivisionProblem& problem);
 
@@ -72,7 +66,7 @@ void even_out_ranks(const DivisionProblem& problem, const std::vector<std::int32
 
 /// The end of a stage of a cut.
 [[nodiscard]] inline std::size_t end_of(const Cut& cut, std::size_t stage, std::size_t layers) {
-  return stage + 1 < cut.size() ? static_cast<std::size_t>(cut[stage + 1]) : layers;
+  return stage + 1 < cut.size() ? as_index(cut[stage + 1]) : layers;
 }
 
 }  // namespace penstock

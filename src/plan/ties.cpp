@@ -7,6 +7,9 @@
 #include <tuple>
 #include <utility>
 
+#include "penstock/base/index.h"
+#include "penstock/cost/ledger.h"
+
 namespace penstock {
 namespace {
 
@@ -17,8 +20,7 @@ std::vector<std::vector<std::size_t>> groups_of(const std::vector<LayerTie>& tie
   std::vector<std::size_t> first(layers);
   std::iota(first.begin(), first.end(), std::size_t{0});
   for (const LayerTie& tie : ties) {
-    const auto [low, high] =
-        std::minmax(first[static_cast<std::size_t>(tie.owner.layer)], first[static_cast<std::size_t>(tie.copy.layer)]);
+    const auto [low, high] = std::minmax(entry(first, tie.owner.layer), entry(first, tie.copy.layer));
     const std::pair<std::size_t, std::size_t> joined{low, high};
     std::replace(first.begin(), first.end(), joined.second, joined.first);
   }
@@ -31,7 +33,7 @@ std::vector<std::vector<std::size_t>> groups_of(const std::vector<LayerTie>& tie
 }
 
 std::size_t stage_of_layer(const Cut& cut, std::int64_t layer) {
-  return static_cast<std::size_t>(std::upper_bound(cut.begin(), cut.end(), layer) - cut.begin() - 1);
+  return as_size(std::upper_bound(cut.begin(), cut.end(), layer) - cut.begin() - 1);
 }
 
 }  // namespace
@@ -168,7 +170,7 @@ void add_tied_exchange(const std::vector<LayerTie>& ties, const Cut& cut, const 
   const auto arrival = [&](RankId from, RankId to, Bytes size) {
     const LinkCost& link = link_between(cost, from, to);
     double& free = link_free[{from, to}];
-    free = std::max(free, time[from.index()]) + static_cast<double>(size.count) / link.bytes_per_millisecond;
+    free = std::max(free, entry(time, from)) + static_cast<double>(size.count) / link.bytes_per_millisecond;
     return free + link.latency.count;
   };
   const std::vector<Shared> all = shared_parameters(ties);
@@ -183,12 +185,12 @@ void add_tied_exchange(const std::vector<LayerTie>& ties, const Cut& cut, const 
   std::vector<double> sums_there(time.size(), 0);
   for (std::size_t index = 0; index < all.size(); ++index) {
     const RankId home = rank_of(*all[index].owner);
-    time[home.index()] = std::max(time[home.index()], whole[index]);
+    entry(time, home) = std::max(entry(time, home), whole[index]);
     std::set<RankId> others;
     for (const LayerParameter* member : all[index].members) others.insert(rank_of(*member));
     others.erase(home);
     for (const RankId other : others)
-      sums_there[other.index()] = std::max(sums_there[other.index()], arrival(home, other, all[index].size));
+      entry(sums_there, other) = std::max(entry(sums_there, other), arrival(home, other, all[index].size));
   }
   for (std::size_t rank = 0; rank < time.size(); ++rank) time[rank] = std::max(time[rank], sums_there[rank]);
 }
@@ -201,7 +203,7 @@ void add_tied_memory(const std::vector<LayerTie>& ties, const Cut& cut, const Pl
     ranks.reserve(shared.members.size());
     for (const LayerParameter* member : shared.members) ranks.push_back(rank_of_layer(cut, placement, member->layer));
     const RankId home = rank_of_layer(cut, placement, shared.owner->layer);
-    std::int64_t& most = beside[home.index()];
+    std::int64_t& most = entry(beside, home);
     most = std::max(most, shared.size.count * most_beside(shared, ranks, home));
   }
   for (std::size_t rank = 0; rank < memory.size(); ++rank) {
@@ -209,8 +211,7 @@ void add_tied_memory(const std::vector<LayerTie>& ties, const Cut& cut, const Pl
     Bytes standing{beside[rank]};
     for (std::size_t stage = 0; stage < cost.stages.size(); ++stage)
       for (const RankId holder : placement.holders[stage])
-        if (holder.index() == rank)
-          standing += cost.stages[stage].parameter + cost.stages[stage].gradient + cost.stages[stage].optimizer;
+        if (holder.index() == rank) standing += memory_of_weights_with_gradients(cost.stages[stage]);
     memory[rank] = std::max(memory[rank], standing);
   }
 }

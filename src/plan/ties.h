@@ -12,7 +12,7 @@
 
 namespace penstock {
 
-/// One way to keep ties: the ranks that the layers which share a parameter are on.
+/// One way to keep ties: a rank for each layer that shares a parameter.
 struct TieWay {
   std::vector<std::int32_t> rank_of_layer;  ///< −1: shares nothing, and may be anywhere
   std::vector<bool> may_begin_stage;        ///< by layer; empty: any

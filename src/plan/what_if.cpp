@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::int64_t part_of_the_effort = 10;
 
-/// The best plan for a changed request, or nothing where there is none. \param complete set to whether all of it was
+/// The best plan for a changed request, or nothing if there is none. \param complete set to whether all of it was
 /// looked at.
 std::optional<Plan> best_plan(const LayerCosts& costs, PlanRequest request, bool* complete = nullptr) {
   request.most_plans = 1;
@@ -40,7 +40,7 @@ PlanRequest pinned(const PlanRequest& request, const Plan& plan) {
   return only;
 }
 
-/// The best plan under other circumstances. Where the effort is not enough for a whole search, the schedule that is
+/// The best plan under other circumstances. If the effort is not enough for a whole search, the schedule that is
 /// best as things are is looked at by itself, so that what is better does not look worse.
 std::optional<Plan> best_plan_near(const LayerCosts& costs, const PlanRequest& request, const Plan& best) {
   bool complete = false;

@@ -8,15 +8,10 @@
 
 #include <ATen/ATen.h>
 
+#include "penstock/nn/tensor_bytes.h"
+
 namespace penstock {
 namespace {
-
-Bytes size_of(const Tensors& tensors) {
-  Bytes total;
-  for (const at::Tensor& tensor : tensors)
-    if (tensor.defined()) total += Bytes{static_cast<std::int64_t>(tensor.nbytes())};
-  return total;
-}
 
 Tensors copies_of(const Tensors& tensors) {
   Tensors copies;
@@ -102,10 +97,10 @@ Tensors LayerMeasurement::forward(LayerSamples& samples) {
   const Bytes most = peak(instruments_);
   // Nobody takes the outputs behind the loss.
   if (stage_.has_loss()) outputs.clear();
-  const Bytes size = size_of(outputs);
+  const Bytes size = bytes_of(outputs);
   const Bytes with_outputs = held(instruments_);
   Tensors gradients;
-  // Without storage of its own: the outputs' is let go of, as when they have been sent.
+  // Without storage of its own: the outputs' is freed, as when they have been sent.
   outputs_ = copies_of(outputs);
   const Bytes of_copies = held(instruments_) - with_outputs;
   outputs.clear();
@@ -123,14 +118,14 @@ Tensors LayerMeasurement::forward(LayerSamples& samples) {
 }
 
 void LayerMeasurement::whole_backward(LayerSamples& samples, Tensors gradients) {
-  const Bytes arrived = size_of(gradients);
+  const Bytes arrived = bytes_of(gradients);
   Tensors of_inputs;
   samples.backward.push_back(timed(gradients, [&] { of_inputs = stage_.backward({0}, std::move(gradients)); }));
   raise(samples.sizes.backward_workspace, peak(instruments_) - base_ - samples.sizes.activation - arrived);
 }
 
 void LayerMeasurement::split_backward(LayerSamples& samples, Tensors gradients) {
-  const Bytes size = size_of(gradients);
+  const Bytes size = bytes_of(gradients);
   Tensors arrived = gradients;
   Tensors of_inputs;
   samples.input_backward.push_back(

@@ -36,7 +36,7 @@ constexpr double most_budgets = 3;
 constexpr double well_known = 0.02;
 
 // What makes layers alike: their kind, whether they are the first or the last, and what flows in at every size.
-using Sort = std::pair<std::string, std::vector<std::int64_t>>;
+using KindAndShapes = std::pair<std::string, std::vector<std::int64_t>>;
 
 // One sort of layer, as one rank has measured it.
 struct Entry {
@@ -88,9 +88,9 @@ double spread_of_rounds(const RankProfile& profile) {
 }
 
 // Lets all ranks go on together, and stop together when one fails.
-class Meeting {
+class RankBarrier {
  public:
-  explicit Meeting(int ranks) : barrier_(ranks) {}
+  explicit RankBarrier(int ranks) : barrier_(ranks) {}
 
   void wait() {
     barrier_.arrive_and_wait();
@@ -102,7 +102,7 @@ class Meeting {
   void set_goes_on(bool goes_on) { goes_on_ = goes_on; }
   [[nodiscard]] bool goes_on() const { return goes_on_; }
 
-  // Runs a rank's part. Where it throws, the others stop at their next meeting.
+  // Runs a rank's part. Where it throws, the others stop at their next rank_barrier.
   void run(const std::function<void()>& part) noexcept {
     try {
       part();
@@ -145,10 +145,10 @@ struct PassThrough : torch::nn::Module {
 class RankProfiler {
  public:
   RankProfiler(const Network& network, const ProfileSettings& settings, const std::vector<Microbatch>& microbatches,
-               Meeting& meeting, int rank)
+               RankBarrier& rank_barrier, int rank)
       : network_(network),
         settings_(settings),
-        meeting_(meeting),
+        rank_barrier_(rank_barrier),
         leads_(rank == 0),
         lane_(settings.devices.empty() ? at::Device(at::kCPU)
                                        : settings.devices[static_cast<std::size_t>(rank) % settings.devices.size()]),
@@ -171,9 +171,9 @@ class RankProfiler {
   // takes, in rounds over all of them.
   RankProfile run() {
     RankProfile profile;
-    std::map<Sort, std::size_t> known;
+    std::map<KindAndShapes, std::size_t> known;
     for (std::size_t layer = 0; layer < network_.layers.size(); ++layer) {
-      const auto [found, is_new] = known.emplace(sort_of(layer), profile.entries.size());
+      const auto [found, is_new] = known.emplace(kind_and_shapes(layer), profile.entries.size());
       profile.entry_of_layer.push_back(found->second);
       if (is_new) profile.entries.push_back(survey(static_cast<std::int64_t>(layer)));
       flow_ = profile.entries[found->second].outputs;
@@ -185,9 +185,9 @@ class RankProfiler {
       for (Entry& entry : profile.entries) time(entry, of_a_rank);
       ++profile.rounds;
       profile.spread = spread_of_rounds(profile);
-      if (leads_) meeting_.set_goes_on(goes_on(profile, clock_.now() - start));
-      meeting_.wait();
-    } while (meeting_.goes_on());
+      if (leads_) rank_barrier_.set_goes_on(goes_on(profile, clock_.now() - start));
+      rank_barrier_.wait();
+    } while (rank_barrier_.goes_on());
     // Before the meter of its thread is gone.
     for (Entry& entry : profile.entries) {
       entry.inputs.clear();
@@ -204,21 +204,21 @@ class RankProfiler {
     return profile.spread > well_known || (profile.rounds < rounds_in_budget && passed.count < budget);
   }
 
-  [[nodiscard]] Sort sort_of(std::size_t layer) const {
+  [[nodiscard]] KindAndShapes kind_and_shapes(std::size_t layer) const {
     const std::string& kind = network_.layers[layer].kind;
-    Sort sort{kind.empty() ? fmt::format("#{}", layer) : kind, {}};
-    sort.second = {layer == 0 ? 1 : 0, layer + 1 == network_.layers.size() ? 1 : 0};
+    KindAndShapes key{kind.empty() ? fmt::format("#{}", layer) : kind, {}};
+    key.second = {layer == 0 ? 1 : 0, layer + 1 == network_.layers.size() ? 1 : 0};
     for (const Tensors& boundary : flow_) {
-      sort.second.push_back(static_cast<std::int64_t>(boundary.size()));
+      key.second.push_back(static_cast<std::int64_t>(boundary.size()));
       for (const at::Tensor& tensor : boundary) {
-        sort.second.push_back(tensor.defined() ? static_cast<std::int64_t>(tensor.scalar_type()) : -1);
+        key.second.push_back(tensor.defined() ? static_cast<std::int64_t>(tensor.scalar_type()) : -1);
         if (!tensor.defined()) continue;
-        sort.second.push_back(tensor.requires_grad() ? 1 : 0);
-        sort.second.push_back(tensor.dim());
-        sort.second.insert(sort.second.end(), tensor.sizes().begin(), tensor.sizes().end());
+        key.second.push_back(tensor.requires_grad() ? 1 : 0);
+        key.second.push_back(tensor.dim());
+        key.second.insert(key.second.end(), tensor.sizes().begin(), tensor.sizes().end());
       }
     }
-    return sort;
+    return key;
   }
 
   // What the layers of one rank go through for a microbatch, where all ranks have as much. By size.
@@ -302,19 +302,19 @@ class RankProfiler {
 
   LayerSamples measure_size(LayerMeasurement& measurement) {
     LayerSamples samples;
-    meeting_.wait();
+    rank_barrier_.wait();
     // The first finds everything cold.
     measurement.cycle(nullptr);
     const Milliseconds start = clock_.now();
     measurement.cycle(nullptr);
     const double of_a_cycle = (clock_.now() - start).count;
     if (leads_)
-      meeting_.set_cycles(static_cast<int>(
+      rank_barrier_.set_cycles(static_cast<int>(
           std::clamp(settings_.budget.count / rounds_in_budget / std::max(of_a_cycle, 1e-3), 1.0, 1.0 * most_cycles)));
-    meeting_.wait();
-    for (int cycle = 0; cycle < meeting_.cycles(); ++cycle) {
+    rank_barrier_.wait();
+    for (int cycle = 0; cycle < rank_barrier_.cycles(); ++cycle) {
       // Together at every cycle, so that none measures alone at the end.
-      meeting_.wait();
+      rank_barrier_.wait();
       measurement.cycle(&samples);
     }
     return samples;
@@ -332,12 +332,12 @@ class RankProfiler {
   void time_update(const Layer& built, Entry& entry, std::int64_t of_a_rank) {
     if (!settings_.optimizer) return;
     const Bytes before = held(instruments_);
-    const std::function<void()> update = settings_.optimizer(built);
+    const std::function<void()> update = layer_update(*settings_.optimizer, built);
     entry.optimizer = held(instruments_) - before;
     update();
     between_.set_bytes(of_a_rank - entry.gone_through(0));
     for (int count = 0; count < updates; ++count) {
-      meeting_.wait();
+      rank_barrier_.wait();
       between_.pass({});
       const Milliseconds start = clock_.now();
       update();
@@ -348,7 +348,7 @@ class RankProfiler {
 
   const Network& network_;
   const ProfileSettings& settings_;
-  Meeting& meeting_;
+  RankBarrier& rank_barrier_;
   bool leads_;
   MemoryMeter memory_;  // before all that allocates
   SteadyClock clock_;
@@ -362,7 +362,7 @@ class RankProfiler {
 void check(const ProfileSettings& settings) {
   if (settings.ranks < 1 || settings.threads_per_rank < 1)
     throw bad_input(fmt::format("a profile on {} ranks of {} threads", settings.ranks, settings.threads_per_rank),
-                    "at least 1 of each", "change --ranks or --threads-per-rank");
+                    "at least 1 of each", "change `ranks` or `threads_per_rank`");
   const auto& sizes = settings.sizes;
   if (sizes.empty() || sizes.front() < 1 || !std::is_sorted(sizes.begin(), sizes.end(), std::less_equal<>()))
     throw bad_input("microbatch sizes that do not ascend from 1 or more", "at least one size, ascending",
@@ -441,23 +441,23 @@ LayerCosts profile_layers(const Network& network, const ProfileSettings& setting
   check_network(network);
   check(settings);
   const std::vector<Microbatch> microbatches = microbatches_of(settings);
-  Meeting meeting(settings.ranks);
+  RankBarrier rank_barrier(settings.ranks);
   std::vector<RankProfile> ranks(static_cast<std::size_t>(settings.ranks));
   std::vector<std::thread> threads;
   threads.reserve(ranks.size());
   const auto profile = [&](int rank) {
     at::set_num_threads(settings.threads_per_rank);
-    ranks[static_cast<std::size_t>(rank)] = RankProfiler(network, settings, microbatches, meeting, rank).run();
+    ranks[static_cast<std::size_t>(rank)] = RankProfiler(network, settings, microbatches, rank_barrier, rank).run();
   };
   for (int rank = 0; rank < settings.ranks; ++rank) {
     try {
-      threads.push_back(start_thread([&, rank] { meeting.run([&] { profile(rank); }); }));
+      threads.push_back(start_thread([&, rank] { rank_barrier.run([&] { profile(rank); }); }));
     } catch (const Error&) {
-      meeting.run([] { throw; });  // the others are told as if the rank had failed
+      rank_barrier.run([] { throw; });  // the others are told as if the rank had failed
     }
   }
   for (std::thread& thread : threads) thread.join();
-  meeting.rethrow();
+  rank_barrier.rethrow();
   LayerCosts costs;
   const RankProfile& first = ranks.front();
   // More digits would not be known.

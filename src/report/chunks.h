@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "penstock/base/index.h"
 #include "penstock/timeline/timeline.h"
 
 namespace penstock {
@@ -28,7 +29,7 @@ class Chunks {
   /// The position of a stage among those of its rank, from 0.
   [[nodiscard]] std::size_t of(std::size_t rank, StageId stage) const {
     const auto& stages = stages_[rank];
-    return static_cast<std::size_t>(std::lower_bound(stages.begin(), stages.end(), stage.value) - stages.begin());
+    return as_size(std::lower_bound(stages.begin(), stages.end(), stage.value) - stages.begin());
   }
   [[nodiscard]] const std::vector<std::int32_t>& stages_of(std::size_t rank) const { return stages_[rank]; }
   /// Stages of the rank that has most.

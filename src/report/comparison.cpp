@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "penstock/base/quantile.h"
+
 #include "report/drawing.h"
 #include "report/extent.h"
 #include "report/page.h"
@@ -70,7 +72,7 @@ Table figures_of(const Steps& steps, std::string_view unit) {
   return table;
 }
 
-/// Empty where nobody counted.
+/// Empty if memory was not counted.
 std::string peak_text(const Timeline& timeline, std::size_t rank) {
   const bool counted = rank < timeline.memory.size() && !timeline.memory[rank].empty();
   return counted ? to_string(peak_bytes(timeline, RankId{static_cast<std::int32_t>(rank)})) : "";
@@ -103,9 +105,8 @@ double rows_width(const Steps& steps, double duration) {
   for (const auto& events : steps.measured.ranks)
     for (const Event& event : events) lengths.push_back(event.end.count - event.start.count);
   if (lengths.empty()) return narrow_page;
-  const auto middle = lengths.begin() + static_cast<std::ptrdiff_t>(lengths.size() / 2);
-  std::nth_element(lengths.begin(), middle, lengths.end());
-  return *middle > 0 ? std::clamp(usual_box_width * duration / *middle, narrow_page, wide_page) : wide_page;
+  const double usual_length = median(std::move(lengths));
+  return usual_length > 0 ? std::clamp(usual_box_width * duration / usual_length, narrow_page, wide_page) : wide_page;
 }
 
 /// Of the largest microbatch: numbers that stop at 9 because 10 is wider look like an error.
@@ -162,10 +163,10 @@ std::string comparison_svg(const Timeline& predicted, const Timeline& measured, 
   double first_row = layout.top;
   std::vector<std::vector<double>> rows;
   for (const auto& [name, timeline] : steps.both()) {
-    std::vector<double>& of_timeline = rows.emplace_back();
+    std::vector<double>& row_tops = rows.emplace_back();
     for (std::size_t rank = 0; rank < steps.ranks(); ++rank) {
       const double y = first_row + static_cast<double>(rank) * group_height(layout);
-      of_timeline.push_back(y);
+      row_tops.push_back(y);
       if (timeline == &steps.predicted)
         append_text(out, "ink strong", padding, layout.baseline(y), fmt::format("rank {}", rank));
       append_text(out, "ink", padding + rank_width, layout.baseline(y), name);

@@ -9,11 +9,11 @@
 
 namespace penstock {
 
-/// Of the compute actions of a timeline; all 0 where there are none.
+/// Of the compute actions of a timeline; all 0 if there are none.
 struct Extent {
   double first = 0;     ///< the earliest start, ms
   double last = 0;      ///< the latest end, ms
-  double shortest = 0;  ///< the shortest action that takes time at all, ms; 0 where none does
+  double shortest = 0;  ///< the shortest action that takes time at all, ms; 0 if none does
 };
 
 [[nodiscard]] inline Extent extent_of(const Timeline& timeline) {

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <vector>
 
+#include "penstock/base/index.h"
 #include "penstock/schedule/schedule.h"
 
 #include "report/chunks.h"
@@ -26,16 +27,14 @@ struct Columns {
   double unit = 1;
   std::size_t count = 0;
 
-  [[nodiscard]] std::size_t at(double time) const {
-    return static_cast<std::size_t>(std::llround((time - first) / unit));
-  }
+  [[nodiscard]] std::size_t at(double time) const { return as_size(std::llround((time - first) / unit)); }
 };
 
 Columns columns_of(const Timeline& timeline) {
   const Extent extent = extent_of(timeline);
   if (extent.shortest <= 0) return {};
   const double unit = std::max(extent.shortest, (extent.last - extent.first) / static_cast<double>(most_columns));
-  return {extent.first, unit, static_cast<std::size_t>(std::llround((extent.last - extent.first) / unit))};
+  return {extent.first, unit, as_size(std::llround((extent.last - extent.first) / unit))};
 }
 
 /// The row of a rank. An action that rounding leaves without a column gets none: the next one would lose its own.
@@ -129,7 +128,7 @@ std::string to_grid(const Timeline& timeline, const GridOptions& options) {
   std::size_t shown = columns.count;
   if (options.width > 0) {
     constexpr std::size_t narrowest = 24;
-    const std::size_t room = std::max(static_cast<std::size_t>(options.width), narrowest) - margin;
+    const std::size_t room = std::max(as_size(options.width), narrowest) - margin;
     shown = std::min(shown, std::max<std::size_t>(room / width, 1));
   }
   const Chunks chunks(timeline);

@@ -6,6 +6,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "penstock/base/index.h"
+
 #include "report/chunks.h"
 #include "report/extent.h"
 #include "report/kinds.h"
@@ -63,7 +65,7 @@ Json kinds_to_json(const std::vector<NamedTimeline>& timelines, std::size_t most
   for (const NamedTimeline& named : timelines)
     for (const auto& events : named.timeline.ranks)
       for (const Event& event : events)
-        if (is_compute(event.action.kind)) used.at(static_cast<std::size_t>(event.action.kind)) = true;
+        if (is_compute(event.action.kind)) used.at(as_index(event.action.kind)) = true;
   Json kinds = Json::array();
   for (std::size_t kind = 0; kind + 1 < kind_styles.size(); ++kind) {
     const KindStyle& style = kind_styles.at(kind);

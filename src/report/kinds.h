@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <string_view>
 
+#include "penstock/base/index.h"
 #include "penstock/schedule/action.h"
 
 namespace penstock {
@@ -32,7 +33,7 @@ inline constexpr std::array<KindStyle, 5> kind_styles = {{
 }};
 
 [[nodiscard]] inline const KindStyle& style_of(ActionKind kind) {
-  return is_compute(kind) ? kind_styles[static_cast<std::size_t>(kind)] : kind_styles.back();
+  return is_compute(kind) ? entry(kind_styles, kind) : kind_styles.back();
 }
 
 }  // namespace penstock

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 #include "penstock/plan/plan_file.h"
 
 namespace penstock {
@@ -107,7 +108,7 @@ std::string tie_lines(const Plan& plan) {
   const Placement placement = schedule_of(plan)->placement;
   const auto rank_of = [&](const LayerParameter& end) {
     const auto stage = std::upper_bound(plan.cut.begin(), plan.cut.end(), end.layer) - plan.cut.begin() - 1;
-    return placement.holders[static_cast<std::size_t>(stage)].front().value;
+    return entry(placement.holders, stage).front().value;
   };
   std::string text;
   for (std::size_t index = 0; index < plan.ties.size() && index < most_shown; ++index) {

@@ -27,7 +27,7 @@ constexpr std::array<std::string_view, most_lines> line_colours{"#0072b2", "#d55
 
 constexpr double close_enough = 0.03;  // of the best
 
-/// The best of the points that fit, by the number of microbatches; empty where none fits.
+/// The best of the points that fit, by the number of microbatches; empty if none fits.
 std::map<int, const SweepPoint*> best_by_microbatches(const std::vector<SweepPoint>& points) {
   std::map<int, const SweepPoint*> best;
   for (const SweepPoint& point : points) {
@@ -81,14 +81,14 @@ std::vector<SweepLine> lines_of(const std::vector<SweepPoint>& points) {
     line.points.push_back(point);
     line.fastest = std::min(line.fastest, point.step.count);
   }
-  std::map<std::string, SweepLine> of_schedule;
+  std::map<std::string, SweepLine> best_by_schedule;
   for (const auto& [key, line] : all) {
-    SweepLine& best = of_schedule[line.schedule];
+    SweepLine& best = best_by_schedule[line.schedule];
     if (line.fastest < best.fastest) best = line;
   }
   std::vector<SweepLine> lines;
-  lines.reserve(of_schedule.size());
-  for (const auto& [schedule, line] : of_schedule) lines.push_back(line);
+  lines.reserve(best_by_schedule.size());
+  for (const auto& [schedule, line] : best_by_schedule) lines.push_back(line);
   std::stable_sort(lines.begin(), lines.end(),
                    [](const SweepLine& a, const SweepLine& b) { return a.fastest < b.fastest; });
   if (lines.size() > most_lines) lines.resize(most_lines);
@@ -129,8 +129,8 @@ Axes axes_of(const std::vector<SweepLine>& lines, const std::vector<MeasuredPoin
   for (const MeasuredPoint& point : measured) include(point.microbatches, point.step.count);
   axes.most = std::max(axes.most, axes.least + 1);
   // Steps far longer than the best are of no interest and would press the others together; nor is the room below it.
-  constexpr double of_interest = 1.6;
-  axes.longest = std::max(std::min(longest, fastest * of_interest), 1e-9);
+  constexpr double longest_shown = 1.6;
+  axes.longest = std::max(std::min(longest, fastest * longest_shown), 1e-9);
   const double room = std::max(0.08 * (axes.longest - fastest), 0.01 * axes.longest);
   axes.shortest = std::max(fastest - room, 0.0);
   axes.longest += room;
@@ -318,11 +318,11 @@ void include_plans(std::vector<SweepPoint>& points, const std::vector<Plan>& pla
       return point.schedule == plan.schedule && point.stages_per_rank == plan.stages_per_rank &&
              point.microbatches == plan.microbatches;
     });
-    const SweepPoint of_plan{plan.schedule, plan.stages_per_rank, plan.microbatches, plan.prediction.step, true};
+    const SweepPoint planned{plan.schedule, plan.stages_per_rank, plan.microbatches, plan.prediction.step, true};
     if (known == points.end())
-      points.push_back(of_plan);
-    else if (!known->fits || of_plan.step < known->step)
-      *known = of_plan;
+      points.push_back(planned);
+    else if (!known->fits || planned.step < known->step)
+      *known = planned;
   }
   std::stable_sort(points.begin(), points.end(), [](const SweepPoint& a, const SweepPoint& b) {
     return std::tie(a.schedule, a.stages_per_rank, a.microbatches) <

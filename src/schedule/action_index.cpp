@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "penstock/base/index.h"
+
 namespace penstock {
 namespace {
 
@@ -43,19 +45,19 @@ void enter(const Schedule& schedule, Place& slot, Place place) {
 
 ActionIndex index_actions(const Schedule& schedule) {
   ActionIndex index;
-  index.microbatches = static_cast<std::size_t>(schedule.microbatches);
+  index.microbatches = as_size(schedule.microbatches);
   for (const auto& row : schedule.actions)
     index.communicates = index.communicates ||
                          std::any_of(row.begin(), row.end(), [](const Action& a) { return is_communication(a.kind); });
-  const std::size_t size = static_cast<std::size_t>(schedule.stages) * index.microbatches;
+  const std::size_t size = as_size(schedule.stages) * index.microbatches;
   for (auto* table : {&index.forward, &index.input_backward, &index.weight_backward}) table->resize(size);
   if (index.communicates)
     for (auto* table : {&index.send_forward, &index.receive_forward, &index.send_backward, &index.receive_backward})
       table->resize(size);
   for (std::int32_t rank = 0; rank < schedule.ranks(); ++rank) {
-    const auto& row = schedule.actions[static_cast<std::size_t>(rank)];
+    const auto& row = entry(schedule.actions, rank);
     for (std::int32_t position = 0; position < static_cast<std::int32_t>(row.size()); ++position) {
-      const Action& action = row[static_cast<std::size_t>(position)];
+      const Action& action = entry(row, position);
       auto* table = table_for(index, action.kind);
       if (table == nullptr) continue;
       const std::size_t slot = index.slot(action);

@@ -5,6 +5,8 @@
 #include <array>
 #include <vector>
 
+#include "penstock/base/index.h"
+
 #include "schedule/refusal.h"
 
 namespace penstock {
@@ -17,14 +19,14 @@ struct ActionIndex {
   std::vector<Place> forward;
   std::vector<Place> input_backward;
   std::vector<Place> weight_backward;
-  // Empty where nothing communicates.
+  // Empty if nothing communicates.
   std::vector<Place> send_forward;
   std::vector<Place> receive_forward;
   std::vector<Place> send_backward;
   std::vector<Place> receive_backward;
 
   [[nodiscard]] std::size_t slot(std::int32_t stage, std::int32_t microbatch) const {
-    return static_cast<std::size_t>(stage) * microbatches + static_cast<std::size_t>(microbatch);
+    return as_size(stage) * microbatches + as_size(microbatch);
   }
   [[nodiscard]] std::size_t slot(const Action& action) const {
     return slot(action.stage.value, action.microbatch.value);

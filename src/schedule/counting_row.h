@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "penstock/base/index.h"
 #include "penstock/schedule/schedule.h"
 
 namespace penstock {
@@ -35,7 +36,7 @@ class CountingRow {
   [[nodiscard]] int weights(int group) const { return weights_.at(index(group)); }
 
  private:
-  static std::size_t index(int group) { return static_cast<std::size_t>(group); }
+  static std::size_t index(int group) { return as_index(group); }
   void add(ActionKind kind, int group, int count) {
     const Group& g = groups_.at(index(group));
     row_.push_back({kind, {g.stage}, {g.first_microbatch + count * g.microbatch_step}});

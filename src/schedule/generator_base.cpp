@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 namespace penstock {
 
@@ -30,7 +31,7 @@ Schedule empty_schedule(int ranks, int microbatches, Placement placement) {
   schedule.stages = static_cast<int>(placement.holders.size());
   schedule.microbatches = microbatches;
   schedule.placement = std::move(placement);
-  schedule.actions.resize(static_cast<std::size_t>(ranks));
+  schedule.actions.resize(as_size(ranks));
   return schedule;
 }
 

@@ -4,20 +4,21 @@
 
 #include <string_view>
 
+#include "penstock/base/index.h"
 #include "penstock/schedule/schedule.h"
 
 namespace penstock {
 
-/// A schedule with the stages in a loop, still without actions. \throws Error (BadInput) where a size is below 1.
+/// A schedule with the stages in a loop, still without actions. \throws Error (BadInput) if a size is below 1.
 [[nodiscard]] Schedule empty_loop_schedule(int ranks, int stages_per_rank, int microbatches);
 
-/// A schedule with two stages a rank in a V, still without actions. \throws Error (BadInput) where a size is below 1.
+/// A schedule with two stages a rank in a V, still without actions. \throws Error (BadInput) if a size is below 1.
 [[nodiscard]] Schedule empty_v_schedule(int ranks, int microbatches);
 
 /// A schedule on any placement. The caller has checked the sizes.
 [[nodiscard]] Schedule empty_schedule(int ranks, int microbatches, Placement placement);
 
-/// \throws Error (BadInput) where a size is below 1, or so large that stage numbers do not hold it.
+/// \throws Error (BadInput) if a size is below 1, or so large that stage numbers do not hold it.
 void check_sizes(int ranks, int stages_per_rank, int microbatches);
 
 /// Leaves only the microbatches below `microbatches`: what remains keeps its order, so a correct schedule stays one.
@@ -27,7 +28,7 @@ void keep_microbatches(Schedule& schedule, int microbatches);
 [[nodiscard]] Placement bidirectional_placement(std::string_view name, int ranks);
 
 inline void append(Schedule& schedule, int rank, ActionKind kind, int stage, int microbatch) {
-  schedule.actions[static_cast<std::size_t>(rank)].push_back({kind, {stage}, {microbatch}});
+  entry(schedule.actions, rank).push_back({kind, {stage}, {microbatch}});
 }
 
 }  // namespace penstock

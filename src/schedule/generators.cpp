@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 #include "penstock/base/nearest.h"
 
 namespace penstock {
@@ -134,6 +135,11 @@ constexpr std::array<MakeWithStages, families.size()> makers{
 
 std::span<const ScheduleFamily> schedule_families() { return families; }
 
+const ScheduleFamily* find_schedule_family(std::string_view name) {
+  const auto* const found = std::ranges::find(families, name, &ScheduleFamily::name);
+  return found == std::ranges::end(families) ? nullptr : &*found;
+}
+
 Schedule make_schedule(std::string_view name, int ranks, int microbatches, std::optional<int> stages_per_rank) {
   const auto* const found =
       std::find_if(families.begin(), families.end(), [name](const ScheduleFamily& f) { return f.name == name; });
@@ -149,7 +155,7 @@ Schedule make_schedule(std::string_view name, int ranks, int microbatches, std::
     throw bad_input(fmt::format("{} with {} a rank", name, counted(stages, "stage")),
                     fmt::format("{}, the only number it has", found->stages_per_rank),
                     "leave the number out, or take interleaved-1f1b");
-  return makers.at(static_cast<std::size_t>(found - families.begin()))(ranks, stages, microbatches);
+  return makers.at(as_index(found - families.begin()))(ranks, stages, microbatches);
 }
 
 }  // namespace penstock

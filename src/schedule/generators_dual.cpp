@@ -1,5 +1,6 @@
 #include <algorithm>
 
+#include "penstock/base/index.h"
 #include "penstock/schedule/generators.h"
 
 #include "schedule/counting_row.h"
@@ -94,7 +95,7 @@ Schedule dualpipe_schedule(int ranks, int microbatches) {
     const int mirror = ranks - 1 - rank;
     const CountingRow::Group down{rank, 0, 2};
     const CountingRow::Group up{mirror, 1, 2};
-    auto& row = schedule.actions[static_cast<std::size_t>(rank)];
+    auto& row = entry(schedule.actions, rank);
     const CountingRow counting = rank < mirror ? CountingRow(row, down, up) : CountingRow(row, up, down);
     MeetingRow(counting, ranks / 2, std::min(rank, mirror), each_way).fill();
   }
@@ -106,7 +107,7 @@ Schedule dualpipev_schedule(int ranks, int microbatches) {
   check_sizes(ranks, 2, microbatches);
   Schedule schedule = empty_v_schedule(ranks, std::max(microbatches, 2 * ranks));
   for (int rank = 0; rank < ranks; ++rank) {
-    const CountingRow row(schedule.actions[static_cast<std::size_t>(rank)], {rank}, {2 * ranks - 1 - rank});
+    const CountingRow row(entry(schedule.actions, rank), {rank}, {2 * ranks - 1 - rank});
     MeetingRow(row, ranks, rank, schedule.microbatches).fill();
   }
   keep_microbatches(schedule, microbatches);

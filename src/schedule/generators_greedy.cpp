@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 #include "penstock/schedule/generators.h"
 
 #include "schedule/generator_base.h"
@@ -31,9 +32,7 @@ Schedule hanayo_schedule(int ranks, int stages_per_rank, int microbatches) {
     throw bad_input(fmt::format("hanayo with {} a rank", counted(stages_per_rank, "stage")),
                     "an even number, two for each wave", "raise it by one");
   Schedule schedule = empty_schedule(ranks, microbatches, wave_placement(ranks, stages_per_rank));
-  const auto rank_of = [&schedule](int stage, int) {
-    return schedule.placement.holders[static_cast<std::size_t>(stage)].front().value;
-  };
+  const auto rank_of = [&schedule](int stage, int) { return entry(schedule.placement.holders, stage).front().value; };
   // The paper draws p microbatches; with more, a quarter above p keeps the waves from running dry in between.
   schedule.actions = play_greedily({.ranks = ranks,
                                     .stages = schedule.stages,

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "penstock/base/index.h"
 #include "penstock/schedule/generators.h"
 
 #include "schedule/generator_base.h"
@@ -15,7 +16,7 @@ class LoopOrder {
  public:
   LoopOrder(int ranks, int stages_per_rank, int microbatches) : ranks_(ranks), last_loop_(stages_per_rank - 1) {
     const int groups = std::max(1, microbatches / ranks);
-    steps_.reserve(static_cast<std::size_t>(stages_per_rank) * static_cast<std::size_t>(microbatches));
+    steps_.reserve(as_size(stages_per_rank) * as_size(microbatches));
     for (int group = 0, first = 0; group < groups; ++group) {
       const int size = microbatches / groups + (group < microbatches % groups ? 1 : 0);
       largest_group_ = std::max(largest_group_, size);
@@ -39,7 +40,7 @@ class LoopOrder {
     int loop;
     int microbatch;
   };
-  [[nodiscard]] const Step& at(int step) const { return steps_[static_cast<std::size_t>(step)]; }
+  [[nodiscard]] const Step& at(int step) const { return entry(steps_, step); }
 
   int ranks_;
   int last_loop_;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 
+#include "penstock/base/index.h"
 #include "penstock/schedule/generators.h"
 
 #include "schedule/counting_row.h"
@@ -72,11 +73,11 @@ std::vector<TimedAction> block_row(const Block& block, int ranks, int rank) {
       {back_turn + std::int64_t{block.up} * from_turn, {ActionKind::InputBackward, first, {}}},
   };
   std::array<bool, Block::interval> taken{};
-  for (const TimedAction& pass : row) taken.at(static_cast<std::size_t>(pass.time % Block::interval)) = true;
+  for (const TimedAction& pass : row) taken.at(as_index(pass.time % Block::interval)) = true;
   for (const std::size_t of : {2U, 3U}) {
     std::int64_t time = row[of].time + 1;
-    while (taken.at(static_cast<std::size_t>(time % Block::interval))) ++time;
-    taken.at(static_cast<std::size_t>(time % Block::interval)) = true;
+    while (taken.at(as_index(time % Block::interval))) ++time;
+    taken.at(as_index(time % Block::interval)) = true;
     row.push_back({time, {ActionKind::WeightBackward, row[of].action.stage, {}}});
   }
   return row;
@@ -87,7 +88,7 @@ Schedule repeated(const Block& block, int ranks, int microbatches) {
   for (int rank = 0; rank < ranks; ++rank) {
     const auto passes = block_row(block, ranks, rank);
     std::vector<TimedAction> timed;
-    timed.reserve(passes.size() * static_cast<std::size_t>(microbatches));
+    timed.reserve(passes.size() * as_size(microbatches));
     for (int microbatch = 0; microbatch < microbatches; ++microbatch) {
       for (TimedAction pass : passes) {
         pass.time += std::int64_t{Block::interval} * microbatch;
@@ -96,7 +97,7 @@ Schedule repeated(const Block& block, int ranks, int microbatches) {
       }
     }
     std::sort(timed.begin(), timed.end(), [](const TimedAction& a, const TimedAction& b) { return a.time < b.time; });
-    for (const TimedAction& pass : timed) schedule.actions[static_cast<std::size_t>(rank)].push_back(pass.action);
+    for (const TimedAction& pass : timed) entry(schedule.actions, rank).push_back(pass.action);
   }
   return schedule;
 }
@@ -107,8 +108,8 @@ Schedule zb_v_schedule(int ranks, int microbatches) {
   check_sizes(ranks, 2, microbatches);
   Schedule schedule = empty_v_schedule(ranks, std::max(microbatches, 2 * ranks - 1));
   for (int rank = 0; rank < ranks; ++rank)
-    add_zb_v_row(CountingRow(schedule.actions[static_cast<std::size_t>(rank)], {rank}, {2 * ranks - 1 - rank}), ranks,
-                 rank, schedule.microbatches);
+    add_zb_v_row(CountingRow(entry(schedule.actions, rank), {rank}, {2 * ranks - 1 - rank}), ranks, rank,
+                 schedule.microbatches);
   keep_microbatches(schedule, microbatches);
   return schedule;
 }

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 namespace penstock {
 namespace {
@@ -16,16 +17,16 @@ class GreedyPlay {
  public:
   explicit GreedyPlay(const GreedyRules& rules)
       : rules_(rules),
-        microbatches_(static_cast<std::size_t>(rules.microbatches)),
-        forward_end_(static_cast<std::size_t>(rules.stages) * microbatches_, never),
+        microbatches_(as_size(rules.microbatches)),
+        forward_end_(as_size(rules.stages) * microbatches_, never),
         backward_end_(forward_end_),
-        held_(static_cast<std::size_t>(rules.ranks)),
+        held_(as_size(rules.ranks)),
         free_from_(held_.size(), 0),
         version_(held_.size(), 0),
         rows_(held_.size()) {
     for (int stage = rules.stages; stage-- > 0;)
       for (int way = 0; way < rules.ways; ++way)
-        held_.at(static_cast<std::size_t>(rules.rank_of(stage, way))).push_back({stage, way, way, way});
+        held_.at(as_index(rules.rank_of(stage, way))).push_back({stage, way, way, way});
   }
 
   std::vector<std::vector<Action>> play() {
@@ -33,7 +34,7 @@ class GreedyPlay {
     while (!queue_.empty()) {
       const Plan next = queue_.top();
       queue_.pop();
-      if (next.version == version_[static_cast<std::size_t>(next.rank)]) commit(next.rank);
+      if (next.version == entry(version_, next.rank)) commit(next.rank);
     }
     return std::move(rows_);
   }
@@ -62,7 +63,7 @@ class GreedyPlay {
   };
 
   [[nodiscard]] std::size_t slot(int stage, int microbatch) const {
-    return static_cast<std::size_t>(stage) * microbatches_ + static_cast<std::size_t>(microbatch);
+    return as_size(stage) * microbatches_ + as_size(microbatch);
   }
 
   [[nodiscard]] std::int64_t forward_ready(const Held& held) const {
@@ -84,8 +85,8 @@ class GreedyPlay {
   // The best action among those that can start first.
   Choice choose(int rank) {
     Choice best;
-    const std::int64_t free_from = free_from_[static_cast<std::size_t>(rank)];
-    for (Held& held : held_[static_cast<std::size_t>(rank)]) {
+    const std::int64_t free_from = entry(free_from_, rank);
+    for (Held& held : entry(held_, rank)) {
       for (const bool forward : {false, true}) {
         const std::int64_t ready = forward ? forward_ready(held) : backward_ready(held);
         if (ready == never) continue;
@@ -100,7 +101,7 @@ class GreedyPlay {
   }
 
   void plan(int rank) {
-    const int version = ++version_[static_cast<std::size_t>(rank)];
+    const int version = ++entry(version_, rank);
     const Choice choice = choose(rank);
     if (choice.held != nullptr) queue_.push({choice.ready, rank, version});
   }
@@ -112,9 +113,9 @@ class GreedyPlay {
     const std::int64_t end = choice.ready + (choice.forward ? rules_.forward_time : rules_.backward_time);
     (choice.forward ? forward_end_ : backward_end_)[slot(held.stage, choice.microbatch)] = end;
     (choice.forward ? held.next_forward : held.next_backward) += rules_.ways;
-    free_from_[static_cast<std::size_t>(rank)] = end;
-    rows_[static_cast<std::size_t>(rank)].push_back(
-        {choice.forward ? ActionKind::Forward : ActionKind::Backward, {held.stage}, {choice.microbatch}});
+    entry(free_from_, rank) = end;
+    entry(rows_, rank)
+        .push_back({choice.forward ? ActionKind::Forward : ActionKind::Backward, {held.stage}, {choice.microbatch}});
     plan(rank);
     const int neighbour = held.stage + (choice.forward ? 1 : -1);
     if (neighbour < 0 || neighbour >= rules_.stages) return;

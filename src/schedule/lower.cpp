@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 #include "penstock/schedule/routes.h"
 
 namespace penstock {
@@ -26,12 +27,11 @@ class Lowering {
  public:
   explicit Lowering(const Schedule& schedule)
       : schedule_(schedule), routes_(schedule), channels_(schedule.actions.size()) {
-    const std::size_t size =
-        static_cast<std::size_t>(schedule.stages) * static_cast<std::size_t>(schedule.microbatches);
+    const std::size_t size = as_size(schedule.stages) * as_size(schedule.microbatches);
     received_activation_.resize(size);
     received_gradient_.resize(size);
     for (std::int32_t rank = 0; rank < schedule.ranks(); ++rank)
-      for (const Action& action : schedule.actions[static_cast<std::size_t>(rank)])
+      for (const Action& action : entry(schedule.actions, rank))
         if (const auto send = send_of({rank}, action)) {
           const Action receive = receive_for(*send);
           channel(rank, rank_of(receive).value).receives.push_back(receive);
@@ -78,11 +78,11 @@ class Lowering {
             send.microbatch};
   }
 
-  Channel& channel(std::int32_t from, std::int32_t to) { return channels_[static_cast<std::size_t>(from)][to]; }
+  Channel& channel(std::int32_t from, std::int32_t to) { return entry(channels_, from)[to]; }
 
   std::vector<bool>::reference received(const Action& receive) {
     auto& table = receive.kind == ActionKind::ReceiveForward ? received_activation_ : received_gradient_;
-    return table[receive.stage.index() * static_cast<std::size_t>(schedule_.microbatches) + receive.microbatch.index()];
+    return table[receive.stage.index() * as_size(schedule_.microbatches) + receive.microbatch.index()];
   }
 
   // What the action needs, and before it what the same rank sent earlier: it is there no later, and an engine that
@@ -160,7 +160,7 @@ VerifiedSchedule lower(const VerifiedSchedule& compute, const LowerOptions& opti
   if (communicates) return verify(std::move(lowered), proof);
   Lowering lowering(compute.get());
   for (std::int32_t rank = 0; rank < lowered.ranks(); ++rank) {
-    const std::vector<Action> before = std::move(lowered.actions[static_cast<std::size_t>(rank)]);
+    const std::vector<Action> before = std::move(entry(lowered.actions, rank));
     std::vector<Action> after;
     after.reserve(2 * before.size());
     for (std::size_t position = 0; position < before.size();) {
@@ -168,9 +168,8 @@ VerifiedSchedule lower(const VerifiedSchedule& compute, const LowerOptions& opti
       lowering.add(after, {rank}, before.data() + position, count);
       position += count;
     }
-    if (options.posted_receives > 0)
-      after = posted_early(lowering, {rank}, after, static_cast<std::size_t>(options.posted_receives));
-    lowered.actions[static_cast<std::size_t>(rank)] = std::move(after);
+    if (options.posted_receives > 0) after = posted_early(lowering, {rank}, after, as_size(options.posted_receives));
+    entry(lowered.actions, rank) = std::move(after);
   }
   return verify(std::move(lowered), proof);
 }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 namespace penstock {
 
@@ -11,7 +12,7 @@ Placement loop_placement(int ranks, int stages) {
     throw bad_input(fmt::format("a placement of {} on {}", counted(stages, "stage"), counted(ranks, "rank")),
                     "at least 1 of each", "raise the smaller number");
   Placement placement;
-  placement.holders.reserve(static_cast<std::size_t>(stages));
+  placement.holders.reserve(as_size(stages));
   for (int stage = 0; stage < stages; ++stage) placement.holders.push_back({RankId{stage % ranks}});
   return placement;
 }
@@ -24,7 +25,7 @@ Placement wave_placement(int ranks, int stages_per_rank) {
         fmt::format("a placement of {} on each of {}", counted(stages_per_rank, "stage"), counted(ranks, "rank")),
         "at least 1 of each", "raise the smaller number");
   Placement placement;
-  placement.holders.reserve(static_cast<std::size_t>(ranks) * static_cast<std::size_t>(stages_per_rank));
+  placement.holders.reserve(as_size(ranks) * as_size(stages_per_rank));
   for (int pass = 0; pass < stages_per_rank; ++pass)
     for (int place = 0; place < ranks; ++place)
       placement.holders.push_back({RankId{pass % 2 == 0 ? place : ranks - 1 - place}});

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "penstock/base/index.h"
+
 namespace penstock {
 namespace {
 
@@ -19,8 +21,8 @@ std::string cell_text(const std::vector<Action>& row, std::size_t position) {
 }  // namespace
 
 std::string name_of(const Schedule& schedule, Place place) {
-  const auto& row = schedule.actions[static_cast<std::size_t>(place.rank)];
-  if (static_cast<std::size_t>(place.position) >= row.size())
+  const auto& row = entry(schedule.actions, place.rank);
+  if (as_index(place.position) >= row.size())
     return fmt::format("rank {}, position {}, the end:", place.rank, place.position);
   const Action& action = at(schedule, place);
   return fmt::format("rank {}, position {}: {}", place.rank, place.position,
@@ -35,9 +37,7 @@ std::string neighbourhood(const Schedule& schedule, Place place) {
   std::size_t width = 4;
   for (int rank = first_rank; rank <= last_rank; ++rank)
     for (int position = first; position <= last; ++position)
-      width = std::max(
-          width,
-          2 + cell_text(schedule.actions[static_cast<std::size_t>(rank)], static_cast<std::size_t>(position)).size());
+      width = std::max(width, 2 + cell_text(entry(schedule.actions, rank), as_index(position)).size());
   const auto trim_right = [](std::string line) {
     line.erase(line.find_last_not_of(' ') + 1);
     return line + '\n';
@@ -48,8 +48,7 @@ std::string neighbourhood(const Schedule& schedule, Place place) {
   for (int rank = first_rank; rank <= last_rank; ++rank) {
     std::string line = fmt::format("rank {:>4}", rank);
     for (int position = first; position <= last; ++position) {
-      std::string text =
-          cell_text(schedule.actions[static_cast<std::size_t>(rank)], static_cast<std::size_t>(position));
+      std::string text = cell_text(entry(schedule.actions, rank), as_index(position));
       const bool marked = rank == place.rank && position == place.position;
       line += fmt::format(" {:>{}}", marked ? fmt::format(">{}<", text) : text, width);
     }

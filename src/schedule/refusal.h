@@ -7,11 +7,12 @@
 #include <string>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 #include "penstock/schedule/schedule.h"
 
 namespace penstock {
 
-/// A cell of the grid. `rank` is -1 where there is none.
+/// A cell of the grid. `rank` is -1 if there is none.
 struct Place {
   std::int32_t rank = -1;
   std::int32_t position = -1;
@@ -22,7 +23,7 @@ struct Place {
 };
 
 [[nodiscard]] inline const Action& at(const Schedule& schedule, Place place) {
-  return schedule.actions[static_cast<std::size_t>(place.rank)][static_cast<std::size_t>(place.position)];
+  return entry(entry(schedule.actions, place.rank), place.position);
 }
 
 /// "rank 2, position 5: 2B1": how every refusal begins. Past the end of the row: "rank 2, position 9, the end:".

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 namespace penstock {
 
@@ -17,7 +18,7 @@ Schedule side_by_side(const std::vector<Schedule>& replicas) {
   Schedule all;
   all.stages = replicas.front().stages;
   all.forward_only = replicas.front().forward_only;
-  all.placement.holders.resize(static_cast<std::size_t>(all.stages));
+  all.placement.holders.resize(as_size(all.stages));
   for (const Schedule& replica : replicas) {
     if (replica.stages != all.stages || replica.forward_only != all.forward_only)
       throw bad_input(fmt::format("replicas of {} and of {} stages", all.stages, replica.stages),

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 #include "penstock/schedule/schedule.h"
 
 namespace penstock {
@@ -39,7 +40,7 @@ std::optional<std::int32_t> take_number(std::string_view& text) {
   if (text.empty() || text.front() < '0' || text.front() > '9') return std::nullopt;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc{} || value > largest) return std::nullopt;
-  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  text.remove_prefix(as_size(end - text.data()));
   return value;
 }
 
@@ -64,7 +65,7 @@ std::string_view unquoted(std::string_view cell) {
   return is_quoted ? trimmed(cell.substr(1, cell.size() - 2)) : cell;
 }
 
-// Appends what the cell holds. False where it holds no action.
+// Appends what the cell holds. False if it holds no action.
 bool parse_cell(std::string_view cell, std::vector<Action>& row) {
   cell = unquoted(cell);
   if (cell.empty()) {
@@ -94,7 +95,7 @@ std::vector<Action> parse_row(std::string_view line, std::size_t row_number) {
   std::vector<Action> row;
   if (line.empty()) return row;
   // Of a long row growing would take twice as much.
-  row.reserve(static_cast<std::size_t>(std::count(line.begin(), line.end(), ',')) + 1);
+  row.reserve(as_size(std::count(line.begin(), line.end(), ',')) + 1);
   for (std::size_t column = 1;; ++column) {
     const std::size_t comma = line.find(',');
     const std::string_view cell = line.substr(0, comma);
@@ -130,11 +131,11 @@ void deduce_sizes(Schedule& schedule) {
                     "check that it is a schedule");
   check_count(schedule.stages, cells, "stage");
   check_count(schedule.microbatches, cells, "microbatch");
-  schedule.placement.holders.resize(static_cast<std::size_t>(schedule.stages));
+  schedule.placement.holders.resize(as_size(schedule.stages));
   for (std::size_t rank = 0; rank < schedule.actions.size(); ++rank) {
     for (const Action& action : schedule.actions[rank]) {
       if (!is_compute(action.kind)) continue;
-      auto& holders = schedule.placement.holders[action.stage.index()];
+      auto& holders = entry(schedule.placement.holders, action.stage);
       const RankId id{static_cast<std::int32_t>(rank)};
       if (holders.empty() || holders.back() != id) holders.push_back(id);
     }
@@ -144,7 +145,7 @@ void deduce_sizes(Schedule& schedule) {
 void append_action(std::string& text, const Action& action) {
   if (action.kind == ActionKind::Idle) return;
   const auto out = std::back_inserter(text);
-  fmt::format_to(out, "{}{}", action.stage.value, kind_names.at(static_cast<std::size_t>(action.kind)));
+  fmt::format_to(out, "{}{}", action.stage.value, kind_names.at(as_index(action.kind)));
   if (!is_stage_marker(action.kind)) fmt::format_to(out, "{}", action.microbatch.value);
 }
 

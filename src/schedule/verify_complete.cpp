@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "penstock/base/index.h"
+
 #include "schedule/verify_passes.h"
 
 namespace penstock {
@@ -8,8 +10,8 @@ namespace {
 
 // The end of the row of the rank that holds the stage: where a missing action is to be added.
 Place end_of_holder(const Schedule& schedule, std::int32_t stage) {
-  const std::int32_t rank = schedule.placement.holders[static_cast<std::size_t>(stage)].front().value;
-  return {rank, static_cast<std::int32_t>(schedule.actions[static_cast<std::size_t>(rank)].size())};
+  const std::int32_t rank = entry(schedule.placement.holders, stage).front().value;
+  return {rank, static_cast<std::int32_t>(entry(schedule.actions, rank).size())};
 }
 
 Error missing(const Schedule& schedule, Place place, const Action& action) {
@@ -21,10 +23,10 @@ Error missing(const Schedule& schedule, Place place, const Action& action) {
 // The smallest microbatch of which the stage has no F.
 std::int32_t first_missing(const Schedule& schedule, std::int32_t stage, std::size_t present) {
   std::vector<bool> seen(present + 1);
-  for (const RankId rank : schedule.placement.holders[static_cast<std::size_t>(stage)])
-    for (const Action& action : schedule.actions[rank.index()])
+  for (const RankId rank : entry(schedule.placement.holders, stage))
+    for (const Action& action : entry(schedule.actions, rank))
       if (action.kind == ActionKind::Forward && action.stage.value == stage && action.microbatch.index() < seen.size())
-        seen[action.microbatch.index()] = true;
+        entry(seen, action.microbatch) = true;
   return static_cast<std::int32_t>(std::find(seen.begin(), seen.end(), false) - seen.begin());
 }
 
@@ -39,8 +41,7 @@ void check_backward(const Schedule& schedule, const ActionIndex& index, Action a
       throw refusal(schedule, first, "is a backward in a forward-only schedule", "forwards alone", "delete it");
     return;
   }
-  const Place row_end{forward.rank,
-                      static_cast<std::int32_t>(schedule.actions[static_cast<std::size_t>(forward.rank)].size())};
+  const Place row_end{forward.rank, static_cast<std::int32_t>(entry(schedule.actions, forward.rank).size())};
   action.kind = weight.exists() ? ActionKind::InputBackward : ActionKind::Backward;
   if (!input.exists()) throw missing(schedule, row_end, action);
   action.kind = ActionKind::WeightBackward;
@@ -55,13 +56,13 @@ void check_backward(const Schedule& schedule, const ActionIndex& index, Action a
 }  // namespace
 
 void check_forward_count(const Schedule& schedule) {
-  std::vector<std::size_t> count(static_cast<std::size_t>(schedule.stages));
+  std::vector<std::size_t> count(as_size(schedule.stages));
   for (const auto& row : schedule.actions)
     for (const Action& action : row)
-      if (action.kind == ActionKind::Forward) ++count[action.stage.index()];
+      if (action.kind == ActionKind::Forward) ++entry(count, action.stage);
   for (std::int32_t stage = 0; stage < schedule.stages; ++stage) {
-    const std::size_t present = count[static_cast<std::size_t>(stage)];
-    if (present >= static_cast<std::size_t>(schedule.microbatches)) continue;
+    const std::size_t present = entry(count, stage);
+    if (present >= as_size(schedule.microbatches)) continue;
     const Action action{ActionKind::Forward, {stage}, {first_missing(schedule, stage, present)}};
     throw missing(schedule, end_of_holder(schedule, stage), action);
   }
@@ -78,12 +79,12 @@ void check_complete(const Schedule& schedule, const ActionIndex& index) {
 }
 
 void check_accumulation(const Schedule& schedule) {
-  std::vector<std::int32_t> last_position(static_cast<std::size_t>(schedule.stages));
-  std::vector<std::int32_t> last_rank(static_cast<std::size_t>(schedule.stages), -1);
+  std::vector<std::int32_t> last_position(as_size(schedule.stages));
+  std::vector<std::int32_t> last_rank(as_size(schedule.stages), -1);
   for (std::int32_t rank = 0; rank < schedule.ranks(); ++rank) {
-    const auto& row = schedule.actions[static_cast<std::size_t>(rank)];
+    const auto& row = entry(schedule.actions, rank);
     for (std::int32_t position = 0; position < static_cast<std::int32_t>(row.size()); ++position) {
-      const Action& action = row[static_cast<std::size_t>(position)];
+      const Action& action = entry(row, position);
       if (action.kind != ActionKind::Backward && action.kind != ActionKind::WeightBackward) continue;
       const std::size_t stage = action.stage.index();
       if (last_rank[stage] == rank) {

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <fmt/format.h>
 
+#include "penstock/base/index.h"
+
 #include "schedule/verify_passes.h"
 
 namespace penstock {
@@ -11,12 +13,12 @@ template <class Visit>
 void count_activations(const Schedule& schedule, std::int32_t rank, const Visit& visit) {
   if (schedule.forward_only) return;
   int held = 0;
-  const auto& row = schedule.actions[static_cast<std::size_t>(rank)];
+  const auto& row = entry(schedule.actions, rank);
   for (std::int32_t position = 0; position < static_cast<std::int32_t>(row.size()); ++position) {
-    const Action& action = row[static_cast<std::size_t>(position)];
-    if (action.kind == ActionKind::Forward) ++held;
+    const Action& action = entry(row, position);
+    if (takes_activation(action.kind)) ++held;
     visit(position, held);
-    if (action.kind == ActionKind::Backward || action.kind == ActionKind::WeightBackward) --held;
+    if (frees_activation(action.kind)) --held;
   }
 }
 
@@ -26,7 +28,7 @@ std::vector<int> peak_activations(const Schedule& schedule) {
   std::vector<int> peaks(schedule.actions.size());
   for (std::int32_t rank = 0; rank < schedule.ranks(); ++rank)
     count_activations(schedule, rank, [&](std::int32_t, int held) {
-      int& peak = peaks[static_cast<std::size_t>(rank)];
+      int& peak = entry(peaks, rank);
       peak = std::max(peak, held);
     });
   return peaks;

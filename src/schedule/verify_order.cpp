@@ -3,6 +3,8 @@
 #include <functional>
 #include <queue>
 
+#include "penstock/base/index.h"
+
 #include "schedule/verify_passes.h"
 
 namespace penstock {
@@ -44,9 +46,9 @@ class Player {
     return {};
   }
   [[nodiscard]] bool at_end(std::int32_t rank) const {
-    return static_cast<std::size_t>(head(rank)) == schedule_.actions[static_cast<std::size_t>(rank)].size();
+    return as_index(head(rank)) == entry(schedule_.actions, rank).size();
   }
-  [[nodiscard]] std::int32_t head(std::int32_t rank) const { return head_[static_cast<std::size_t>(rank)]; }
+  [[nodiscard]] std::int32_t head(std::int32_t rank) const { return entry(head_, rank); }
 
  private:
   struct Waiter {
@@ -69,15 +71,15 @@ class Player {
     while (!at_end(rank)) {
       const Wait wait = wait_of(rank);
       if (wait.waiting.exists()) {
-        waiters_[static_cast<std::size_t>(wait.for_what.place.rank)].push({rank, threshold(wait.for_what)});
+        entry(waiters_, wait.for_what.place.rank).push({rank, threshold(wait.for_what)});
         return;
       }
-      head_[static_cast<std::size_t>(rank)] += length_at_head(rank);
+      entry(head_, rank) += length_at_head(rank);
     }
   }
 
   void wake(std::int32_t rank) {
-    auto& waiters = waiters_[static_cast<std::size_t>(rank)];
+    auto& waiters = entry(waiters_, rank);
     while (!waiters.empty() && waiters.top().until <= head(rank)) {
       ready_.push_back(waiters.top().rank);
       waiters.pop();
@@ -138,11 +140,11 @@ void check_own_rank(const Schedule& schedule, const ActionIndex& index, Place pl
 
 void check_order(const Schedule& schedule, const ActionIndex& index, SendMode sends) {
   for (std::int32_t rank = 0; rank < schedule.ranks(); ++rank) {
-    const auto& row = schedule.actions[static_cast<std::size_t>(rank)];
+    const auto& row = entry(schedule.actions, rank);
     bool second = false;
     for (std::int32_t position = 0; position < static_cast<std::int32_t>(row.size()); ++position) {
       check_own_rank(schedule, index, {rank, position}, {rank, second ? position - 1 : position});
-      second = row[static_cast<std::size_t>(position)].overlaps_next;
+      second = entry(row, position).overlaps_next;
     }
   }
   Player player(schedule, index, sends);

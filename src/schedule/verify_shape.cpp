@@ -3,6 +3,8 @@
 #include <fmt/ranges.h>
 #include <functional>
 
+#include "penstock/base/index.h"
+
 #include "schedule/verify_passes.h"
 
 namespace penstock {
@@ -14,7 +16,7 @@ void check_sizes(const Schedule& schedule) {
                                 counted(schedule.microbatches, "microbatch"), counted(schedule.ranks(), "rank")),
                     "at least 1 of each", "raise what is 0");
   const auto& holders = schedule.placement.holders;
-  if (holders.size() != static_cast<std::size_t>(schedule.stages))
+  if (holders.size() != as_size(schedule.stages))
     throw bad_input(
         fmt::format("a placement of {} for a schedule of {}", counted(std::ssize(holders), "stage"), schedule.stages),
         "one entry for each stage", "build the placement for this schedule");
@@ -44,7 +46,7 @@ void check_ids(const Schedule& schedule, Place place) {
         fmt::format("stages 0 to {} and microbatches 0 to {}", schedule.stages - 1, schedule.microbatches - 1),
         "correct the number");
   if (!has_stage) return;
-  const auto& holders = schedule.placement.holders[action.stage.index()];
+  const auto& holders = entry(schedule.placement.holders, action.stage);
   if (std::find(holders.begin(), holders.end(), RankId{place.rank}) == holders.end())
     throw refusal(schedule, place, fmt::format("is on a rank that does not hold stage {}", action.stage.value),
                   holders.size() == 1 ? fmt::format("it on rank {}", holders[0].value)
@@ -53,8 +55,8 @@ void check_ids(const Schedule& schedule, Place place) {
 }
 
 void check_overlap(const Schedule& schedule, Place place) {
-  const auto& row = schedule.actions[static_cast<std::size_t>(place.rank)];
-  const auto second = static_cast<std::size_t>(place.position) + 1;
+  const auto& row = entry(schedule.actions, place.rank);
+  const auto second = as_index(place.position) + 1;
   const auto is_backward = [](ActionKind kind) {
     return kind == ActionKind::Backward || kind == ActionKind::InputBackward;
   };
@@ -72,7 +74,7 @@ void check_overlap(const Schedule& schedule, Place place) {
 void check_shape(const Schedule& schedule) {
   check_sizes(schedule);
   for (std::int32_t rank = 0; rank < schedule.ranks(); ++rank) {
-    const auto& row = schedule.actions[static_cast<std::size_t>(rank)];
+    const auto& row = entry(schedule.actions, rank);
     bool works = false;
     for (std::int32_t position = 0; position < static_cast<std::int32_t>(row.size()); ++position) {
       const Place place{rank, position};

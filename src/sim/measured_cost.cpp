@@ -9,19 +9,13 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
+#include "penstock/base/quantile.h"
 
 namespace penstock {
 namespace {
 
 constexpr std::size_t kinds = 4;  // of compute actions
-
-/// 0 where there is none.
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return values.size() % 2 == 1 ? *middle : (*middle + *std::max_element(values.begin(), middle)) / 2;
-}
 
 /// A message by its way, the stage that gets it and its microbatch.
 using MessageKey = std::tuple<bool, std::int32_t, std::int32_t>;
@@ -33,7 +27,7 @@ MessageKey message_of(const Action& action) {
 }
 
 /// The compute action for which a rank takes or gives a message: a message belongs to the memory of its pass.
-ActionKind pass_of(ActionKind kind) {
+ActionKind pass_served_by(ActionKind kind) {
   if (kind == ActionKind::SendForward || kind == ActionKind::ReceiveForward) return ActionKind::Forward;
   return is_communication(kind) ? ActionKind::InputBackward : kind;
 }
@@ -54,8 +48,7 @@ struct StageSamples {
 
 class Measurements {
  public:
-  explicit Measurements(const Schedule& schedule)
-      : schedule_(schedule), stages_(static_cast<std::size_t>(schedule.stages)) {}
+  explicit Measurements(const Schedule& schedule) : schedule_(schedule), stages_(as_size(schedule.stages)) {}
 
   void add(const Timeline& step) {
     if (step.ranks.size() != schedule_.actions.size())
@@ -89,9 +82,7 @@ class Measurements {
     const Action& action = event.action;
     if (is_compute(action.kind) || is_communication(action.kind)) require_known(action);
     if (is_compute(action.kind))
-      stages_[action.stage.index()]
-          .durations.at(static_cast<std::size_t>(action.kind))
-          .push_back((event.end - event.start).count);
+      entry(stages_, action.stage).durations.at(as_index(action.kind)).push_back((event.end - event.start).count);
   }
 
   void add_latencies(const Timeline& step) {
@@ -119,7 +110,7 @@ class Measurements {
     std::map<std::tuple<ActionKind, StageId, MicrobatchId>, Growth> passes;
     for (std::size_t index = 0; index < events.size(); ++index) {
       const Action& action = events[index].action;
-      Growth& growth = passes[{pass_of(action.kind), action.stage, action.microbatch}];
+      Growth& growth = passes[{pass_served_by(action.kind), action.stage, action.microbatch}];
       growth.computed = growth.computed || is_compute(action.kind);
       growth.known = growth.known && index > 0;
       if (index > 0) growth.bytes += static_cast<double>((samples[index].bytes - samples[index - 1].bytes).count);
@@ -135,7 +126,7 @@ class Measurements {
   [[nodiscard]] StageCost cost_of(std::size_t index) const {
     const StageSamples& stage = stages_[index];
     const auto durations_of = [&](ActionKind kind) -> const std::vector<double>& {
-      return stage.durations.at(static_cast<std::size_t>(kind));
+      return stage.durations.at(as_index(kind));
     };
     if (durations_of(ActionKind::Forward).empty())
       throw bad_input(fmt::format("timelines without a forward of stage {}", index), "whole steps of the schedule",

@@ -1,5 +1,9 @@
 #include <algorithm>
-#include <cmath>
+#include <optional>
+
+#include "penstock/base/index.h"
+#include "penstock/cost/ledger.h"
+#include "penstock/sim/passes.h"
 
 #include "sim/play.h"
 
@@ -21,7 +25,7 @@ class Ledger {
   Ledger(const Schedule& schedule, const Cost& cost, const Play& played, RankId rank)
       : schedule_(schedule), cost_(cost), played_(played), rank_(rank) {
     bool second_of_pair = false;
-    for (const Event& event : played.events[rank.index()]) {
+    for (const Event& event : entry(played.events, rank)) {
       at_start_ = at_end_ = 0;
       enter(event);
       // Of a pair that overlaps one runs after the other.
@@ -42,7 +46,7 @@ class Ledger {
     std::vector<MemorySample> samples{{{0}, held}};
     for (const Change& change : changes) {
       held.count += change.bytes;
-      // What happens at one instant counts once, after all of it: what one action lets go of, the next may take.
+      // What happens at one instant counts once, after all of it: what one action frees, the next may take.
       if (samples.back().time.count == change.time)
         samples.back().bytes = held;
       else
@@ -54,35 +58,20 @@ class Ledger {
  private:
   void enter(const Event& event) {
     const Action& action = event.action;
-    const StageCost& stage = cost_.stages[action.stage.index()];
-    const std::int64_t activation = stage.activation.count;
-    const std::int64_t for_weights = std::llround(static_cast<double>(activation) * stage.weight_activation_share);
-    switch (action.kind) {
-      case ActionKind::Forward:
-        at_start_ += activation;
-        take_over(action, action.stage.value - 1);
-        during(stage.forward_workspace.count);
-        if (schedule_.forward_only) at_end_ -= activation;
-        send(played_.inputs, event, action.stage.value + 1);
-        break;
-      case ActionKind::Backward:
-      case ActionKind::InputBackward:
-        during((action.kind == ActionKind::Backward ? stage.backward_workspace : stage.input_workspace).count);
-        during(boundary(action.stage.value, action.stage.value + 1));
-        take_over(action, action.stage.value + 1);
-        if (action.kind == ActionKind::Backward) at_end_ -= activation;
-        if (action.kind == ActionKind::Backward) take_gradient(action);
-        if (action.kind == ActionKind::InputBackward) at_end_ += for_weights - activation;
-        send(played_.gradients, event, action.stage.value - 1);
-        break;
-      case ActionKind::WeightBackward:
-        during(stage.weight_workspace.count);
-        at_end_ -= for_weights;
-        take_gradient(action);
-        break;
-      default:
-        break;
-    }
+    const std::optional<Pass> pass = pass_of(action.kind);
+    if (!pass) return;
+    const bool makes_gradient = computes_weight_gradients(*pass);
+    const bool first_gradient = makes_gradient && !entry(has_gradient_, action.stage);
+    if (first_gradient) entry(has_gradient_, action.stage) = true;
+    const PassMemory memory = memory_of_pass(entry(cost_.stages, action.stage), *pass, boundaries(action),
+                                             first_gradient, schedule_.forward_only);
+    at_start_ += memory.at_start.count;
+    at_end_ += memory.at_end.count;
+    if (memory.message.count == 0) return;
+    if (*pass == Pass::Forward)
+      send(played_.inputs, action, action.stage.value + 1, memory.message);
+    else
+      send(played_.gradients, action, action.stage.value - 1, memory.message);
   }
 
   [[nodiscard]] bool exists(std::int32_t stage) const { return stage >= 0 && stage < schedule_.stages; }
@@ -91,41 +80,27 @@ class Ledger {
     return played_.routes.rank_of(StageId{stage}, microbatch) != rank_;
   }
 
-  /// What passes between two neighbouring stages; nothing beyond the ends.
-  [[nodiscard]] std::int64_t boundary(std::int32_t stage, std::int32_t neighbour) const {
-    return exists(neighbour) ? cost_.stages[static_cast<std::size_t>(std::min(stage, neighbour))].boundary.count : 0;
+  [[nodiscard]] StageBoundaries boundaries(const Action& action) const {
+    const std::int32_t stage = action.stage.value;
+    StageBoundaries found;
+    if (exists(stage - 1)) {
+      found.input = entry(cost_.stages, StageId{stage - 1}).boundary;
+      found.input_is_local = !elsewhere(stage - 1, action.microbatch);
+    }
+    if (exists(stage + 1)) {
+      found.output = entry(cost_.stages, action.stage).boundary;
+      found.output_is_local = !elsewhere(stage + 1, action.microbatch);
+    }
+    return found;
   }
 
-  /// What a stage of the same rank left for this action is from now on a part of what the action holds.
-  void take_over(const Action& action, std::int32_t from_stage) {
-    if (exists(from_stage) && !elsewhere(from_stage, action.microbatch))
-      at_start_ -= boundary(action.stage.value, from_stage);
-  }
-
-  void send(const Arrivals& arrivals, const Event& event, std::int32_t to_stage) {
-    const Action& action = event.action;
-    const std::int64_t size = boundary(action.stage.value, to_stage);
-    if (size == 0) return;
-    at_end_ += size;
+  /// Gives a message back when the link has it. What stays on the rank the stage that uses it takes over.
+  void send(const Arrivals& arrivals, const Action& action, std::int32_t to_stage, Bytes message) {
     if (!elsewhere(to_stage, action.microbatch)) return;
     const RankId to = played_.routes.rank_of(StageId{to_stage}, action.microbatch);
     const double left =
         arrivals.at(StageId{to_stage}, action.microbatch) - link_between(cost_, rank_, to).latency.count;
-    messages_.push_back({left, -size});
-  }
-
-  /// They stay from a stage's first gradients to the update.
-  void take_gradient(const Action& action) {
-    if (has_gradient_[action.stage.index()]) return;
-    has_gradient_[action.stage.index()] = true;
-    during(cost_.stages[action.stage.index()].gradient_at_peak.count);
-    at_end_ += cost_.stages[action.stage.index()].gradient.count;
-  }
-
-  /// Held while the present event lasts.
-  void during(std::int64_t bytes) {
-    at_start_ += bytes;
-    at_end_ -= bytes;
+    messages_.push_back({left, -message.count});
   }
 
   const Schedule& schedule_;
@@ -146,14 +121,13 @@ std::vector<std::vector<MemorySample>> memory_of(const Schedule& schedule, const
   for (std::size_t stage = 0; stage < cost.stages.size(); ++stage) {
     const StageCost& size = cost.stages[stage];
     for (const RankId holder : schedule.placement.holders[stage]) {
-      standing[holder.index()] += size.parameter;
-      if (!schedule.forward_only) standing[holder.index()] += size.optimizer;
+      entry(standing, holder) += schedule.forward_only ? size.parameter : memory_of_weights(size);
     }
   }
   std::vector<std::vector<MemorySample>> memory;
   memory.reserve(standing.size());
   for (std::int32_t rank = 0; rank < schedule.ranks(); ++rank)
-    memory.push_back(Ledger(schedule, cost, played, {rank}).samples(standing[static_cast<std::size_t>(rank)]));
+    memory.push_back(Ledger(schedule, cost, played, {rank}).samples(entry(standing, rank)));
   return memory;
 }
 

@@ -4,6 +4,9 @@
 #include <map>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
+#include "penstock/cost/ledger.h"
+#include "penstock/sim/passes.h"
 
 namespace penstock {
 namespace {
@@ -32,8 +35,8 @@ class Player {
       : schedule_(schedule),
         cost_(cost),
         played_{std::vector<std::vector<Event>>(schedule.actions.size()), Routes(schedule),
-                Arrivals(cost.stages.size(), static_cast<std::size_t>(schedule.microbatches)),
-                Arrivals(cost.stages.size(), static_cast<std::size_t>(schedule.microbatches))},
+                Arrivals(cost.stages.size(), as_size(schedule.microbatches)),
+                Arrivals(cost.stages.size(), as_size(schedule.microbatches))},
         next_(schedule.actions.size(), 0),
         clock_(schedule.actions.size(), 0),
         runnable_flag_(schedule.actions.size(), 1),
@@ -44,15 +47,15 @@ class Player {
                                          [](const Action& action) { return is_communication(action.kind); });
     for (std::size_t rank = 0; rank < schedule.actions.size(); ++rank)
       played_.events[rank].reserve(
-          static_cast<std::size_t>(std::count_if(schedule.actions[rank].begin(), schedule.actions[rank].end(),
-                                                 [](const Action& action) { return is_compute(action.kind); })));
+          as_size(std::count_if(schedule.actions[rank].begin(), schedule.actions[rank].end(),
+                                [](const Action& action) { return is_compute(action.kind); })));
   }
 
   Play run() && {
     while (!runnable_.empty()) {
       const std::int32_t rank = runnable_.back();
       runnable_.pop_back();
-      runnable_flag_[static_cast<std::size_t>(rank)] = 0;
+      entry(runnable_flag_, rank) = 0;
       run_rank(rank);
     }
     for (std::size_t rank = 0; rank < next_.size(); ++rank)
@@ -62,8 +65,8 @@ class Player {
 
  private:
   void run_rank(std::int32_t rank) {
-    const auto& actions = schedule_.actions[static_cast<std::size_t>(rank)];
-    for (std::size_t& next = next_[static_cast<std::size_t>(rank)]; next < actions.size(); ++next) {
+    const auto& actions = entry(schedule_.actions, rank);
+    for (std::size_t& next = entry(next_, rank); next < actions.size(); ++next) {
       const Action& action = actions[next];
       if (is_compute(action.kind)) {
         // Of an overlapped pair neither half begins before both can, and neither passes on its result before both end.
@@ -99,30 +102,16 @@ class Player {
     }
   }
 
-  [[nodiscard]] double duration(const Action& action) const {
-    const StageCost& stage = cost_.stages[action.stage.index()];
-    switch (action.kind) {
-      case ActionKind::Forward:
-        return stage.forward.count;
-      case ActionKind::InputBackward:
-        return stage.input_backward.count;
-      case ActionKind::WeightBackward:
-        return stage.weight_backward.count;
-      default:
-        return stage.input_backward.count + stage.weight_backward.count;
-    }
-  }
-
   void compute(std::int32_t rank, const Action& action, double ready) {
-    double& clock = clock_[static_cast<std::size_t>(rank)];
+    double& clock = entry(clock_, rank);
     const double start = std::max(clock, ready);
-    clock = start + duration(action);
-    played_.events[static_cast<std::size_t>(rank)].push_back({action, {start}, {clock}});
+    clock = start + duration_of(entry(cost_.stages, action.stage), *pass_of(action.kind)).count;
+    entry(played_.events, rank).push_back({action, {start}, {clock}});
   }
 
   /// Passes on what an action made, at the rank's present time.
   void deliver(std::int32_t rank, const Action& action) {
-    const double clock = clock_[static_cast<std::size_t>(rank)];
+    const double clock = entry(clock_, rank);
     if (action.kind == ActionKind::WeightBackward) return;
     if (action.kind == ActionKind::Forward && action.stage.value + 1 == schedule_.stages) {
       played_.gradients.at(action.stage, action.microbatch) =
@@ -146,24 +135,24 @@ class Player {
   void transmit(std::int32_t rank, std::int32_t to_stage, bool forward, MicrobatchId microbatch) {
     const std::int32_t to = played_.routes.rank_of(StageId{to_stage}, microbatch).value;
     Link& link = link_to(rank, to);
-    const StageCost& boundary_owner = cost_.stages[static_cast<std::size_t>(forward ? to_stage - 1 : to_stage)];
-    const double start = std::max(clock_[static_cast<std::size_t>(rank)], link.free_at);
+    const StageCost& boundary_owner = entry(cost_.stages, forward ? to_stage - 1 : to_stage);
+    const double start = std::max(entry(clock_, rank), link.free_at);
     link.free_at = start + static_cast<double>(boundary_owner.boundary.count) / link.bytes_per_millisecond;
     arrive(to, to_stage, forward, microbatch, link.free_at + link.latency);
   }
 
   void arrive(std::int32_t rank, std::int32_t stage, bool forward, MicrobatchId microbatch, double time) {
     (forward ? played_.inputs : played_.gradients).at(StageId{stage}, microbatch) = time;
-    if (runnable_flag_[static_cast<std::size_t>(rank)] != 0) return;
+    if (entry(runnable_flag_, rank) != 0) return;
     if (!waits_for(rank, stage, microbatch)) return;
-    runnable_flag_[static_cast<std::size_t>(rank)] = 1;
+    entry(runnable_flag_, rank) = 1;
     runnable_.push_back(rank);
   }
 
   /// Whether the next action of a rank, or the other half of its pair, is of this stage and microbatch.
   [[nodiscard]] bool waits_for(std::int32_t rank, std::int32_t stage, MicrobatchId microbatch) const {
-    const auto& actions = schedule_.actions[static_cast<std::size_t>(rank)];
-    const std::size_t next = next_[static_cast<std::size_t>(rank)];
+    const auto& actions = entry(schedule_.actions, rank);
+    const std::size_t next = entry(next_, rank);
     if (next == actions.size()) return false;
     const auto is_of = [&](const Action& action) {
       return action.stage.value == stage && action.microbatch == microbatch;
@@ -172,7 +161,7 @@ class Player {
   }
 
   Link& link_to(std::int32_t from, std::int32_t to) {
-    auto& links = links_[static_cast<std::size_t>(from)];
+    auto& links = entry(links_, from);
     const auto found = links.find(to);
     if (found != links.end()) return found->second;
     const LinkCost& link = link_between(cost_, RankId{from}, RankId{to});

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/index.h"
 
 #include "sim/play.h"
 
@@ -11,7 +12,7 @@ namespace {
 
 void require_fit(const Schedule& schedule, const Cost& cost) {
   validate(cost);
-  if (cost.stages.size() != static_cast<std::size_t>(schedule.stages))
+  if (cost.stages.size() != as_size(schedule.stages))
     throw bad_input(fmt::format("a cost of {} stages", cost.stages.size()),
                     fmt::format("the {} stages of the schedule", schedule.stages), "give one entry for each stage");
   for (const auto& [pair, link] : cost.links)

@@ -5,6 +5,8 @@
 #include <unordered_set>
 #include <vector>
 
+#include "penstock/base/index.h"
+
 namespace penstock {
 namespace {
 
@@ -15,17 +17,15 @@ double total_busy(const Timeline& timeline) {
   return busy;
 }
 
-/// The share of `duration` on every rank in which nobody computes.
+/// The share of `duration` in which a rank does not compute, as the mean over all ranks.
 double idle_share(const Timeline& timeline, double duration) {
   const double available = duration * static_cast<double>(timeline.ranks.size());
   return available > 0 ? std::max(0.0, 1 - total_busy(timeline) / available) : 0;
 }
 
-bool begins_activation(const Event& event) { return event.action.kind == ActionKind::Forward; }
+bool begins_activation(const Event& event) { return takes_activation(event.action.kind); }
 
-bool ends_activation(const Event& event) {
-  return event.action.kind == ActionKind::Backward || event.action.kind == ActionKind::WeightBackward;
-}
+bool ends_activation(const Event& event) { return frees_activation(event.action.kind); }
 
 std::uint64_t place_of(const Action& action) {
   return static_cast<std::uint64_t>(action.stage.value) << 32U | static_cast<std::uint32_t>(action.microbatch.value);
@@ -126,7 +126,7 @@ int peak_activations(const Timeline& timeline, RankId rank) {
 Bytes peak_bytes(const Timeline& timeline, RankId rank) {
   Bytes peak;
   if (rank.index() < timeline.memory.size())
-    for (const MemorySample& sample : timeline.memory[rank.index()]) peak = std::max(peak, sample.bytes);
+    for (const MemorySample& sample : entry(timeline.memory, rank)) peak = std::max(peak, sample.bytes);
   return peak;
 }
 

@@ -12,7 +12,8 @@ namespace {
 
 using Tokens = std::vector<std::string>;
 
-constexpr const char* supported = "one of ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Sequence and Strip";
+constexpr const char* supported_decoders =
+    "one of ByteLevel, ByteFallback, Fuse, Metaspace, Replace, Sequence and Strip";
 
 std::string joined(const Tokens& tokens) {
   std::string text;
@@ -119,7 +120,7 @@ void add_steps(const JsonValue& json, std::vector<DecoderStep>& steps) {
   } else if (type == "Sequence") {
     json.at("decoders").for_each_element([&](const JsonValue& step) { add_steps(step, steps); });
   } else {
-    throw json.unsupported(fmt::format("the decoder \"{}\"", shortened(type)), supported);
+    throw json.unsupported(fmt::format("the decoder \"{}\"", shortened(type)), supported_decoders);
   }
 }
 

@@ -15,12 +15,12 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int deepest = 64;
+constexpr int deepest_line = 64;
 
 // Keeps nothing but the field.
-class Reading : public nlohmann::json_sax<Json> {
+class LineReading : public nlohmann::json_sax<Json> {
  public:
-  Reading(std::string_view field, const std::string& place) : field_(field), place_(place) {}
+  LineReading(std::string_view field, const std::string& place) : field_(field), place_(place) {}
 
   bool null() override { return other("null"); }
   bool boolean(bool read) override { return other(read ? "true" : "false"); }
@@ -70,9 +70,9 @@ class Reading : public nlohmann::json_sax<Json> {
     return true;
   }
   bool open() {
-    if (++depth_ > deepest)
+    if (++depth_ > deepest_line)
       throw bad_input(place_ + " has more values within values than are read",
-                      fmt::format("at most {} levels", deepest), "correct the line");
+                      fmt::format("at most {} levels", deepest_line), "correct the line");
     is_field_ = false;
     return true;
   }
@@ -92,7 +92,7 @@ class Reading : public nlohmann::json_sax<Json> {
 }  // namespace
 
 std::string text_of_json_line(std::string_view line, std::string_view field, const std::string& place) {
-  Reading reading(field, place);
+  LineReading reading(field, place);
   if (is_valid_utf8(line))
     Json::sax_parse(line, &reading);
   else

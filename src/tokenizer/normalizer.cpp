@@ -8,7 +8,8 @@
 namespace penstock {
 namespace {
 
-constexpr const char* supported = "one of NFC, NFD, NFKC, NFKD, Lowercase, Prepend, Replace, Strip and Sequence";
+constexpr const char* supported_normalizers =
+    "one of NFC, NFD, NFKC, NFKD, Lowercase, Prepend, Replace, Strip and Sequence";
 
 std::string stripped(const StripEnds& strip, std::string_view text) {
   std::size_t begin = 0;
@@ -57,7 +58,7 @@ void add_steps(const JsonValue& json, Normalizer& steps) {
   else if (type == "Sequence")
     json.at("normalizers").for_each_element([&](const JsonValue& step) { add_steps(step, steps); });
   else
-    throw json.unsupported(fmt::format("the normalizer \"{}\"", shortened(type)), supported);
+    throw json.unsupported(fmt::format("the normalizer \"{}\"", shortened(type)), supported_normalizers);
 }
 
 }  // namespace

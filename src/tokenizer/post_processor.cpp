@@ -6,7 +6,7 @@
 namespace penstock {
 namespace {
 
-constexpr const char* supported =
+constexpr const char* supported_post_processors =
     "one of BertProcessing, ByteLevel, RobertaProcessing, Sequence and TemplateProcessing";
 
 TokenId read_id(const JsonValue& json) {
@@ -59,7 +59,7 @@ void add(const JsonValue& json, PostProcessor& around) {
   } else if (type == "Sequence") {
     json.at("processors").for_each_element([&](const JsonValue& step) { add(step, around); });
   } else if (type != "ByteLevel") {  // which changes where tokens stand in the text, and no token
-    throw json.unsupported(fmt::format("the post-processor \"{}\"", shortened(type)), supported);
+    throw json.unsupported(fmt::format("the post-processor \"{}\"", shortened(type)), supported_post_processors);
   }
 }
 

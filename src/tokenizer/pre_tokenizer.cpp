@@ -10,7 +10,7 @@
 namespace penstock {
 namespace {
 
-constexpr const char* supported =
+constexpr const char* supported_pre_tokenizers =
     "one of ByteLevel, Digits, Metaspace, Punctuation, Sequence, Split, Whitespace and WhitespaceSplit";
 // That of GPT-2, which ByteLevel has built in.
 constexpr const char* words_of_gpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
@@ -87,7 +87,7 @@ void add_steps(const JsonValue& json, PreTokenizer& pre_tokenizer) {
   } else if (type == "Sequence") {
     json.at("pretokenizers").for_each_element([&](const JsonValue& step) { add_steps(step, pre_tokenizer); });
   } else {
-    throw json.unsupported(fmt::format("the pre-tokenizer \"{}\"", shortened(type)), supported);
+    throw json.unsupported(fmt::format("the pre-tokenizer \"{}\"", shortened(type)), supported_pre_tokenizers);
   }
 }
 

@@ -18,16 +18,16 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t deepest = 16;
+constexpr std::size_t deepest_file = 16;
 // Added tokens and what else there is: 2,000 values in a file of Llama 3, 60,000 where there are 6,000 added tokens.
 constexpr std::int64_t most_other_values = 300'000;
 // Numbers of tokens beyond this may leave holes, as those of added tokens do.
 constexpr std::uint64_t most_holes = 65'536;
 
 // Takes the vocabulary and the merges out of the stream of values and builds JSON from the others.
-class Reading : public nlohmann::json_sax<Json> {
+class FileReading : public nlohmann::json_sax<Json> {
  public:
-  explicit Reading(TokenizerFile& file, std::string_view text) : file_(file), text_(text) {}
+  explicit FileReading(TokenizerFile& file, std::string_view text) : file_(file), text_(text) {}
 
   bool null() override { return value(Json(nullptr)); }
   bool boolean(bool read) override { return value(Json(read)); }
@@ -144,9 +144,9 @@ class Reading : public nlohmann::json_sax<Json> {
   }
 
   bool open() {
-    if (++depth_ > deepest)
+    if (++depth_ > deepest_file)
       throw bad_input(fmt::format("{}: more values within values than are read", file_.source),
-                      fmt::format("at most {} levels", deepest), "check that the file is a tokenizer.json");
+                      fmt::format("at most {} levels", deepest_file), "check that the file is a tokenizer.json");
     return true;
   }
 
@@ -209,7 +209,7 @@ TokenizerFile read_tokenizer_file(std::string_view text, const std::string& sour
   file.source = source;
   if (!is_valid_utf8(text))
     throw bad_input(source + " holds bytes that are no UTF-8", "a tokenizer.json", "check that the file is whole");
-  Reading reading(file, text);
+  FileReading reading(file, text);
   Json::sax_parse(text, &reading);
   if (!file.rest.is_object()) throw JsonValue(file.rest, source).refused("an object, as every tokenizer.json is");
   return file;

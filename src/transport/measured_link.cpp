@@ -6,6 +6,7 @@
 #include <ATen/ATen.h>
 
 #include "penstock/base/clock.h"
+#include "penstock/base/quantile.h"
 #include "penstock/transport/transport.h"
 
 namespace penstock {
@@ -42,12 +43,13 @@ class Pinging {
       const Milliseconds first = fastest_of(there_and_back(bytes, 2));
       const double fit = measurement_.for_each_size.count / std::max(first.count, 1e-3);
       const int rounds = static_cast<int>(std::clamp<double>(fit, least_rounds, most_rounds));
-      std::vector<Milliseconds> times = there_and_back(bytes, rounds);
-      std::sort(times.begin(), times.end());
-      samples.push_back({{bytes}, times[times.size() / 2] * 0.5, times.front() * 0.5});
-      last = times[times.size() / 2];
+      const std::vector<Milliseconds> times = there_and_back(bytes, rounds);
+      std::vector<double> counts;
+      for (const Milliseconds time : times) counts.push_back(time.count);
+      last = {median(std::move(counts))};
+      samples.push_back({{bytes}, last * 0.5, fastest_of(times) * 0.5});
     }
-    tell(0, 0);
+    announce(0, 0);
     return samples;
   }
 
@@ -65,7 +67,7 @@ class Pinging {
   }
 
  private:
-  void tell(std::int64_t bytes, std::int64_t rounds) {
+  void announce(std::int64_t bytes, std::int64_t rounds) {
     transport_.send(other_, order_tag, {at::tensor({bytes, rounds}, at::kLong)});
   }
 
@@ -75,7 +77,7 @@ class Pinging {
 
   std::vector<Milliseconds> there_and_back(std::int64_t bytes, int rounds) {
     const at::Tensor payload = at::zeros({bytes}, at::kByte);
-    tell(bytes, rounds);
+    announce(bytes, rounds);
     std::vector<Milliseconds> times;
     for (int round = 0; round < rounds; ++round) {
       const Milliseconds start = clock_.now();
@@ -109,7 +111,7 @@ std::vector<LinkSample> samples_of(const std::vector<double>& numbers) {
 }  // namespace
 
 void fit_link(MeasuredLink& link) {
-  // Weighted by 1 / time²: the smallest sizes, which tell the latency, count as much as the largest.
+  // Weighted by 1 / time²: the smallest sizes, which announce the latency, count as much as the largest.
   double weight = 0;
   double bytes = 0;
   double time = 0;

@@ -8,13 +8,13 @@ namespace penstock {
 
 void check_process_settings(const ProcessSettings& settings) {
   if (settings.processes < 1)
-    throw bad_input(fmt::format("{} processes", settings.processes), "at least 1", "raise --processes");
+    throw bad_input(fmt::format("{} processes", settings.processes), "at least 1", "raise `processes`");
   if (settings.process < 0 || settings.process >= settings.processes)
     throw bad_input(fmt::format("process {} of {}", settings.process, settings.processes),
                     fmt::format("0 to {}", settings.processes - 1), "give each process a number below their count");
   if (settings.ranks < settings.processes)
     throw bad_input(fmt::format("{} for {} processes", counted(settings.ranks, "rank"), settings.processes),
-                    "at least one rank for each process", "lower --processes or raise --stages");
+                    "at least one rank for each process", "lower `processes` or raise `stages`");
   const int least_port = settings.listening_socket >= 0 ? 0 : 1;
   constexpr int largest_port = 65535;
   if (settings.port < least_port || settings.port > largest_port)

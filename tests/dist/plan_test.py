@@ -98,7 +98,7 @@ class Plan(p.Case):
         self.must_plan()
         self.refused("is of another model, width \"16\"", width=32)
         self.refused("is of another machine, ranks \"2\"", ranks=3)
-        self.refused("--ranks 9; expected 1 to 5, the number of layers", ranks=9)
+        self.refused("--ranks is 9; expected 1 to 5, the number of layers", ranks=9)
         self.refused("--ranks 0", ranks=0)
         self.refused("--batch is 0", batch=0)
         self.refused("no plan fits", memory="40KB")
@@ -117,7 +117,7 @@ class Plan(p.Case):
     def test_auto_needs_one_replica(self):
         code, _, err = self.train(self.folder / "run", stages=None, ranks=2, schedule="auto", replicas=2)
         self.assertEqual((code, err.count("\n")), (2, 1), err)
-        self.assertIn("auto with --replicas 2", err)
+        self.assertIn("auto with --replicas = 2", err)
         self.assertFalse((self.folder / "run").exists())
 
 

@@ -124,7 +124,7 @@ class Replicas(p.Case):
                                (["5 replicas for 4 microbatches"], {"replicas": 5}),
                                (["7 microbatches", "batch of 6"], {"replicas": 7, "microbatches": 7}),
                                (["--zero is 2"], {"replicas": 2, "zero": 2}),
-                               (["--zero 1", "one holder", "--replicas"], {"zero": 1}),
+                               (["--zero = 1", "one holder", "--replicas"], {"zero": 1}),
                                (["--gradient-bucket is \"4\""], {"replicas": 2, "gradient-bucket": "4"}),
                                (["4 ranks for 5 processes"], {"replicas": 2, "processes": 5}),
                                (["replica 0 of 2, with 2 microbatches", "even"],

@@ -41,7 +41,7 @@ class Run(p.Case):
             out = self.folder / f"selected-{stages}"
             code, told, err = self.train(out, dropout=0, recompute="selected", stages=stages)
             self.assertEqual(code, 0, err)
-            self.assertIn("--recompute selected: 1,3\n", told)
+            self.assertIn("layers that are run again: 1,3\n", told)
             self.assertEqual(p.losses(out), none)
 
     def test_flags_win_over_the_file(self):

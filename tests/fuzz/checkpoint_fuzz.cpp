@@ -1,11 +1,12 @@
 // Feeds the checks of a checkpoint's reader with a whole checkpoint: the index, and behind it the file that it may
-// name. The first two bytes are the index's length; the highest bit says that its last line is made to fit, so that
-// what stands behind the checksum is reached.
+// name, each as text_of_input makes it. The first two bytes are the length of the index's input; the highest bit says
+// that its last line is made to fit, so that what stands behind the checksum is reached.
 #include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <cstring>
 #include <fmt/format.h>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -14,19 +15,15 @@
 #include "checkpoint/checkpoint_index.h"
 #include "checkpoint/checksum.h"
 #include "checkpoint/safetensors_header.h"
+#include "memory_bound.h"
+#include "read_input.h"
 
 namespace {
 
 using namespace penstock;
 
-template <class Call>
-void refuse_with_an_error(Call&& call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    if (std::string_view(error.what()).find('\n') != std::string_view::npos) std::abort();
-  }
-}
+// A reader makes room for nothing that is not in the file.
+constexpr std::size_t beside_bytes = 1'000'000;
 
 std::string with_its_last_line(std::string_view body) {
   Checksum checksum;
@@ -67,10 +64,21 @@ void check_file(std::string_view content) {
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
   if (size < 2) return 0;
   const unsigned head = data[0] | (static_cast<unsigned>(data[1]) << 8U);
-  const std::string_view content(reinterpret_cast<const char*>(data + 2), size - 2);
-  const std::string_view index = content.substr(0, head & 0x7fffU);
-  refuse_with_an_error(
-      [&] { check(parse_index((head & 0x8000U) != 0 ? with_its_last_line(index) : std::string(index), "file")); });
-  refuse_with_an_error([&] { check_file(content.substr(index.size())); });
+  const std::size_t index_size = std::min<std::size_t>(head & 0x7fffU, size - 2);
+  const std::string text = text_of_input(data + 2, index_size);
+  const std::string index = (head & 0x8000U) != 0 ? with_its_last_line(text) : text;
+  const std::string content = text_of_input(data + 2 + index_size, size - 2 - index_size);
+  refuse_in_one_line([&] {
+    std::optional<CheckpointIndex> read;
+    {
+      const MemoryBound bound(index.size(), beside_bytes);
+      read = parse_index(index, "file");
+    }
+    check(*read);
+  });
+  refuse_in_one_line([&] {
+    const MemoryBound bound(content.size(), beside_bytes);
+    check_file(content);
+  });
   return 0;
 }

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "penstock/train/settings.h"
+#include "penstock/settings/settings.h"
 
 #include "memory_bound.h"
 #include "read_input.h"

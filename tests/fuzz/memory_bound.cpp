@@ -23,10 +23,9 @@ void count_freed(const volatile void* memory) {
 
 }  // namespace
 
-MemoryBound::MemoryBound(std::size_t file_bytes) {
+MemoryBound::MemoryBound(std::size_t file_bytes, std::size_t beside_bytes) {
   constexpr std::size_t times = 10;
-  constexpr std::size_t beside = 50'000'000;
-  most_ = times * file_bytes + beside;
+  most_ = times * file_bytes + beside_bytes;
   static const bool counted = __sanitizer_install_malloc_and_free_hooks(count_allocated, count_freed) != 0;
   if (!counted) std::abort();
   in_use = 0;

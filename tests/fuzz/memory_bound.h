@@ -5,10 +5,10 @@
 
 namespace penstock {
 
-// Ends the program where more was allocated at one time, while it lived, than 10 times the file and 50 MB.
+// Ends the program if more was allocated at one time, while it lived, than 10 times the file and so many bytes beside.
 class MemoryBound {
  public:
-  explicit MemoryBound(std::size_t file_bytes);
+  explicit MemoryBound(std::size_t file_bytes, std::size_t beside_bytes = 50'000'000);
   MemoryBound(const MemoryBound&) = delete;
   MemoryBound& operator=(const MemoryBound&) = delete;
   MemoryBound(MemoryBound&&) = delete;

@@ -9,9 +9,9 @@
 #include <torch/torch.h>
 
 #include "penstock/nn/networks.h"
+#include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/schedule/replicas.h"
-#include "penstock/train/pipeline.h"
 
 #include "drawn_cases.h"
 

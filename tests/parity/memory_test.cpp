@@ -6,10 +6,10 @@
 #include <ATen/ATen.h>
 
 #include "penstock/nn/networks.h"
+#include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/sim/measured_cost.h"
 #include "penstock/sim/simulate.h"
-#include "penstock/train/pipeline.h"
 
 namespace penstock {
 namespace {

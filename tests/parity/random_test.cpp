@@ -12,8 +12,8 @@
 
 #include "penstock/base/error.h"
 #include "penstock/nn/networks.h"
+#include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
-#include "penstock/train/pipeline.h"
 
 #include "random_kinds.h"
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "penstock/nn/networks.h"
-#include "penstock/train/pipeline.h"
+#include "penstock/pipeline/pipeline.h"
 
 namespace penstock {
 

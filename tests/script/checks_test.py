@@ -4,6 +4,8 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 SCRIPT = Path(__file__).resolve().parents[2] / "script"
@@ -15,7 +17,7 @@ TABLE = """
 | `sim` | plays | `schedule` |
 | — | the libtorch line | — |
 | `nn` | layers | `base` |
-| `train` | all together | all above |
+| `run` | all together | all above |
 | `launch` | processes | `base` |
 | `apps` | command line | anything |
 """
@@ -26,7 +28,7 @@ GOOD = {
     "include/penstock/nn/layer.h": '#include <torch/torch.h>\n#include "penstock/base/ids.h"\n',
     "src/sim/play.cpp": '#include "penstock/schedule/action.h"\n#include "penstock/base/ids.h"\n#include "sim/clock.h"\n',
     "src/sim/clock.h": "",
-    "src/train/run.cpp": '#include "penstock/nn/layer.h"\n#include "penstock/schedule/action.h"\n',
+    "src/run/run.cpp": '#include "penstock/nn/layer.h"\n#include "penstock/schedule/action.h"\n',
     "apps/penstock/main.cpp": '#include "penstock/nn/layer.h"\n',
 }
 
@@ -40,6 +42,31 @@ def run(script, files):
             path.write_text(text, encoding="utf-8")
         done = subprocess.run([sys.executable, str(SCRIPT / script), folder], capture_output=True, text=True, check=False)
         return done.returncode, done.stdout
+
+
+def load(script):
+    """A script as a module."""
+    loader = SourceFileLoader(script, str(SCRIPT / script))
+    module = module_from_spec(spec_from_loader(script, loader))
+    loader.exec_module(module)
+    return module
+
+
+class ChangedRooms(unittest.TestCase):
+    ROOMS = load("check_arrows").Rooms(TABLE)
+
+    def affected(self, *files):
+        return load("changed_rooms").affected(self.ROOMS, files)
+
+    def test_a_change_concerns_the_room_and_those_that_may_include_it(self):
+        self.assertEqual(self.affected("src/sim/play.cpp"), ["sim", "run", "apps"])
+        self.assertEqual(self.affected("tests/unit/nn/layer_test.cpp"), ["nn", "run", "apps"])
+        self.assertEqual(self.affected("apps/penstock/main.cpp"), ["apps"])
+
+    def test_pages_concern_no_room_and_what_is_elsewhere_all(self):
+        self.assertEqual(self.affected("docs/training.md", "README.md"), [])
+        self.assertEqual(self.affected(), [])
+        self.assertEqual(len(self.affected("CMakeLists.txt")), 7)
 
 
 class Arrows(unittest.TestCase):
@@ -62,8 +89,8 @@ class Arrows(unittest.TestCase):
 
     def test_the_composition_root_may_not_include_rooms_below_it(self):
         self.refused(
-            {"include/penstock/launch/watch.h": "", "src/train/run.cpp": '#include "penstock/launch/watch.h"\n'},
-            "room train may include base, schedule, sim, nn;",
+            {"include/penstock/launch/watch.h": "", "src/run/run.cpp": '#include "penstock/launch/watch.h"\n'},
+            "room run may include base, schedule, sim, nn;",
         )
 
     def test_angle_brackets_hide_nothing(self):
@@ -74,7 +101,7 @@ class Arrows(unittest.TestCase):
             self.refused({"src/sim/play.cpp": f"#include <{header}>\n"}, "src/sim/play.cpp:1:", "above the libtorch line")
 
     def test_private_headers_stay_in_their_room(self):
-        self.refused({"src/train/run.cpp": '#include "sim/clock.h"\n'}, "src/sim/clock.h is private to room sim")
+        self.refused({"src/run/run.cpp": '#include "sim/clock.h"\n'}, "src/sim/clock.h is private to room sim")
         self.refused({"apps/penstock/main.cpp": '#include "../../src/sim/clock.h"\n'}, "src/sim/clock.h is private to room sim")
 
     def test_a_header_that_does_not_exist_is_named(self):

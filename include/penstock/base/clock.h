@@ -1,5 +1,5 @@
 /// \file
-/// Where time comes from: a seam, so that tests and the simulator can hold the clock in their hands.
+/// The clock as an interface, so that tests and the simulator can set the time themselves.
 #pragma once
 
 #include "penstock/base/units.h"

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -35,9 +36,18 @@ class InvariantViolation : public std::logic_error {
   using std::logic_error::logic_error;
 };
 
+/// A setting in a message: its name between back quotes, `` `eval_every` ``, with _ for each -. The library does not
+/// know what the caller's interface calls it; an interface that has other names shows its own (`with_fields_named`).
+[[nodiscard]] std::string field(std::string_view name);
+
+/// The text with another name for each setting. \param name_of gets a name without back quotes and returns what stands
+/// there instead of name and quotes, or nothing to leave them.
+[[nodiscard]] std::string with_fields_named(std::string_view text,
+                                            const std::function<std::string(const std::string& name)>& name_of);
+
 /// The three parts of a good message. Example:
-/// `bad_input("--stages is 9", "at most 8, the number of layers", "lower --stages or raise --layers")`
-/// reads "--stages is 9; expected at most 8, the number of layers; lower --stages or raise --layers".
+/// `bad_input(field("stages") + " is 9", "at most 8, the number of layers", "lower `stages` or raise `layers`")`
+/// reads "`stages` is 9; expected at most 8, the number of layers; lower `stages` or raise `layers`".
 [[nodiscard]] Error bad_input(const std::string& got, const std::string& expected, const std::string& remedy);
 
 /// The same three parts for a run that failed on good input.

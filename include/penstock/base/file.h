@@ -11,16 +11,16 @@
 
 namespace penstock {
 
-/// The longest file that is read into memory where nobody says otherwise.
+/// The longest file that is read into memory if the caller gives no other limit.
 inline constexpr std::int64_t longest_file = std::int64_t{256} << 20;
 
-/// Reads a whole regular file of at most `most` bytes: nothing waits for a pipe's writer, and no device fills the
-/// memory.
+/// Reads a whole regular file of at most `most` bytes. Pipes and devices are refused: a pipe may never end, and a
+/// device may fill the memory.
 /// \throws Error (BadInput) that names the file where it cannot be read, is of another kind or longer.
 [[nodiscard]] std::string read_file(const std::filesystem::path& path, std::int64_t most = longest_file);
 
 /// Replaces or creates `path` with `content` so that a crash at any moment leaves the old content or the new, never a
-/// part. Where `path` is a link, the file that it leads to is replaced; a device or a pipe is written into as it is.
+/// part. If `path` is a link, the file that it leads to is replaced; a device or a pipe is written into as it is.
 /// \throws Error (RunFailed) that names the file and the reason (a full disk, no permission).
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
 

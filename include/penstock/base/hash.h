@@ -1,5 +1,5 @@
 /// \file
-/// FNV-1a: a short, fast hash that is the same on every machine. No protection against those who mean harm.
+/// FNV-1a: a short, fast hash that is the same on every machine. It does not protect against deliberate collisions.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@ namespace penstock {
 /// Of no bytes.
 inline constexpr std::uint64_t empty_hash = 0xcbf29ce484222325ULL;
 
-/// Of `size` bytes behind those that `before` is the hash of. \param bytes may be null where `size` is 0.
+/// Of `size` bytes behind those that `before` is the hash of. \param bytes may be null if `size` is 0.
 [[nodiscard]] std::uint64_t hash_of(const void* bytes, std::size_t size, std::uint64_t before = empty_hash);
 
 }  // namespace penstock

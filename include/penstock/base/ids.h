@@ -1,5 +1,6 @@
 /// \file
-/// Who is who in a pipeline. Each id is a type of its own, so that a rank cannot be passed where a stage is meant.
+/// Numbers of stages, ranks and microbatches. Each kind is a type of its own, so that a rank cannot be passed where a
+/// stage is meant.
 #pragma once
 
 #include <compare>
@@ -9,7 +10,7 @@
 
 namespace penstock {
 
-/// A number that counts one kind of thing from 0. `Tag` tells the kinds apart.
+/// A number that counts one kind of thing from 0. `Tag` makes the kinds different types.
 template <class Tag>
 struct Id {
   std::int32_t value = 0;
@@ -17,7 +18,7 @@ struct Id {
   friend auto operator<=>(const Id&, const Id&) = default;
 
   /// The position in a container that has one element for each id.
-  [[nodiscard]] std::size_t index() const { return static_cast<std::size_t>(value); }
+  [[nodiscard]] constexpr std::size_t index() const { return static_cast<std::size_t>(value); }
 };
 
 /// A contiguous run of layers that lives on one device, numbered from the network's input.

@@ -1,5 +1,6 @@
 /// \file
-/// What the system lets a process have: asked before it is begun, so that the lack is named and not met on the way.
+/// The limits that the system sets to a process. They are checked before a run begins, so that a missing resource is
+/// named at once and does not end the run later.
 #pragma once
 
 #include <string>
@@ -11,6 +12,12 @@ namespace penstock {
 /// \param what needs them, for the message: "8 processes".
 /// \throws Error (RunFailed) that names the limit and the number that is needed.
 void need_descriptors(int more, const std::string& what);
+
+/// Makes sure that the stack of a thread, which the system gave a size when this process began, holds 1 MiB: libtorch
+/// overflows one of 64 KiB.
+/// \param what needs it, for the message: "8 stages".
+/// \throws Error (RunFailed) that names the limit and the size that is needed.
+void need_stack(const std::string& what);
 
 /// Makes sure that this process can start so many more threads at this moment: starts them, and ends them again.
 /// \throws Error (RunFailed) that names the limits and the number that is needed.

@@ -10,8 +10,8 @@
 namespace penstock {
 
 /// "500MB", "12GiB", "1.5 KiB": a number above 0 with its unit, one of B, KB, MB, GB, KiB, MiB and GiB.
-/// \param setting how the message calls it: "--memory". \throws Error (BadInput) for anything else, and for less than a
-/// byte or more than a `Bytes` holds.
+/// \param setting the setting's name in the message: "--memory". \throws Error (BadInput) for anything else, and for
+/// less than a byte or more than a `Bytes` holds.
 [[nodiscard]] Bytes parse_bytes(std::string_view setting, const std::string& text);
 
 }  // namespace penstock

@@ -1,13 +1,16 @@
 /// \file
-/// What is in the middle of measurements, and how far they spread.
+/// The median and other quantiles of measurements.
 #pragma once
 
 #include <vector>
 
 namespace penstock {
 
-/// The value below which a share of `values` lies: 0.5 for the median, on the line between two neighbours. 0 where
-/// there are none. \param share in [0, 1].
+/// The value below which a share of `values` lies, linear between the two neighbours of that place. 0 if there are no
+/// values. \param share in [0, 1]; 0.5 gives the median.
 [[nodiscard]] double quantile(std::vector<double> values, double share);
+
+/// `quantile` of one half. 0 if there are no values.
+[[nodiscard]] double median(std::vector<double> values);
 
 }  // namespace penstock

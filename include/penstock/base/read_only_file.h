@@ -14,7 +14,7 @@ namespace penstock {
 /// stays readable after its name is gone.
 class ReadOnlyFile {
  public:
-  /// \throws Error (BadInput) where it is missing, unreadable or no regular file.
+  /// \throws Error (BadInput) if it is missing, unreadable or no regular file.
   explicit ReadOnlyFile(std::filesystem::path path);
   ReadOnlyFile(const ReadOnlyFile&) = delete;
   ReadOnlyFile& operator=(const ReadOnlyFile&) = delete;
@@ -28,7 +28,7 @@ class ReadOnlyFile {
   /// For mmap and its like; stays this object's.
   [[nodiscard]] int descriptor() const { return descriptor_; }
 
-  /// Fills `into` from `offset` on. \throws Error (BadInput) where the file ends before or cannot be read.
+  /// Fills `into` from `offset` on. \throws Error (BadInput) if the file ends before or cannot be read.
   void read(std::uint64_t offset, std::span<std::byte> into) const;
 
  private:

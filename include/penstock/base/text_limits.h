@@ -1,5 +1,6 @@
 /// \file
-/// What is asked of a text before a parser sees it: parsers recurse, and make more of a short text than it is long.
+/// Limits on a text that are checked before it is parsed: parsers recurse, and need much more memory than the text has
+/// bytes.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@ namespace penstock {
 /// How much may be in a text.
 struct TextLimits {
   int deepest = 16;                    ///< values within values, and parts of a dotted key
-  std::int64_t most_values = 500'000;  ///< what a parser makes a value of its own for
+  std::int64_t most_values = 500'000;  ///< each of which becomes a value of its own in the parser's memory
 };
 
 /// Looks at brackets, commas and strings alone: what is no JSON may pass. \param source names the text in messages.

@@ -10,11 +10,11 @@
 
 namespace penstock {
 
-/// What to say where no thread can be made: it names the limits that may be the reason.
+/// The error for a thread that could not be started. It names the limits that may be the reason.
 [[nodiscard]] Error no_room_for_thread(const std::system_error& reason);
 
-/// A thread that does `work`. Who makes several must end those that there are where a later one throws.
-/// \throws Error (RunFailed) where the system has no room for it.
+/// A thread that does `work`. A caller that starts several must end the earlier ones itself if a later one throws.
+/// \throws Error (RunFailed) if the system has no room for it.
 template <class Work>
 [[nodiscard]] std::thread start_thread(Work&& work) {
   try {

@@ -1,5 +1,5 @@
 /// \file
-/// The time of the world, for people and other logs. What passes is measured with a `Clock`.
+/// Calendar time, for people and for logs. Durations are measured with a `Clock`.
 #pragma once
 
 #include <chrono>
@@ -12,13 +12,13 @@ namespace penstock {
 /// A point of UTC, to the millisecond.
 using WallTime = std::chrono::sys_time<std::chrono::milliseconds>;
 
-/// Of the machine's clock.
+/// The present time by the machine's clock.
 [[nodiscard]] WallTime wall_time_now();
 
 /// "2026-11-29T09:30:58.123Z", as ISO 8601 has it.
 [[nodiscard]] std::string to_string(WallTime time);
 
-/// Reads what `to_string` writes, also without milliseconds. Nothing where the text is no such time.
+/// Reads what `to_string` writes, also without milliseconds. Nothing if the text is no such time.
 [[nodiscard]] std::optional<WallTime> parse_wall_time(std::string_view text);
 
 }  // namespace penstock

@@ -16,7 +16,7 @@
 /// also have `forward_workspace_bytes`, `backward_workspace_bytes`, `input_workspace_bytes`,
 /// `weight_workspace_bytes` and `gradient_at_peak_bytes`. `link`
 /// (default: immediate) holds for every pair of ranks that `links` does not name; `links` are directed. A bandwidth
-/// that is left out is unlimited. `memory_cap_bytes` is left out where nothing is capped.
+/// that is left out is unlimited. `memory_cap_bytes` is left out if no rank has a cap.
 #pragma once
 
 #include <filesystem>
@@ -45,17 +45,17 @@ struct StageCost {
   Bytes parameter;
   Bytes gradient;
   Bytes optimizer;  ///< the optimizer's state
-  /// The share of the activation that is still kept between an `I` and its `W`; what the input gradient alone needed is
-  /// let go of. 1 where nothing is, as autograd does by itself; 32/(34 + 5as/h) for the transformer of arXiv
-  /// 2401.10241. Up to `largest_weight_activation_share`: above 1 where more is held after `I` than before it, as when
-  /// autograd keeps for `W` the gradients that arrived at each layer besides what `W` needs of the activation.
+  /// The share of the activation that is still kept between an `I` and its `W`; what only the input gradient needed is
+  /// freed. 1 if nothing is freed, as autograd does by itself; 32/(34 + 5as/h) for the transformer of arXiv
+  /// 2401.10241. At most `largest_weight_activation_share`: it is above 1 if more is held after `I` than before it, as
+  /// when autograd keeps for `W` the gradients that arrived at each layer besides what `W` needs of the activation.
   double weight_activation_share = 1;
   Bytes forward_workspace = {};   ///< taken while a forward runs, beside what it keeps
   Bytes backward_workspace = {};  ///< the same of a `B`
   Bytes input_workspace = {};     ///< the same of an `I`
   Bytes weight_workspace = {};    ///< the same of a `W`
-  /// How much of `gradient` is there already when the first `B` or `W` of a step, which makes it, holds the most. It is
-  /// there as a whole when that pass ends.
+  /// How much of `gradient` exists when the first `B` or `W` of a step, which computes it, holds the most memory. All
+  /// of it exists when that pass ends.
   Bytes gradient_at_peak = {};
 
   friend bool operator==(const StageCost&, const StageCost&) = default;

@@ -25,7 +25,7 @@
 ///     }
 ///
 /// Needed are `layers` and in each `name` and either `like`, the name of an earlier layer that it is alike, or `sizes`,
-/// ascending, with the three times. `input_needs_gradient` is true where it is left out. The time of a pass is above 0
+/// ascending, with the three times. `input_needs_gradient` is true if it is left out. The time of a pass is above 0
 /// for the layer as a whole. What is left out is 0; `gradient_bytes` as large as the parameters, `backward_ms` the sum
 /// of the two parts, `weight_activation_share` and `speed` 1, links immediate and unlimited, memory uncapped, no
 /// parameter tied. `model` and `machine` are any texts and numbers. Messages call the form by the file that it is in.
@@ -143,7 +143,7 @@ struct LayerCosts {
   Description machine;
   std::vector<LayerCost> layers;
   std::int64_t input_bytes_per_sample = 0;  ///< of the network's input, which recomputing the first layer keeps
-  /// Where it needs none, the first stage's `I` does nothing and its `W` is a whole backward, until which the gradient
+  /// If it needs none, the first stage's `I` does nothing and its `W` is a whole backward, until which the gradient
   /// that arrived is held.
   bool input_needs_gradient = true;
   Milliseconds action_overhead = {};  ///< of each action of a rank, beside its layers
@@ -152,14 +152,14 @@ struct LayerCosts {
   std::map<RankPair, LinkCost> links = {};
   std::vector<RankCost> ranks = {};  ///< by rank; empty: all alike and without caps
   std::vector<LayerTie> ties = {};
-  std::optional<Measurement> measured = std::nullopt;  ///< nothing where nobody said
+  std::optional<Measurement> measured = std::nullopt;  ///< nothing if it is not known
 
   friend bool operator==(const LayerCosts&, const LayerCosts&) = default;
 };
 
 /// \throws Error (BadInput) naming the first value that is out of range by its JSON path: what is negative or not
 /// finite, a layer whose passes take no time, sizes that do not ascend, `like` that is not so, ties of layers that
-/// there are not, within one layer, larger than its parameters, or of a copy that has two owners or owns.
+/// do not exist, ties within one layer or larger than its parameters, and a copy that has two owners or is an owner.
 void validate(const LayerCosts& costs);
 
 /// Reads the JSON form. \param source how messages call the text: a file's name. \throws Error (BadInput), one line.
@@ -229,7 +229,7 @@ class LayersAtSize {
     std::int64_t activation = 0;
     std::int64_t held_for_weights = 0;
     std::int64_t deferred = 0;
-    std::int64_t released_in_weights = 0;  ///< what a `W` lets go of as it goes on
+    std::int64_t released_in_weights = 0;  ///< what a `W` frees while it runs
     std::int64_t input = 0;
     std::int64_t parameter = 0;
     std::int64_t gradient = 0;
@@ -255,11 +255,11 @@ class LayersAtSize {
     [[nodiscard]] std::int64_t of(std::size_t first, std::size_t end) const;
 
    private:
-    std::vector<std::vector<std::int64_t>> of_power_;  ///< by power of two, then by first layer
+    std::vector<std::vector<std::int64_t>> by_power_;  ///< by power of two, then by first layer
   };
 
-  /// Workspaces above the network's beginning, so that what the layers behind have let go of, or not taken yet, is one
-  /// difference. By layer.
+  /// Workspaces counted from the network's beginning, so that what the later layers have freed, or not taken yet, is
+  /// one difference. By layer.
   struct Comparable {
     std::vector<std::int64_t> forward;
     std::vector<std::int64_t> backward;
@@ -322,12 +322,21 @@ class LayersAtSize {
 /// \throws Error (BadInput) as `validate`.
 [[nodiscard]] LayerCosts with_shared_ties(LayerCosts costs);
 
-/// How a cut is run, for `cost_of_cut`.
+/// How a cut is run.
 struct CutRun {
   std::vector<bool> recomputed = {};     ///< by stage; empty: none
   bool split_backward = true;            ///< whether the schedule has `I` and `W`
   std::vector<std::int32_t> ranks = {};  ///< the rank of each stage; empty: stage s on rank s
 };
+
+/// The link from one rank to another. O(log of the named links).
+[[nodiscard]] const LinkCost& link_between(const LayerCosts& costs, RankId from, RankId to);
+
+/// The cost of each stage of a cut, at the speed of its rank.
+/// \param layers are those of `costs` at the size of a microbatch. \param first_layers of each stage, ascending from 0.
+/// \throws Error (BadInput) for what is not a cut of these layers.
+[[nodiscard]] std::vector<StageCost> stages_of_cut(const LayerCosts& costs, const LayersAtSize& layers,
+                                                   const std::vector<std::int64_t>& first_layers, const CutRun& run);
 
 /// The cost of the stages of a cut, with the links and, where one is capped, the caps of the ranks.
 /// \param first_layers of each stage, ascending from 0. \param samples of a microbatch, as for `LayersAtSize`.

@@ -50,7 +50,7 @@ class MemoryMeter {
   std::unique_ptr<Guard> guard_;
 };
 
-/// While it lives, what its thread allocates counts nowhere, for as long as it is used: what ranks tell each other, and
+/// While it lives, what its thread allocates counts nowhere, for as long as it is used: what ranks exchange, and
 /// what the caller of a pipeline gets.
 class UncountedMemory {
  public:

@@ -86,7 +86,7 @@ class RankExecutor {
 
   /// Runs all instructions. \throws Error that names stage, microbatch and action where a layer throws: BadInput where
   /// the layer cannot be supported, RunFailed for everything else; Aborted where another rank did. \param reduction
-  /// what it allocates or lets go of does not count as memory of the microbatches.
+  /// what it allocates or frees does not count as memory of the microbatches.
   [[nodiscard]] StepOutput run(const Program& program, const StepInput& input, const GradientReduction& reduction = {});
 
  private:

@@ -1,5 +1,6 @@
 /// \file
-/// Which rank a process is, as those who start processes tell it: `launch` and torchrun, mpirun, srun.
+/// Which rank a process is, as the programs that start processes say in the environment: `launch` and torchrun, mpirun,
+/// srun.
 #pragma once
 
 #include <functional>
@@ -12,16 +13,17 @@ namespace penstock {
 struct WorkerEnvironment {
   int rank = 0;
   int world_size = 1;
-  /// The worker's number on its machine, and how many there are; empty where nobody said.
+  /// The worker's number on its machine, and how many there are; empty if the environment does not say.
   std::optional<int> local_rank = {};
   std::optional<int> local_world_size = {};
   /// Where rank 0 listens: a name or an address that can be looked up, not yet looked up.
   std::string master_address = {};
-  /// 1 to 65535; 0, for any, only where there is one rank and nobody named a port.
+  /// 1 to 65535; 0, for any, only if there is one rank and no port was given.
   int master_port = 0;
-  /// Equal on all ranks of one start of a run, different from start to start where the starter tells; may be empty.
+  /// Equal on all ranks of one start of a run, different from start to start if the starting program sets it; may be
+  /// empty.
   std::string run_identity = {};
-  /// How often the run was started before, 0 where nobody said.
+  /// How often the run was started before, 0 if the environment does not say.
   int attempt = 0;
   /// Rank 0 under `launch`: an inherited socket that listens on `master_port` already. The worker's to close.
   std::optional<int> listen_descriptor = {};
@@ -32,13 +34,13 @@ struct WorkerEnvironment {
   friend bool operator==(const WorkerEnvironment&, const WorkerEnvironment&) = default;
 };
 
-/// The value of a variable by its name; empty where it is not set.
+/// The value of a variable by its name; empty if it is not set.
 using VariableLookup = std::function<std::optional<std::string>(const std::string& name)>;
 
 /// The process's own environment. Not safe beside a thread that changes it.
 [[nodiscard]] std::optional<std::string> environment_variable(const std::string& name);
 
-/// Which rank this process is, or nothing where it was started alone. Looked for in this order:
+/// Which rank this process is, or nothing if it was started alone. Looked for in this order:
 ///
 /// 1. `launch`, torchrun: RANK, WORLD_SIZE; LOCAL_RANK, LOCAL_WORLD_SIZE, TORCHELASTIC_RUN_ID,
 /// TORCHELASTIC_RESTART_COUNT

@@ -45,8 +45,8 @@ struct LaunchSettings {
   Milliseconds longest_back_off = {60'000};
   /// How long workers may take to leave after SIGTERM or SIGINT before SIGKILL ends them.
   Milliseconds stop_grace = {30'000};
-  /// How long workers may take to end when the first has ended well. One that was stopped then would never end, and
-  /// nobody is left who could miss it: it is killed, and the attempt has failed.
+  /// How long workers may take to end when the first has ended well. A worker that is stopped (SIGSTOP) would never
+  /// end, and no other worker is left to notice: it is killed, and the attempt has failed.
   Milliseconds finish_grace = {60'000};
   /// Where rank 0 listens for the others: an address or name of this machine, with a port that the kernel chooses.
   std::string address = "127.0.0.1";
@@ -89,11 +89,11 @@ struct LaunchHooks {
 /// How a worker ended.
 struct WorkerEnd {
   int rank = 0;
-  /// What it returned; empty where a signal ended it.
+  /// What it returned; empty if a signal ended it.
   std::optional<int> exit_code = {};
-  /// The signal that ended it, 0 where none did.
+  /// The signal that ended it, 0 if none did.
   int signal = 0;
-  /// The last line about a failure on its standard error, else the last line; empty where it wrote none.
+  /// The last line about a failure on its standard error, else the last line; empty if it wrote none.
   std::string last_line = {};
 
   friend bool operator==(const WorkerEnd&, const WorkerEnd&) = default;
@@ -117,11 +117,11 @@ struct LaunchResult {
   /// The failure of the last attempt: the first in time, or one with exit code 2 (bad input), which explains the
   /// others.
   std::optional<WorkerEnd> failure = {};
-  /// The signal that asked for the end, 0 where none did.
+  /// The signal that asked for the end, 0 if none did.
   int stop_signal = 0;
   /// Ranks that were still there after `stop_grace` in the last attempt and were killed.
   std::vector<int> killed = {};
-  /// One line that says all this; empty where the run finished.
+  /// One line that says all this; empty if the run finished.
   std::string message = {};
 };
 
@@ -144,7 +144,7 @@ struct LaunchResult {
 /// then SIGKILL. Exit code 2 (bad input) is never tried again. SIGHUP (unless it is ignored), SIGINT and SIGTERM of the
 /// launcher are passed on, and end the launch; a second one, a second or more after the first, kills the workers at
 /// once. A worker that returns 128 + one of these signals was asked to stop by somebody else: that too is passed on and
-/// ends the launch. Where the launcher itself is killed, the kernel kills the workers, and a watching process what
+/// ends the launch. If the launcher itself is killed, the kernel kills the workers, and a watching process what
 /// these have started.
 ///
 /// Linux 5.9 or newer. While it runs, SIGHUP, SIGINT and SIGTERM are blocked in the calling thread and SIGCHLD has its

@@ -11,7 +11,7 @@ enum class Repeats {
   Kill,    ///< ends the process at once; the last update is not saved
 };
 
-/// Installs the process's handlers, and ignores SIGPIPE (`go_on_without_readers`). SIGHUP stays ignored if it is, as
+/// Installs the process's handlers, and ignores SIGPIPE (`ignore_broken_pipes`). SIGHUP stays ignored if it is, as
 /// under nohup. Call it before other threads start.
 void watch_stop_signals(Repeats repeats = Repeats::Kill);
 
@@ -21,7 +21,7 @@ void hold_stop_signals();
 /// The first signal that came since `watch_stop_signals`, 0 before. May be called from any thread.
 [[nodiscard]] int stop_signal();
 
-/// Ignores SIGPIPE: who reads the standard output or error may go, and a run does not end for that.
-void go_on_without_readers();
+/// Ignores SIGPIPE, so that a run does not end when the program that reads its standard output or error has ended.
+void ignore_broken_pipes();
 
 }  // namespace penstock

@@ -30,7 +30,7 @@ class LayerBuffers {
   /// \param layer its index within the network, for errors.
   LayerBuffers(const Layer& built, std::int64_t layer, const BufferUse& use);
 
-  /// A step begins: what is kept of the one before is let go of, and microbatches count from 0 again.
+  /// A step begins: what is kept of the one before is freed, and microbatches count from 0 again.
   void begin_step();
 
   /// Before a forward pass in training; within a `RecomputeScope` it is a second one. \throws Error (RunFailed) where

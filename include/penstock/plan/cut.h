@@ -18,8 +18,11 @@ using Cut = std::vector<std::int64_t>;
 /// programming. \param weights of the layers, not negative. \throws Error (BadInput) for more stages than layers.
 [[nodiscard]] Cut balanced_cut(const std::vector<std::int64_t>& weights, int stages);
 
-/// Reads "3,6,9": the first layers of the second and later stages. \throws Error (BadInput) where it is not a list of
+/// Reads "3,6,9": the first layers of the second and later stages. \throws Error (BadInput) if it is not a list of
 /// ascending layer numbers that makes `stages` stages.
 [[nodiscard]] Cut parse_cut(const std::string& text, std::int64_t layers, int stages);
+
+/// The form that `parse_cut` reads, "3,6,9"; "uniform" for a single stage, which has no later one.
+[[nodiscard]] std::string to_text(const Cut& cut);
 
 }  // namespace penstock

@@ -49,8 +49,8 @@ struct Plan {
   PlanPrediction prediction = {};
   std::vector<LayerTie> ties = {};  ///< of the costs that it was made from
   bool shared_ties = false;         ///< as it was asked for: `PlanRequest::share_ties`
-  std::string costs_file = {};      ///< that it was made from; empty where nobody said
-  int threads_per_rank = 0;         ///< on which the costs were measured; 0 where nobody said
+  std::string costs_file = {};      ///< that the plan was made from; empty if it is not known
+  int threads_per_rank = 0;         ///< on which the costs were measured; 0 if it is not known
 
   [[nodiscard]] int stages() const { return static_cast<int>(cut.size()); }
   /// Samples of a microbatch, on average.
@@ -70,7 +70,7 @@ enum class Recomputation {
 struct PlanRequest {
   int ranks = 1;                            ///< all of them, those of every replica
   std::int64_t batch = 1;                   ///< samples of an update
-  std::optional<Bytes> memory = {};         ///< of every rank; where the costs name a smaller cap, that holds
+  std::optional<Bytes> memory = {};         ///< of every rank; if the costs name a smaller cap, that holds
   std::vector<std::string> schedules = {};  ///< names; `synthesised_schedule` among them
   std::vector<int> microbatches = {};
   bool equal_microbatches = false;  ///< only numbers of microbatches that divide each replica's part of the batch
@@ -104,14 +104,14 @@ struct PlanAnswer {
 /// makes its slowest stage, link included, fastest under the caps, exactly, by dynamic programming; the best are then
 /// moved on in simulation. Equal input gives equal plans. Thread-safe.
 /// \throws Error (BadInput) for sizes below 1, more ranks than layers, microbatch sizes that were not measured, and
-/// where nothing fits into the memory: then the message says how much is missing and what comes nearest. With
-/// `share_ties` also where no cut keeps the layers of the ties on one rank: the message names the parameters.
+/// if nothing fits into the memory: then the message says how much is missing and what comes nearest. With
+/// `share_ties` also if no cut keeps the layers of the ties on one rank: the message names the parameters.
 [[nodiscard]] PlanAnswer make_plans(const LayerCosts& costs, const PlanRequest& request);
 
-/// The schedule of a plan. \throws Error (BadInput) where the plan is none of this build's.
+/// The schedule of a plan. \throws Error (BadInput) if the plan is none of this build's.
 [[nodiscard]] VerifiedSchedule schedule_of(const Plan& plan);
 
-/// The cost of its stages, with the caps of the costs. \throws Error (BadInput) where they do not fit each other.
+/// The cost of its stages, with the caps of the costs. \throws Error (BadInput) if they do not fit each other.
 [[nodiscard]] Cost cost_of(const Plan& plan, const LayerCosts& costs);
 
 /// The step of the plan, simulated, with memory.

@@ -27,7 +27,7 @@
 ///              bytes = 3145728}]
 ///     shared-ties = true    # planned for tied parameters that are one object
 ///
-/// `ties` are those of the costs, `shared-ties` is `PlanRequest::share_ties`; both are left out where there is nothing
+/// `ties` are those of the costs, `shared-ties` is `PlanRequest::share_ties`; both are left out if there is nothing
 /// to say. A schedule that has no name of its own (a synthesised one, or one with another number of stages a rank than
 /// its name stands for) is a CSV file beside it, and `schedule` its path.
 #pragma once
@@ -46,10 +46,10 @@ namespace penstock {
 /// The recomputed layers as `--recompute` takes them: "none", "full" or "0-3,8".
 [[nodiscard]] std::string recompute_words(const Plan& plan);
 
-/// The TOML form. \param schedule_file what `schedule` says where the plan needs a file.
+/// The TOML form. \param schedule_file what `schedule` says if the plan needs a file.
 [[nodiscard]] std::string to_toml(const Plan& plan, std::string_view schedule_file = "");
 
-/// Writes the TOML form to `path` and, where the plan needs one, the schedule to `path` with the ending `.csv`.
+/// Writes the TOML form to `path` and, if the plan needs one, the schedule to `path` with the ending `.csv`.
 /// \throws Error (BadInput, RunFailed)
 void save_plan(const Plan& plan, const std::filesystem::path& path);
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include <c10/core/Device.h>
@@ -13,6 +14,7 @@
 #include "penstock/exec/microbatch.h"
 #include "penstock/nn/layer.h"
 #include "penstock/nn/precision.h"
+#include "penstock/optim/optimizer.h"
 
 namespace penstock {
 
@@ -28,9 +30,8 @@ struct ProfileSettings {
   std::uint64_t seed = 0;  ///< of weights and random layers
   /// A microbatch of so many samples. Called on the caller's thread, once for each size.
   std::function<Microbatch(std::int64_t samples)> microbatch;
-  /// Makes the optimizer's state for a layer, and returns what updates it once from the gradients that it holds. Called
-  /// on each rank's thread. Empty: updates are free.
-  std::function<std::function<void()>(const Layer& layer)> optimizer;
+  /// Whose state is counted and whose update is timed; none: updates are free.
+  std::optional<OptimizerSettings> optimizer = {};
   /// For each sort of layer and size on all ranks together, spent in rounds over all of them. As long as the median is
   /// known to no better than 2 %, up to three times as much is, and twenty rounds.
   Milliseconds budget{300};

@@ -2,8 +2,8 @@
 /// What was measured against what was predicted: one step, simulated and executed, over one time axis.
 ///
 /// In all of them only compute actions count, and both steps begin where their first one starts. Step: the makespan.
-/// Utilisation and bubble: the shares of ranks × makespan in which somebody and nobody computes. The difference is the
-/// measured less the predicted, in percent of the predicted step and in points of a percentage. Peak memory stands
+/// Utilisation and bubble: the shares of ranks × makespan in which ranks compute and do not compute. The difference is
+/// the measured less the predicted, in percent of the predicted step and in points of a percentage. Peak memory stands
 /// where `Timeline::memory` is filled in. A rank that only one of the two has stays empty in the other.
 #pragma once
 

@@ -29,7 +29,7 @@ struct PlanReport {
   std::vector<std::optional<Bytes>> memory_caps = {};
   std::vector<MeasuredPlan> measured = {};  ///< of the first plans, where they were tried
   std::vector<SweepPoint> sweep = {};       ///< where it was asked for; then the text says its answer
-  double spread = 0;  ///< how well the layers' times are known, as in `Measurement`; 0 where nobody said
+  double spread = 0;  ///< how well the layers' times are known, as in `Measurement`; 0 if it is not known
   /// The best plans on other numbers of ranks, on one rank among them where the network fits it, where they were looked
   /// at.
   std::vector<Plan> on_other_ranks = {};
@@ -69,7 +69,7 @@ void include_plans(std::vector<SweepPoint>& points, const std::vector<Plan>& pla
 /// the answer stands below the title. Hollow marks for what does not fit into the memory, crosses for what was
 /// measured.
 /// \param points of `sweep_plans`, at least one. \param spread how well the layers' times are known, as a share of
-/// them: a bar through the best of each number of microbatches. 0: nobody said, and there are no bars.
+/// them: a bar through the best of each number of microbatches. 0: it is not known, and there are no bars.
 [[nodiscard]] std::string sweep_svg(const std::vector<SweepPoint>& points,
                                     const std::vector<MeasuredPoint>& measured = {}, const std::string& title = "",
                                     double spread = 0);

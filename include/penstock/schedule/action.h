@@ -20,7 +20,7 @@ enum class ActionKind : std::uint8_t {
   SendBackward,     ///< `SEND_B`: the gradient of the stage's input goes to the rank of the stage before it.
   ReceiveBackward,  ///< `RECV_B`: the gradient of the stage's output arrives from the next stage.
   Unshard,          ///< `UNSHARD`: PyTorch's FSDP gathers the stage's parameters. Of a stage, not of a microbatch.
-  Reshard,          ///< `RESHARD`: PyTorch's FSDP lets go of them again. Of a stage, not of a microbatch.
+  Reshard,          ///< `RESHARD`: PyTorch's FSDP frees them again. Of a stage, not of a microbatch.
   ReduceGradient,   ///< `REDUCE_GRAD`: the stage's gradients are complete. Of a stage, not of a microbatch.
   Idle,             ///< An empty cell: the rank waits for a step. Of no stage and no microbatch.
 };
@@ -32,7 +32,8 @@ struct Action {
   StageId stage;
   MicrobatchId microbatch;
   /// Runs together with the action after it on the same rank, as DualPipe's F&B do: a forward and a backward that both
-  /// may begin once the inputs of both are there. Who cannot overlap them runs the two in order, which is as correct.
+  /// may begin once the inputs of both are there. An executor that cannot overlap them runs the two in order, which is
+  /// as correct.
   bool overlaps_next = false;
 
   friend auto operator<=>(const Action&, const Action&) = default;
@@ -40,6 +41,14 @@ struct Action {
 
 /// True for `F`, `B`, `I` and `W`; false for all others.
 [[nodiscard]] constexpr bool is_compute(ActionKind kind) { return kind <= ActionKind::WeightBackward; }
+
+/// True for `F`: from its start on the rank holds the microbatch's activation on the stage.
+[[nodiscard]] constexpr bool takes_activation(ActionKind kind) { return kind == ActionKind::Forward; }
+
+/// True for `B` and `W`: at its end the rank holds nothing of the activation any more.
+[[nodiscard]] constexpr bool frees_activation(ActionKind kind) {
+  return kind == ActionKind::Backward || kind == ActionKind::WeightBackward;
+}
 
 /// True for the four sends and receives.
 [[nodiscard]] constexpr bool is_communication(ActionKind kind) {

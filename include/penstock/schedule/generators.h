@@ -3,9 +3,9 @@
 ///
 /// p: ranks, m: microbatches, v: stages a rank; T_F, T_B, T_W: times of a stage's forward, input gradient and weight
 /// gradient. Bubble: the time that a rank waits between its first and its last action, all stages alike and links free.
-/// Activations are counted in microbatches of one stage, from F to B or W. All take any p ≥ 1 and m ≥ 1 unless said
-/// otherwise. Where a paper wants more microbatches than m, or a multiple of something, its shape for the next larger
-/// number is taken and the microbatches from m on are left out of it, which leaves every dependency as it was.
+/// Activations are counted in microbatches of one stage, from F to B or W. All take any p ≥ 1 and m ≥ 1 unless
+/// stated otherwise. If a paper wants more microbatches than m, or a multiple of something, its shape for the next
+/// larger number is taken and the microbatches from m on are left out of it, which leaves every dependency as it was.
 /// \throws Error (BadInput) for a size below 1 or one that the schedule does not exist for.
 #pragma once
 
@@ -92,7 +92,7 @@ namespace penstock {
 struct ScheduleFamily {
   std::string_view name;    ///< as `make_schedule` takes it: "1f1b"
   std::string_view title;   ///< "ZB-H1"
-  std::string_view paper;   ///< where it was published; empty for what nobody claims
+  std::string_view paper;   ///< where it was published; empty if there is none
   std::string_view bubble;  ///< a rank's bubble as a formula
   std::string_view memory;  ///< peak activations as a formula
   int stages_per_rank = 1;  ///< the number, or the default where `stages_per_rank_varies`
@@ -104,6 +104,9 @@ struct ScheduleFamily {
 
 /// All generators, in the order of their publication.
 [[nodiscard]] std::span<const ScheduleFamily> schedule_families();
+
+/// The generator of that name; null if there is none. It lives as long as the program.
+[[nodiscard]] const ScheduleFamily* find_schedule_family(std::string_view name);
 
 /// The generator of that name, "1f1b" or "zb-v". \param stages_per_rank by default the family's. \throws Error
 /// (BadInput) that lists the names, or says what the family does not allow.

@@ -16,10 +16,10 @@ struct LowerOptions {
 
 /// Adds the sends and receives that the placement calls for. A send follows its action at once (it does not block). A
 /// receive only posts a buffer, and nothing waits for it but the action that needs the message. The receives from a
-/// rank are in the order of its sends, which lets engines that tell messages apart only by their order (NCCL, PyTorch's
-/// runtime) run the schedule; what was sent earlier is there no later. Boundaries between two stages of one rank need
-/// neither. A schedule that already has sends or receives is returned as it is. Time and memory are linear in the
-/// number of actions. \throws Error (BadInput) for a negative number of posted receives.
+/// rank are in the order of its sends, so that engines that identify messages only by their order (NCCL, PyTorch's
+/// runtime) can run the schedule; a message that was sent earlier arrives no later. Boundaries between two stages of
+/// one rank need neither. A schedule that already has sends or receives is returned as it is. Time and memory are
+/// linear in the number of actions. \throws Error (BadInput) for a negative number of posted receives.
 [[nodiscard]] VerifiedSchedule lower(const VerifiedSchedule& compute, const LowerOptions& options = {});
 
 }  // namespace penstock

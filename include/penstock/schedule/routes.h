@@ -1,6 +1,6 @@
 /// \file
 /// Which rank does a stage's work on a microbatch. Where every stage has one holder the placement says it; in a
-/// bidirectional schedule each microbatch takes one of two ways through the ranks, and only its actions say which.
+/// bidirectional schedule each microbatch takes one of two routes through the ranks, and only its actions say which.
 #pragma once
 
 #include <vector>
@@ -9,13 +9,13 @@
 
 namespace penstock {
 
-/// The way of each microbatch. Immutable, thread-safe. Memory: stages × microbatches.
+/// The route of each microbatch. Immutable, thread-safe. Memory: stages × microbatches.
 class Routes {
  public:
   /// \param schedule complete: every stage has an F of every microbatch.
   explicit Routes(const Schedule& schedule);
 
-  /// The rank that does F, B, I and W of `microbatch` on `stage`, and so the peer of who sends it there.
+  /// The rank that does F, B, I and W of `microbatch` on `stage`, and so the rank to which the boundary is sent.
   [[nodiscard]] RankId rank_of(StageId stage, MicrobatchId microbatch) const {
     return ranks_.at(stage.index() * microbatches_ + microbatch.index());
   }

@@ -24,8 +24,8 @@ namespace penstock {
 ///   time (parameters, gradients, the optimizer's state) cannot be seen in differences and is 0.
 ///
 /// \param steps of `schedule`, with or without sends and receives, each rank's clock the same.
-/// \throws Error (BadInput) where there is no step, where the events are not those of the schedule's ranks, stages and
-/// microbatches, where a stage has no `F`, and where a rank's samples are not as many as its events.
+/// \throws Error (BadInput) if there is no step, if the events are not those of the schedule's ranks, stages and
+/// microbatches, if a stage has no `F`, and if a rank's samples are not as many as its events.
 [[nodiscard]] Cost measured_cost(const std::vector<Timeline>& steps, const Schedule& schedule);
 
 }  // namespace penstock

@@ -31,7 +31,7 @@ struct MemorySample {
 /// but for the two halves of an overlapped pair.
 struct Timeline {
   std::vector<std::vector<Event>> ranks;
-  /// By rank, in the order of time; empty, or empty for a rank, where nobody counted memory.
+  /// By rank, in the order of time; empty, or empty for a rank, if memory was not counted.
   std::vector<std::vector<MemorySample>> memory = {};
 
   friend bool operator==(const Timeline&, const Timeline&) = default;
@@ -53,16 +53,16 @@ struct Timeline {
 /// The time that a rank spends in compute actions; waiting in a receive is not work.
 [[nodiscard]] Milliseconds busy_time(const Timeline& timeline, RankId rank);
 
-/// Busy time of all ranks over ranks × makespan: 1 when nobody ever waits. 0 for an empty timeline.
+/// Busy time of all ranks over ranks × makespan: 1 if no rank ever waits. 0 for an empty timeline.
 [[nodiscard]] double utilisation(const Timeline& timeline);
 
-/// The share of ranks × makespan in which nobody computes, 1 − `utilisation`: the clock of one isolated step.
+/// The share of ranks × makespan in which ranks do not compute, 1 − `utilisation`: the clock of one isolated step.
 /// 0 for an empty timeline.
 [[nodiscard]] double bubble_makespan(const Timeline& timeline);
 
-/// The share of ranks × longest span in which nobody computes; 0 for an empty timeline. The zero-bubble papers' metric
-/// (arXiv 2401.10241, section 5.3): ranks may start the next step at different times, so that the longest span, and not
-/// the makespan, sets the pace of many steps in a row.
+/// The share of ranks × longest span in which ranks do not compute; 0 for an empty timeline. The zero-bubble papers'
+/// metric (arXiv 2401.10241, section 5.3): ranks may start the next step at different times, so that the longest span,
+/// and not the makespan, sets the pace of many steps in a row.
 [[nodiscard]] double bubble_span(const Timeline& timeline);
 
 /// The most microbatches of one stage whose activations a rank holds at once: from the start of their `F` to the end of
@@ -70,7 +70,7 @@ struct Timeline {
 /// runs.
 [[nodiscard]] int peak_activations(const Timeline& timeline, RankId rank);
 
-/// The largest of a rank's memory samples; 0 where nobody counted.
+/// The largest of a rank's memory samples; 0 if memory was not counted.
 [[nodiscard]] Bytes peak_bytes(const Timeline& timeline, RankId rank);
 
 /// What a rank did, in figures.

@@ -84,8 +84,7 @@ class Encoder {
 /// `</s>`, `<eos>`, `<|end_of_document|>`; or else the `eos_token` of a tokenizer_config.json beside the file.
 ///
 /// \throws Error (BadInput) that names the file and the path of the value, for what is missing or malformed, and for a
-/// model,
-///   normalizer, pre-tokenizer, post-processor or decoder that is not supported, by its name.
+/// model, normalizer, pre-tokenizer, post-processor or decoder that is not supported, by its name.
 [[nodiscard]] Tokenizer load_tokenizer(const std::filesystem::path& path);
 
 }  // namespace penstock

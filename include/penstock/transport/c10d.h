@@ -28,9 +28,9 @@ struct LinkReport {
 };
 
 /// What a process throws that met nobody, since it or another was asked to stop before all had come.
-class MeetingStopped : public Error {
+class StoppedWhileJoining : public Error {
  public:
-  explicit MeetingStopped(int stop_signal)
+  explicit StoppedWhileJoining(int stop_signal)
       : Error(ErrorKind::RunFailed,
               "a request to stop while the processes came together; expected all of the run; start it again"),
         stop_signal_(stop_signal) {}
@@ -54,7 +54,7 @@ class ProcessGroup {
 
   /// Meets the others. \throws Error (BadInput) where the port is taken, an address cannot be resolved, or another
   /// process has this one's number; (RunFailed) that names those who have not come in time, or
-  /// which limit of the system leaves no room for the links; MeetingStopped.
+  /// which limit of the system leaves no room for the links; StoppedWhileJoining.
   explicit ProcessGroup(const ProcessSettings& settings);
   /// \param direct what brings tensors from device to device in place of NCCL: the tests have one of their own.
   ProcessGroup(const ProcessSettings& settings, const DirectBackend& direct);

@@ -31,8 +31,9 @@ enum class MessageKind : std::uint8_t {
   LossWeights,   ///< of the microbatches, from a rank of the last stage to all; channel: the rank that sends
   Report,        ///< what was done and measured, and texts, between the processes; channel: the rank that sends
   CopyWeights,   ///< weights after an update, to the other holders of their stage; addressed as CopyGradient
+  Control,       ///< what a process asks of the others with a step; channel: the rank that sends
 };
-inline constexpr int message_kinds = 10;
+inline constexpr int message_kinds = 11;
 
 /// The most tensors in one message to another process.
 inline constexpr std::size_t most_message_tensors = 65'535;
@@ -73,7 +74,7 @@ class Transport {
 
   /// Hands `message` over, with what says whether its tensors require gradients, and returns at once. Messages of one
   /// tag arrive in the order in which they were sent. The receiver may get the very storage that was sent: the sender
-  /// must not write to it afterwards. It is let go of on another thread. A rank that has nothing to wait for learns
+  /// must not write to it afterwards. It is freed on another thread. A rank that has nothing to wait for learns
   /// here that it has to stop. A tensor that goes to another process arrives with its values, dtype, sizes and strides,
   /// whatever these are, in memory of its own: of the span from its first element to its last and no more.
   /// \throws Aborted after an `abort`; Error (BadInput), to another process, for more than `most_message_tensors`, a

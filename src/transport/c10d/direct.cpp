@@ -29,7 +29,7 @@ constexpr int only_tag = 0;
 
 Error not_reached(const std::string& reason) {
   return run_failed(reason.substr(0, reason.find('\n')), "devices of two processes that reach each other",
-                    "set NCCL_DEBUG=INFO to see why; --devices names what each rank uses");
+                    "set NCCL_DEBUG=INFO to see why; `devices` names what each rank uses");
 }
 
 // libtorch's own exceptions carry a backtrace.
@@ -215,7 +215,7 @@ void DirectChannels::meet(c10d::Store& store, int member) {
   });
 }
 
-// All at once: an end lets go of memory of its device, which waits for all that runs there, and so for the other ends.
+// All at once: an end frees memory of its device, which waits for all that runs there, and so for the other ends.
 void DirectChannels::abort() {
   const std::scoped_lock lock(mutex_);
   if (aborted_.exchange(true)) return;

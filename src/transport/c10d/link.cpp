@@ -252,7 +252,7 @@ bool Link::enqueue_shared(Outgoing outgoing) {
     count_message(outgoing);
     bool more = true;
     while (more && shared_->queue.empty() && !shared_->out.room().empty()) more = share_frame(outgoing);
-    // What was sent is let go of on another thread, which is not woken for each.
+    // What was sent is freed on another thread, which is not woken for each.
     if (more)
       shared_->queue.push_back(std::move(outgoing));
     else
@@ -538,14 +538,14 @@ Link::Arriving Link::begin_message(const Incoming& incoming) {
 
 void Link::lose(const std::string& reason) { end_with(observer_.on_lost, reason); }
 
-void Link::end_with(const std::function<void(const std::string&)>& tell, const std::string& reason) {
+void Link::end_with(const std::function<void(const std::string&)>& notify, const std::string& reason) {
   {
     const std::scoped_lock lock(mutex_);
     if (lost_ || ending_ || said_goodbye_) return;
     lost_ = true;
   }
   changed_.notify_all();
-  tell(reason);
+  notify(reason);
 }
 
 void Link::guarded(void (Link::*work)()) {

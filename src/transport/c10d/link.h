@@ -124,8 +124,8 @@ class Link {
   [[nodiscard]] Arriving begin_message(const Incoming& incoming);
   void finish_message(const Layouts& layouts, Arriving& arriving);
   void lose(const std::string& reason);
-  // The first end of the link, which `tell` tells.
-  void end_with(const std::function<void(const std::string&)>& tell, const std::string& reason);
+  // The first end of the link, which `notify` reports.
+  void end_with(const std::function<void(const std::string&)>& notify, const std::string& reason);
   // Ends the link for the exception that is being handled, whatever it is.
   void end_with_exception();
   // Runs a thread's work.
@@ -142,7 +142,7 @@ class Link {
   std::vector<std::unique_ptr<Buffer>> free_;
   std::deque<std::pair<c10::intrusive_ptr<c10d::Work>, std::unique_ptr<Buffer>>> under_way_;
   std::deque<Outgoing> queue_;
-  std::vector<Outgoing> spent_;  // sent; let go of by the link's thread, whose memory nobody counts
+  std::vector<Outgoing> spent_;  // sent; freed by the link's thread, whose memory nobody counts
   bool closing_ = false;         // goodbye has been said: what is under way is waited for
   bool ending_ = false;          // no more will be sent
   bool said_goodbye_ = false;    // the other

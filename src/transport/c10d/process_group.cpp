@@ -81,7 +81,7 @@ at::Device numbered(const std::string& name) {
   } catch (const c10::Error& error) {
     const std::string reason = error.what_without_backtrace();
     throw bad_input(fmt::format("device \"{}\": {}", name, reason.substr(0, reason.find('\n'))),
-                    "one that libtorch knows", "change --devices");
+                    "one that libtorch knows", "change `devices`");
   }
 }
 
@@ -211,7 +211,7 @@ void ProcessGroup::State::agree(int stop_signal) {
   } catch (const std::exception&) {
     throw store_is_gone();
   }
-  throw MeetingStopped(agreed);
+  throw StoppedWhileJoining(agreed);
 }
 
 // They read the decision from this process.
@@ -314,7 +314,8 @@ void ProcessGroup::State::link_to(int process, std::unique_ptr<SharedMemory> sha
                 end_.value,
                 message_kinds,
                 direct_ && direct_->reaches_any(first, end)};
-  for (const MessageKind kind : {MessageKind::Values, MessageKind::LossWeights, MessageKind::Report})
+  for (const MessageKind kind :
+       {MessageKind::Values, MessageKind::LossWeights, MessageKind::Report, MessageKind::Control})
     link.terms.kinds_without_strides |= std::uint64_t{1} << static_cast<unsigned>(kind);
   // Processes elsewhere have cores of their own, but where they are is not known here: no more than costs a delay.
   link.spin = std::chrono::microseconds(static_cast<std::int64_t>(spin_us_for(settings_.ranks)));
@@ -335,7 +336,7 @@ void ProcessGroup::State::link_to(int process, std::unique_ptr<SharedMemory> sha
   };
   observer.on_failed = [this, name](const std::string& reason) {
     abort(run_failed(fmt::format("a link to {} that failed with \"{}\"", name, reason), "room for its messages",
-                     "where memory ran out, lower --width, --context or --batch")
+                     "where memory ran out, lower `width`, `context` or `batch`")
               .what(),
           /*peer_is_lost=*/false);
   };
@@ -455,7 +456,7 @@ std::vector<std::string> ProcessGroup::State::exchange(const std::string& name, 
     }
   } catch (const Aborted&) {
     throw;
-  } catch (const MeetingStopped&) {
+  } catch (const StoppedWhileJoining&) {
     throw;
   } catch (const std::exception&) {
     check_not_aborted();
@@ -464,7 +465,7 @@ std::vector<std::string> ProcessGroup::State::exchange(const std::string& name, 
   if (missing.empty()) return texts;
   throw run_failed(fmt::format("no {} within {:.0f} s", fmt::join(missing, ", "), settings_.join_timeout.count / 1000),
                    fmt::format("all {} processes", settings_.processes),
-                   "see their own errors, or start them; --join-timeout waits longer");
+                   "see their own errors, or start them; `join_timeout` waits longer");
 }
 
 namespace {

@@ -30,7 +30,7 @@ using StorePointer = c10::intrusive_ptr<c10d::Store>;
 Error nobody_at(const ProcessSettings& settings) {
   return run_failed(
       fmt::format("nobody at {}:{} for {:.0f} s", settings.address, settings.port, settings.join_timeout.count / 1000),
-      "process 0 of the run", "start process 0, and check MASTER_ADDR and MASTER_PORT; --join-timeout waits longer");
+      "process 0 of the run", "start process 0, and check MASTER_ADDR and MASTER_PORT; `join_timeout` waits longer");
 }
 
 int port_of_peer(int socket) {

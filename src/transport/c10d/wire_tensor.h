@@ -11,7 +11,7 @@
 
 namespace penstock {
 
-// While it stands, no meter of its thread sees what is allocated or let go of: messages are counted by whoever
+// While it stands, no meter of its thread sees what is allocated or freed: messages are counted by whoever
 // receives them, whichever thread takes the frames.
 class UncountedScope {
  public:

@@ -25,5 +25,17 @@ TEST(Error, ShortensWithoutCuttingACharacter) {
   EXPECT_EQ(shortened("größer", 4), "grö…");
 }
 
+TEST(Fields, AreNamedAsTheCallerCallsThem) {
+  EXPECT_EQ(field("eval-every"), "`eval_every`");
+  const auto option = [](const std::string& name) { return name == "batch" ? "--batch" : std::string(); };
+  EXPECT_EQ(with_fields_named("lower `microbatches` or raise `batch`", option),
+            "lower `microbatches` or raise --batch");
+  EXPECT_EQ(with_fields_named("`batch` is 0", option), "--batch is 0");
+  EXPECT_EQ(with_fields_named("a file o`k of `batch`", option), "a file o`k of --batch");
+  EXPECT_EQ(with_fields_named("`penstock train` and ``batch``", option), "`penstock train` and `--batch`");
+  EXPECT_EQ(with_fields_named("one ` alone", option), "one ` alone");
+  EXPECT_EQ(with_fields_named("", option), "");
+}
+
 }  // namespace
 }  // namespace penstock

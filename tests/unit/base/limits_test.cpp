@@ -70,6 +70,20 @@ TEST(Limits, ASoftLimitIsRaised) {
             0);
 }
 
+TEST(Limits, ASmallStackIsNamed) {
+  EXPECT_EQ(in_child([] {
+              const rlimit little = {std::size_t{64} << 10U, std::size_t{64} << 10U};
+              ::setrlimit(RLIMIT_STACK, &little);
+              try {
+                need_stack("2 stages");
+              } catch (const Error& error) {
+                return std::string(error.what()).starts_with("2 stages with a stack of 64 KiB") ? 0 : 1;
+              }
+              return 2;
+            }),
+            0);
+}
+
 TEST(Limits, TooFewThreadsAreNamed) {
 #if defined(PENSTOCK_SANITIZED_ADDRESS) || defined(PENSTOCK_SANITIZED_THREAD)
   GTEST_SKIP() << "the sanitizer's shadow memory does not fit into the address space that this test leaves";

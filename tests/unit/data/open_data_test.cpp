@@ -68,9 +68,9 @@ TEST_F(Text, UnusableDataSaysWhy) {
   EXPECT_THAT(refusal_of({{empty}}), AllOf(HasSubstr("empty.txt is empty"), HasSubstr("at least 129 bytes")));
   EXPECT_THAT(refusal_of({{folder() / "bare"}}), HasSubstr("bare holds no file"));
   EXPECT_THAT(refusal_of({{shorter}, "auto", 10, 0}), AllOf(HasSubstr("holds 10 bytes; expected at least 11"),
-                                                            HasSubstr("train with a --context of at most 9")));
+                                                            HasSubstr("train with a `context` of at most 9")));
   EXPECT_THAT(refusal_of({{shorter}, "auto", 5, 0.1}),
-              AllOf(HasSubstr("holds 10 bytes; expected at least 12"), HasSubstr("a --context of at most 4")));
+              AllOf(HasSubstr("holds 10 bytes; expected at least 12"), HasSubstr("a `context` of at most 4")));
   EXPECT_EQ(open_data({{shorter}, "auto", 9, 0}).train->size(), 1);
   EXPECT_EQ(open_data({{shorter}, "auto", 4, 0.1}).held_out->size(), 1);
   EXPECT_THAT(refusal_of({{shorter}, "auto", 0}), HasSubstr("a context of 0"));

@@ -36,9 +36,9 @@ TEST(Messages, KnowsTrouble) {
   for (const char* line : {"penstock: runs/a holds another run; expected …", "[W1124 10:00:00.1 socket.cpp:7] retrying",
                            "RuntimeError: x", "terminate called after throwing", "UserWarning: slow",
                            "Traceback (most recent call last):", "==7==ERROR: AddressSanitizer: heap-use-after-free"})
-    EXPECT_TRUE(tells_trouble(line)) << line;
+    EXPECT_TRUE(reports_failure(line)) << line;
   for (const char* line : {"step 7 loss 2.31", "[Warsaw]", "", "[", "rank 0 is connected to 3 peers"})
-    EXPECT_FALSE(tells_trouble(line)) << line;
+    EXPECT_FALSE(reports_failure(line)) << line;
 }
 
 TEST(Messages, TheSameRankMayRepeatItselfAndOthersMayNot) {

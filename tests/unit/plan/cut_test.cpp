@@ -68,5 +68,12 @@ TEST(Cut, RefusesWhatIsNoCut) {
   EXPECT_THROW(static_cast<void>(balanced_cut({1, 2}, 3)), Error);
 }
 
+TEST(Cut, ItsTextIsReadBack) {
+  const Cut cut{0, 3, 4, 9};
+  EXPECT_EQ(to_text(cut), "3,4,9");
+  EXPECT_EQ(parse_cut(to_text(cut), 10, 4), cut);
+  EXPECT_EQ(to_text(Cut{0}), "uniform");
+}
+
 }  // namespace
 }  // namespace penstock

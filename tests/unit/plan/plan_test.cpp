@@ -273,6 +273,20 @@ TEST(Plan, AFileGivesItBack) {
   EXPECT_THROW(static_cast<void>(load_plan(path)), Error);
 }
 
+TEST(Plan, AFileKeepsNamesOfAnyCharacters) {
+  std::mt19937 random(11);
+  Plan plan = make_plans(random_network(random, 4), request_for(2, 8)).plans.front();
+  std::string all;
+  for (int code = 1; code < 128; ++code) all += static_cast<char>(code);
+  plan.costs_file = all + "\u00e9\u2192";
+  plan.ties = {{{0, "first\nsecond"}, {1, "\t\x1b[31m\x7f"}, {4}}};
+  const auto path = std::filesystem::path(testing::TempDir()) / "plan_test_characters.toml";
+  save_plan(plan, path);
+  EXPECT_EQ(load_plan(path), plan) << read_file(path);
+  for (const char letter : read_file(path))
+    EXPECT_TRUE(letter == '\n' || (letter != '\x7f' && (letter < 0 || letter >= ' ')));
+}
+
 TEST(Plan, AFileThatNoRunCouldFollowIsRefused) {
   std::mt19937 random(13);
   const auto path = std::filesystem::path(testing::TempDir()) / "plan_test.toml";

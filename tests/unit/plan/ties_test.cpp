@@ -51,10 +51,10 @@ TEST(Ties, TheWaysAreTheCutsThatKeepThemAndTheFastestOfThemIsFound) {
                                                     {tie_of(1, 4), tie_of(4, 7)},
                                                     {tie_of(5, 1), tie_of(2, 3)},
                                                     {tie_of(3, 4), tie_of(0, 8), tie_of(0, 7)}};
-  for (const std::vector<LayerTie>& of_case : cases) {
+  for (const std::vector<LayerTie>& ties_of_case : cases) {
     const LayerCosts costs = random_network(random, 9);
     const LayersAtSize layers(costs, 2);
-    const TiedLayers ties(of_case, v, 9);
+    const TiedLayers ties(ties_of_case, v, 9);
     DivisionProblem problem{&layers, std::vector<StagePlace>(4)};
     problem.ties = &ties;
     double fastest = no_cap;
@@ -202,8 +202,8 @@ TEST(Ties, APlanForSharedOnesKeepsThemOnOneRankAndCountsThemOnce) {
               testing::Contains(AllOf(HasSubstr("not looked at"),
                                       HasSubstr("token.weight of layer 0 and output.weight of layer 9 on one rank"))));
   request.memory = Bytes{64'000'000};
-  for (const PlanAnswer& of_caps : {answer, make_plans(costs, request)}) {
-    for (const Plan& plan : of_caps.plans) {
+  for (const PlanAnswer& planned : {answer, make_plans(costs, request)}) {
+    for (const Plan& plan : planned.plans) {
       const Placement placement = schedule_of(plan)->placement;
       EXPECT_EQ(rank_of_layer(plan.cut, placement, 0), rank_of_layer(plan.cut, placement, 9)) << plan.schedule;
       EXPECT_EQ(plan.prediction.exchange.count, 0);

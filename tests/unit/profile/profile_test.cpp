@@ -128,19 +128,21 @@ TEST(Profile, EqualKindsWithOtherShapesAreNotAlike) {
 }
 
 TEST(Profile, TheOptimizersStateIsCountedAndItsUpdateTimed) {
+  const Network network = make_mlp({.inputs = 16, .layers = 1, .width = 8, .classes = 10});
   ProfileSettings settings = for_mlp({2});
-  std::atomic<int> updates = 0;
-  settings.optimizer = [&](const Layer& layer) {
-    std::vector<at::Tensor> moments;
-    for (const at::Tensor& parameter : layer.module().parameters()) moments.push_back(at::zeros_like(parameter));
-    return [&updates, moments] { ++updates; };
-  };
-  const LayerCosts costs = profile_layers(make_mlp({.inputs = 16, .layers = 1, .width = 8, .classes = 10}), settings);
-  for (const LayerCost& layer : costs.layers) {
-    EXPECT_EQ(layer.optimizer, layer.parameter);
-    EXPECT_GT(layer.update.count, 0);
+  for (const LayerCost& layer : profile_layers(network, settings).layers) {
+    EXPECT_EQ(layer.optimizer.count, 0);
+    EXPECT_EQ(layer.update.count, 0);
   }
-  EXPECT_GT(updates, 0);
+  for (const char* kind : {"sgd", "adamw"}) {
+    settings.optimizer = OptimizerSettings{.kind = kind};
+    for (const LayerCost& layer : profile_layers(network, settings).layers) {
+      // One moment or two, each of a parameter's size.
+      const std::int64_t moments = settings.optimizer->kind == "sgd" ? 1 : 2;
+      EXPECT_EQ(layer.optimizer.count, moments * layer.parameter.count) << layer.name;
+      EXPECT_GT(layer.update.count, 0);
+    }
+  }
 }
 
 TEST(Profile, MeasuresNetworksWithSkips) {

@@ -1,5 +1,6 @@
 // The verifier's and the reader's diagnostics, held word for word. Each file in tests/golden/schedule has, above a line
-// of three dashes, a schedule, and below it exactly what is said of it. Lines with # before the schedule set options:
+// of three dashes, a schedule, and below it exactly what is diagnostic of it. Lines with # before the schedule set
+// options:
 // `# cap 2`,
 // `# blocking`, `# any order`, `# lower`. PENSTOCK_UPDATE_GOLDEN=1 writes the files anew, to be looked at before a
 // commit.
@@ -52,7 +53,7 @@ Golden read_golden(const std::filesystem::path& path) {
   return golden;
 }
 
-std::string said_of(const Golden& golden) {
+std::string diagnostic_of(const Golden& golden) {
   try {
     Schedule schedule = parse_schedule(golden.input);
     if (golden.lowers) schedule = lower(verify(schedule)).get();
@@ -73,11 +74,11 @@ TEST(Golden, EveryDiagnosticIsExactlyWhatItsFileSays) {
   for (const auto& path : paths) {
     SCOPED_TRACE(path.filename().string());
     const Golden golden = read_golden(path);
-    const std::string said = said_of(golden);
+    const std::string diagnostic = diagnostic_of(golden);
     if (std::getenv("PENSTOCK_UPDATE_GOLDEN") != nullptr)  // NOLINT(concurrency-mt-unsafe)
-      write_file_atomically(path, golden.head + std::string(separator) + said);
+      write_file_atomically(path, golden.head + std::string(separator) + diagnostic);
     else
-      EXPECT_EQ(said, golden.expected);
+      EXPECT_EQ(diagnostic, golden.expected);
   }
 }
 

@@ -24,13 +24,13 @@ Cost known_cost(int stages) {
   Cost cost;
   cost.default_link.latency = {latency};
   for (int stage = 0; stage < stages; ++stage) {
-    StageCost of_stage;
-    of_stage.forward = {1 + 0.25 * stage};
-    of_stage.input_backward = {stage == 0 ? 0.001 : 1.5 - 0.125 * stage};
-    of_stage.weight_backward = {0.75 + 0.5 * stage};
-    of_stage.activation = {1000 + 200 * stage};
-    of_stage.weight_activation_share = stage == 0 ? 0.5 : 1.25;
-    cost.stages.push_back(of_stage);
+    StageCost stage_cost;
+    stage_cost.forward = {1 + 0.25 * stage};
+    stage_cost.input_backward = {stage == 0 ? 0.001 : 1.5 - 0.125 * stage};
+    stage_cost.weight_backward = {0.75 + 0.5 * stage};
+    stage_cost.activation = {1000 + 200 * stage};
+    stage_cost.weight_activation_share = stage == 0 ? 0.5 : 1.25;
+    cost.stages.push_back(stage_cost);
   }
   return cost;
 }
@@ -72,8 +72,8 @@ Timeline measured(const VerifiedSchedule& compute, const Cost& cost, double zero
   const VerifiedSchedule lowered = lower(compute);
   const Timeline played = simulate(compute, cost, {.record_memory = false});
   std::map<Action, Event> events;
-  for (const auto& of_rank : played.ranks)
-    for (const Event& event : of_rank) events[event.action] = event;
+  for (const auto& events_of_rank : played.ranks)
+    for (const Event& event : events_of_rank) events[event.action] = event;
   const auto end_of = [&](ActionKind kind, std::int32_t stage, MicrobatchId microbatch) {
     for (const ActionKind candidate : {kind, kind == ActionKind::Forward ? kind : ActionKind::InputBackward})
       if (const auto found = events.find({candidate, StageId{stage}, microbatch}); found != events.end())
@@ -82,7 +82,7 @@ Timeline measured(const VerifiedSchedule& compute, const Cost& cost, double zero
   };
   Timeline timeline;
   for (const auto& actions : lowered->actions) {
-    auto& of_rank = timeline.ranks.emplace_back();
+    auto& events_of_rank = timeline.ranks.emplace_back();
     auto& samples = timeline.memory.emplace_back();
     Bytes held{held_before};
     double clock = 0;
@@ -96,7 +96,7 @@ Timeline measured(const VerifiedSchedule& compute, const Cost& cost, double zero
                                                            action.stage.value + (forward ? -1 : 1), action.microbatch));
       clock = event.end.count;
       held += {growth_of(action, compute.get(), cost)};
-      of_rank.push_back({action, {zero + event.start.count}, {zero + event.end.count}});
+      events_of_rank.push_back({action, {zero + event.start.count}, {zero + event.end.count}});
       samples.push_back({{zero + clock}, held});
     }
   }

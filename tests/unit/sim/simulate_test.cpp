@@ -311,8 +311,8 @@ TEST(Simulate, MemoryIsInTheOrderOfTime) {
         stage.forward_workspace = {7};
         stage.backward_workspace = {70};
       }
-      for (const auto& of_rank : simulate(schedule, cost).memory)
-        EXPECT_TRUE(std::is_sorted(of_rank.begin(), of_rank.end(), [](const MemorySample& a, const MemorySample& b) {
+      for (const auto& samples : simulate(schedule, cost).memory)
+        EXPECT_TRUE(std::is_sorted(samples.begin(), samples.end(), [](const MemorySample& a, const MemorySample& b) {
           return a.time.count < b.time.count;
         }));
     }

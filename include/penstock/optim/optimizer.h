@@ -1,0 +1,136 @@
+/// \file
+/// How weights change: SGD with momentum and AdamW, to the numbers of `torch::optim`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace penstock {
+
+/// What the updates of some parameters do otherwise: a parameter group.
+struct UpdateRule {
+  /// A shell's pattern (`fnmatch`) of the parameters' names in checkpoints: `layers.0.*`, `*.bias`, `layers.[0-3].*`.
+  std::string names;
+  std::optional<double> weight_decay = {};  ///< none: as without the rule
+  double learning_rate_factor = 1;          ///< times the update's learning rate; 0 leaves the parameter as it is
+
+  friend bool operator==(const UpdateRule&, const UpdateRule&) = default;
+};
+
+/// Whether a rule is for the parameter of that name.
+[[nodiscard]] bool matches(const UpdateRule& rule, const std::string& name);
+
+/// What an update does with a gradient.
+struct OptimizerSettings {
+  std::string kind = "adamw";  ///< "adamw" (arXiv 1711.05101) or "sgd"
+  /// Decoupled for AdamW, added to the gradient for SGD. Acts on matrices and convolution kernels only: biases, norms
+  /// and everything else of one dimension is left alone, unless a rule gives it a decay. Typical: 0.1.
+  double weight_decay = 0.1;
+  double momentum = 0.9;  ///< of SGD
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  /// The first that matches a parameter's name holds; what is tied goes by its owner's name. A `Pipeline` refuses a
+  /// rule that matches no parameter of the network.
+  std::vector<UpdateRule> rules = {};
+
+  friend bool operator==(const OptimizerSettings&, const OptimizerSettings&) = default;
+};
+
+/// The gradient with the strides of its parameter, or contiguous where those leave gaps; itself where it is so already.
+/// Sparse ones become dense.
+[[nodiscard]] at::Tensor in_layout_of(const at::Tensor& parameter, at::Tensor gradient);
+
+/// Of the state's tensors that count a parameter's updates: "updates.layers.0.linear.weight".
+inline constexpr const char* updates_name = "updates";
+
+/// The parameters of one rank and the state that their updates keep. Belongs to that rank's thread. As with
+/// `torch::optim`, a parameter without a gradient stays as it is, and AdamW counts the updates of each. Contiguous and
+/// other dense parameters in float32 and float64 are updated by libtorch's fused kernels, all others (slices, bfloat16,
+/// float16) by the operations of `torch::optim` in their own dtype.
+class Optimizer {
+ public:
+  using Named = std::pair<std::string, at::Tensor>;
+  /// One parameter, and how rules know it.
+  struct Parameter {
+    std::string name;           ///< as in checkpoints
+    at::Tensor tensor;          ///< shared, not copied
+    std::string rules_of = {};  ///< the name that rules are matched with; empty: its own
+  };
+
+  /// \param parameters each tensor counts once, by its first name. \throws Error (BadInput) for an unknown kind or
+  /// settings out of range.
+  Optimizer(OptimizerSettings settings, const std::vector<Parameter>& parameters);
+
+  /// One update with the gradients that the parameters hold; those without one stay as they are.
+  void update(double learning_rate);
+
+  /// Copies the weights and the state, for one `take_back`.
+  void keep();
+  /// Undoes, to the bit, all updates since `keep`, and frees the copies.
+  void take_back();
+  /// Frees the copies.
+  void discard_kept() { kept_.clear(); }
+
+  /// Calls of `update` that were not taken back, and what was resumed from.
+  [[nodiscard]] std::int64_t updates() const { return updates_; }
+
+  /// The state, by name ("momentum.layers.0.linear.weight"): shared tensors, to be written to a checkpoint or over from
+  /// it. AdamW's counts of updates are copies, to be given to `resume`.
+  [[nodiscard]] std::vector<Named> state() const;
+
+  /// Continues the counts of updates, after `state` has been filled from a checkpoint. \param counts those of `state`
+  /// that there were, by their names; parameters without one have had all `updates`.
+  void resume(std::int64_t updates, const std::vector<Named>& counts = {});
+
+ private:
+  struct Entry {
+    std::string name;
+    at::Tensor parameter;
+    double weight_decay = 0;
+    double learning_rate_factor = 1;
+    std::vector<at::Tensor> moments = {};  // SGD: momentum; AdamW: first and second
+    std::int64_t updates = 0;
+    bool fused = true;
+  };
+  // What one call of a fused kernel can update.
+  struct Group {
+    double weight_decay = 0;
+    double learning_rate_factor = 1;
+    at::ScalarType dtype = at::kFloat;
+    std::vector<std::size_t> entries = {};
+  };
+
+  void add(const Parameter& parameter);
+  void update_fused(const Group& group, double learning_rate);
+  void update_plainly(Entry& entry, double learning_rate) const;
+  [[nodiscard]] std::vector<at::Tensor> everything() const;  // weights and state
+
+  OptimizerSettings settings_;
+  std::vector<Entry> entries_;
+  std::vector<Group> groups_;        // of the fused entries
+  std::vector<std::size_t> others_;  // the rest
+  std::int64_t updates_ = 0;
+  std::vector<at::Tensor> kept_;  // as `everything`
+  std::int64_t kept_updates_ = 0;
+  std::vector<std::int64_t> kept_counts_;  // by entry
+};
+
+/// A learning rate for each step: a linear warm-up to `peak`, then a cosine down to `peak` × `final_share` at `steps`.
+struct LearningRate {
+  double peak = 1e-3;
+  std::int64_t warmup = 0;
+  std::int64_t steps = 1;
+  double final_share = 0.1;
+
+  /// \param step counted from 0.
+  [[nodiscard]] double at(std::int64_t step) const;
+};
+
+}  // namespace penstock

@@ -1,0 +1,319 @@
+#include "run/run.h"
+
+#include <cmath>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <limits>
+#include <utility>
+
+#include "penstock/base/error.h"
+#include "penstock/base/file.h"
+#include "penstock/base/quantile.h"
+#include "penstock/checkpoint/checkpoint.h"
+#include "penstock/data/bigram.h"
+#include "penstock/data/order.h"
+#include "penstock/plan/plan_file.h"
+#include "penstock/report/comparison.h"
+#include "penstock/report/trace.h"
+#include "penstock/settings/setting_words.h"
+#include "penstock/sim/measured_cost.h"
+#include "penstock/sim/simulate.h"
+
+#include "run/agreement.h"
+#include "run/model.h"
+#include "run/run_texts.h"
+
+namespace penstock {
+namespace {
+
+void check_ranks(const TrainSettings& settings, const Schedule& schedule) {
+  if (settings.ranks == 0 || settings.ranks == schedule.ranks()) return;
+  throw bad_input(fmt::format("`ranks` = {} for {} with `stages` = {}, which has {}", settings.ranks, settings.schedule,
+                              settings.stages, schedule.ranks()),
+                  "the ranks of the schedule", "leave `ranks` out, or change `stages`");
+}
+
+// Empty where no rank's memory was counted.
+std::vector<Bytes> peak_activations_of(const Timeline& timeline) {
+  std::vector<Bytes> peaks;
+  bool counted = false;
+  for (std::size_t rank = 0; rank < timeline.memory.size(); ++rank) {
+    counted = counted || !timeline.memory[rank].empty();
+    peaks.push_back(peak_bytes(timeline, RankId{static_cast<std::int32_t>(rank)}));
+  }
+  return counted ? peaks : std::vector<Bytes>{};
+}
+
+}  // namespace
+
+TrainResult Run::operator()() {
+  // Everything that can be refused is refused before anything is written.
+  if (group_ != nullptr) check_same_settings(*group_, settings_);
+  job_ = make_job_(settings_);
+  if (group_ != nullptr) check_same_data(*group_, job_);
+  PipelineSettings pipeline_settings = make_pipeline_settings(settings_, job_);
+  schedule_ = make_run_schedule(settings_);
+  check_ranks(settings_, schedule_->get());
+  if (!settings_.plan.empty()) take_plan(pipeline_settings);
+  const std::string recomputed = words_of_layers(pipeline_settings.recompute);
+  const std::optional<CheckpointReader> checkpoint = find_checkpoint();
+  std::int64_t updates = 0;
+  if (checkpoint) {
+    const CheckpointNotes notes = parse_notes(checkpoint->metadata(), resumed_from_);
+    check_same_network(notes, settings_, job_.data);
+    first_step_ = checkpoint->step();
+    checkpoints_.resumed_from(first_step_);
+    updates = notes.updates;
+  }
+  pipeline_.emplace(job_.network, *schedule_, std::move(pipeline_settings), group_);
+  if (checkpoint) pipeline_->load(*checkpoint, updates);
+  settings_.threads_per_rank = pipeline_->threads_per_rank();
+  learning_rate_ = {settings_.learning_rate, settings_.warmup, settings_.steps, settings_.final_learning_rate};
+  if (leads()) {
+    folder_.open(settings_, first_step_);
+    tokens_ = folder_.tokens();
+  }
+  for (const std::string& text : early_notes_) note(text);
+  if (leads()) {
+    set_damaged_aside();
+    // What a killed run was deleting.
+    if (checkpoint) keep_newest_checkpoints(folder_.checkpoints(), settings_.keep);
+  }
+  announce();
+  if (settings_.recompute == "selected") note("layers that are run again: " + recomputed);
+  pipeline_->begin_accounting();
+  std::int64_t step = first_step_;
+  int stop_signal = 0;
+  while (step < settings_.steps && stop_signal == 0) {
+    stop_signal = train_step(step++);
+    const bool last = step == settings_.steps || stop_signal != 0;
+    if (due(step, settings_.checkpoint_every) || last) save(step, last);
+  }
+  // A request during the last step comes too late for it, and is told all the same.
+  return finish(stop_signal != 0 ? stop_signal : agreed_stop());
+}
+
+std::optional<CheckpointReader> Run::find_checkpoint() {
+  if (!settings_.resume) return std::nullopt;
+  std::optional<CheckpointId> latest;
+  if (leads()) latest = latest_checkpoint();
+  if (group_ != nullptr) latest = agreed_checkpoint(*group_, latest);
+  if (!latest) {
+    early_notes_.emplace_back("there is no whole checkpoint yet: training starts from the beginning");
+    return std::nullopt;
+  }
+  resumed_from_ = latest->path;
+  early_notes_.push_back(fmt::format("resuming after step {} from {}", latest->step, resumed_from_.string()));
+  return std::optional<CheckpointReader>(std::in_place, *latest);
+}
+
+std::optional<CheckpointId> Run::latest_checkpoint() {
+  const auto latest = latest_whole_checkpoint(folder_.checkpoints(), &damaged_);
+  for (const SkippedCheckpoint& checkpoint : damaged_)
+    early_notes_.push_back(fmt::format("skipped {}: {}", checkpoint.path.string(), checkpoint.reason));
+  if (latest || damaged_.empty() || settings_.from_the_beginning) return latest;
+  std::vector<std::string> names;
+  names.reserve(damaged_.size());
+  for (const SkippedCheckpoint& checkpoint : damaged_) names.push_back(checkpoint.path.filename().string());
+  const std::string& reason = damaged_.front().reason;
+  throw bad_input(
+      fmt::format("{} has no whole checkpoint, only {}: {}", settings_.out,
+                  shortened(fmt::format("{}", fmt::join(names, ", ")), 300), reason.substr(0, reason.find(';'))),
+      "a checkpoint to go on from",
+      "restore the files, or begin anew with `from_the_beginning`, which keeps these under other names");
+}
+
+// The steps that they are of will be made again, and saved under their names.
+void Run::set_damaged_aside() const {
+  for (const SkippedCheckpoint& checkpoint : damaged_)
+    note(fmt::format("kept {} as {}", checkpoint.path.string(),
+                     set_aside_checkpoint(checkpoint.path).filename().string()));
+}
+
+void Run::announce() {
+  const std::vector<StageReport> stages = pipeline_->report();
+  if (!observer_.on_start) return;
+  TrainStart start;
+  start.layers = std::ssize(job_.network.layers);
+  for (std::size_t index = 0; index < stages.size(); ++index)
+    // Of several holders of a stage one counts.
+    if (index == 0 || stages[index].stage != stages[index - 1].stage) start.parameters += stages[index].parameters;
+  start.train_samples = job_.train->size();
+  start.held_out_samples = job_.held_out ? job_.held_out->size() : 0;
+  start.ranks = pipeline_->ranks();
+  start.replicas = settings_.replicas;
+  start.processes = group_ != nullptr ? group_->processes() : 1;
+  start.threads_per_rank = pipeline_->threads_per_rank();
+  start.first_step = first_step_;
+  start.steps = settings_.steps;
+  observer_.on_start(start);
+}
+
+int Run::train_step(std::int64_t step) {
+  const Minibatch minibatch =
+      job_.train->minibatch(samples_of_step(job_.train->size(), step, settings_.batch, settings_.seed));
+  const double rate = job_.learning_rate ? job_.learning_rate(step) : learning_rate_.at(step);
+  const Milliseconds start = clock_.now();
+  UpdateSettings update{step, rate};
+  update.stop_signal = asked_to_stop(observer_);
+  update.saving = checkpoints_.writing();
+  const bool beside_a_write = checkpoints_.under_way();
+  StepResult result = pipeline_->step(split_minibatch(minibatch, settings_.microbatches), update);
+  StepMetrics metrics;
+  metrics.step = step + 1;
+  metrics.loss = result.loss;
+  metrics.step_time = clock_.now() - start;
+  metrics.tokens_per_s = result.weight * 1000 / metrics.step_time.count;
+  tokens_ += std::llround(result.weight);
+  metrics.tokens = tokens_;
+  metrics.peak_memory = pipeline_->peak_memory();
+  metrics.peak_activations = peak_activations_of(result.timeline);
+  metrics.utilisation = utilisation(result.timeline);
+  metrics.learning_rate = rate;
+  metrics.gradient_norm = result.gradient_norm;
+  metrics.skipped = result.skipped;
+  utilisations_.push_back(metrics.utilisation);
+  if (plan_) {
+    metrics.planned_step_time = plan_->prediction.step;
+    metrics.planned_utilisation = plan_->prediction.utilisation;
+  }
+  // It may take longer than whoever stops the run waits.
+  if (due(metrics.step, settings_.eval_every) && metrics.step != settings_.steps && job_.held_out &&
+      result.stop_signal == 0) {
+    const double loss = held_out_loss(result.stop_signal);
+    if (result.stop_signal == 0) metrics.held_out_loss = loss;
+  }
+  last_loss_ = result.loss;
+  if (drift_ && leads())
+    if (const auto drifted = drift_->observe(result.timeline)) note(*drifted);
+  keep_timeline(std::move(result.timeline));
+  step_ms_.push_back(metrics.step_time.count);
+  if (beside_a_write) ms_beside_writes_.push_back(metrics.step_time.count);
+  if (beside_a_write && !result.saving) checkpoints_.finish(*pipeline_);
+  if (leads()) folder_.append(metrics);
+  if (observer_.on_step) observer_.on_step(metrics);
+  return result.stop_signal;
+}
+
+// A plan that flags have changed expects another run than this one.
+void Run::take_plan(const PipelineSettings& pipeline) {
+  const Plan plan = load_plan(settings_.plan);
+  const Cut cut = pipeline.cut.empty() ? uniform_cut(plan.layers, settings_.stages) : pipeline.cut;
+  if (plan.replicas == settings_.replicas && plan.microbatches * plan.replicas == settings_.microbatches &&
+      plan.batch == settings_.batch && plan.cut == cut)
+    plan_ = plan;
+  if (plan_ && settings_.drift > 0) drift_.emplace(plan, settings_.drift);
+  if (!plan_)
+    early_notes_.push_back(fmt::format(
+        "the run does not follow {}: another cut, batch or number of microbatches or replicas; nothing is predicted",
+        settings_.plan));
+}
+
+// Enough of them for medians where a prediction is wanted.
+void Run::keep_timeline(Timeline timeline) {
+  const std::size_t most = settings_.timeline ? 9 : 1;
+  if (timelines_.size() == most) timelines_.erase(timelines_.begin());
+  timelines_.push_back(std::move(timeline));
+}
+
+void Run::write_timelines(TrainResult& result) const {
+  const Timeline& last = timelines_.back();
+  write_file_atomically(folder_.timeline(), to_chrome_trace(last));
+  if (!settings_.timeline) return;
+  // What is predicted must not have seen what it is compared with; a run of one step has nothing else.
+  const std::vector<Timeline> before(timelines_.begin(), timelines_.end() - (timelines_.size() > 1 ? 1 : 0));
+  const Timeline predicted = simulate(*schedule_, measured_cost(before, schedule_->get()));
+  const std::string title =
+      fmt::format("{}, {} microbatches: predicted over measured", settings_.schedule, settings_.microbatches);
+  write_file_atomically(std::filesystem::path(folder_.timeline()).replace_extension("svg"),
+                        comparison_svg(predicted, last, {.title = title}));
+  write_file_atomically(std::filesystem::path(folder_.timeline()).replace_extension("html"),
+                        comparison_html(predicted, last, {.title = title}));
+  result.prediction = comparison_text(predicted, last);
+}
+
+void Run::save(std::int64_t step, bool last) {
+  // The metrics of a step are on the disk before the checkpoint that has seen it.
+  if (leads()) folder_.sync_metrics();
+  checkpoints_.begin(*pipeline_, step, to_json({settings_, job_.data, step}));
+  if (last || settings_.wait_for_checkpoints) checkpoints_.finish(*pipeline_);
+}
+
+// Of whoever was asked, as every process says it at the same place.
+int Run::agreed_stop() {
+  int agreed = 0;
+  for (const std::string& said : pipeline_->exchange(std::to_string(asked_to_stop(observer_)))) {
+    const int stop_signal = std::stoi(said);
+    if (agreed == 0 || (stop_signal != 0 && stop_signal < agreed)) agreed = stop_signal;
+  }
+  return agreed;
+}
+
+// \param stop_signal where it is not 0 afterwards, the loss is not there.
+double Run::held_out_loss(int& stop_signal) {
+  return mean_loss(*pipeline_, *job_.held_out, evenly_spaced_samples(job_.held_out->size(), settings_.eval_samples),
+                   settings_, [&] {
+                     stop_signal = agreed_stop();
+                     return stop_signal != 0;
+                   });
+}
+
+TrainResult Run::finish(int stop_signal) {
+  TrainResult result;
+  result.step = checkpoints_.saved_step();
+  result.stop_signal = stop_signal;
+  result.loss = last_loss_;
+  if (!step_ms_.empty()) result.median_step_time = {quantile(step_ms_, 0.5)};
+  const bool tokens = job_.data.kind != DataKind::Images && job_.data.kind != DataKind::Own;
+  const auto counted_in_a_step = static_cast<double>(settings_.batch * (tokens ? settings_.context : 1));
+  if (result.median_step_time.count > 0) result.tokens_per_s = counted_in_a_step * 1000 / result.median_step_time.count;
+  for (const StageReport& stage : pipeline_->report()) {
+    const std::string device = settings_.devices.empty()
+                                   ? "cpu"
+                                   : settings_.devices[static_cast<std::size_t>(stage.rank) % settings_.devices.size()];
+    result.stages.push_back({stage.stage, stage.rank, device, stage.first_layer, stage.first_layer + stage.layers - 1,
+                             stage.parameters, stage.busy_share, stage.peak_memory, stage.sent});
+  }
+  result.links = pipeline_->links();
+  if (leads() && !result.links.empty()) write_file_atomically(folder_.links(), to_json(result.links));
+  result.is_first_process = leads();
+  if (leads() && !timelines_.empty()) write_timelines(result);
+  if (plan_ && !step_ms_.empty())
+    result.planned = planned_text(plan_->prediction, result.median_step_time, quantile(utilisations_, 0.5),
+                                  result.stages, group_ == nullptr);
+  result.saving = saving_text(checkpoints_.times(), step_ms_, ms_beside_writes_);
+  result.held_out_loss = std::numeric_limits<double>::quiet_NaN();
+  if (stop_signal != 0 || !job_.held_out) return result;
+  result.held_out_loss = held_out_loss(result.stop_signal);
+  if (result.stop_signal == 0 && job_.data.kind == DataKind::Text) result.bigram_loss = bigram_loss(*job_.files);
+  return result;
+}
+
+double mean_loss(Pipeline& pipeline, const Samples& samples, const std::vector<std::int64_t>& numbers,
+                 const TrainSettings& settings, const std::function<bool()>& stop) {
+  // Several minibatches are in flight at once; only their inputs and targets are held together.
+  constexpr std::size_t in_flight = 8;
+  double sum = 0;
+  double weight = 0;
+  std::vector<std::vector<Microbatch>> minibatches;
+  const auto evaluate = [&] {
+    for (const Loss& loss : pipeline.evaluate(std::exchange(minibatches, {}))) {
+      sum += loss.sum.item<double>();
+      weight += loss.weight;
+    }
+  };
+  const auto batch = static_cast<std::size_t>(settings.batch);
+  for (std::size_t first = 0; first < numbers.size(); first += batch) {
+    const std::size_t count = std::min(batch, numbers.size() - first);
+    const std::size_t parts = std::min(count, static_cast<std::size_t>(settings.microbatches));
+    minibatches.push_back(
+        split_minibatch(samples.minibatch(std::span(numbers).subspan(first, count)), static_cast<int>(parts)));
+    const bool last = first + count == numbers.size();
+    if (minibatches.size() < in_flight && !last) continue;
+    if (stop && stop()) return std::numeric_limits<double>::quiet_NaN();
+    evaluate();
+  }
+  return sum / weight;
+}
+
+}  // namespace penstock
