@@ -23,7 +23,14 @@ function pictures_of(state, files) {
     return [{name: "measured", answer: answer.measured, comparison: answer.comparison}, {name: "predicted", answer: answer.predicted}];
   }
   const names = [state.schedule, ...(state.beside ? state.beside.split(",") : [])].filter((name, at, all) => all.indexOf(name) === at);
-  return names.map(name => ({name, answer: ask(request_of(state, files, name))}));
+  return names.map(name => ({name, answer: refusal_of(name, files) ?? ask(request_of(state, files, name))}));
+}
+
+/** Why a file's schedule is none that penstock runs, or nothing. */
+function refusal_of(name, files) {
+  if (name !== "file" || !files.csv) return null;
+  const found = ask({ask: "verify", csv: files.csv});
+  return found.correct === false ? {error: found.message, details: found.details} : null;
 }
 
 /** Changes the state (`null`: back to the beginning), and everything that follows from it. */
