@@ -166,9 +166,9 @@ Json answer_to_play(const PipelineRequest& pipeline, const Timeline& timeline) {
                          in_milliseconds(first.weight_backward)};
   json["stages_per_rank"] = pipeline.stages_per_rank;
   json["ranks"] = schedule.ranks();
-  json["link"] = {{"latency_ms", pipeline.cost.default_link.latency.count},
-                  {"transfer_ms", static_cast<double>(first.boundary.count) /
-                                      pipeline.cost.default_link.bytes_per_millisecond}};
+  json["link"] = {
+      {"latency_ms", pipeline.cost.default_link.latency.count},
+      {"transfer_ms", static_cast<double>(first.boundary.count) / pipeline.cost.default_link.bytes_per_millisecond}};
   return json;
 }
 

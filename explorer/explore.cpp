@@ -133,8 +133,8 @@ std::string synthesised(const Json& request) {
   settings.microbatches = read_count(request, "microbatches", most_microbatches);
   const int per_rank = read_count(request, "stages_per_rank", most_stages_per_rank, v ? 2 : 1);
   check_passes(settings.ranks, per_rank, settings.microbatches);
-  settings.placement = v ? wave_placement(settings.ranks, per_rank)
-                         : loop_placement(settings.ranks, settings.ranks * per_rank);
+  settings.placement =
+      v ? wave_placement(settings.ranks, per_rank) : loop_placement(settings.ranks, settings.ranks * per_rank);
   if (request.contains("memory_cap") && !request["memory_cap"].is_null())
     settings.memory_caps = {read_count(request, "memory_cap", most_microbatches * most_stages_per_rank)};
   constexpr int most_evaluations = 1'000'000;
@@ -148,13 +148,11 @@ std::string synthesised(const Json& request) {
   Json answer = answer_to_play(pipeline, synthesis.timeline);
   answer["csv"] = to_csv(synthesis.schedule.get());
   std::string found = fmt::format("longest span {:.6g} ms; ", synthesis.longest_span.count);
-  found += synthesis.proved_optimal
-               ? "no schedule of this placement under these caps has a shorter one"
-               : fmt::format("none is below {:.6g} ms", synthesis.lower_bound.count);
-  found += synthesis.best_generator.empty()
-               ? "; no published schedule has this placement and keeps within the caps"
-               : fmt::format("; the best published schedule, {}, has {:.6g} ms", synthesis.best_generator,
-                             synthesis.generator_span.count);
+  found += synthesis.proved_optimal ? "no schedule of this placement under these caps has a shorter one"
+                                    : fmt::format("none is below {:.6g} ms", synthesis.lower_bound.count);
+  found += synthesis.best_generator.empty() ? "; no published schedule has this placement and keeps within the caps"
+                                            : fmt::format("; the best published schedule, {}, has {:.6g} ms",
+                                                          synthesis.best_generator, synthesis.generator_span.count);
   answer["found"] = found;
   return with_member(answer, "timeline", timeline_json(synthesis.timeline));
 }
@@ -212,7 +210,8 @@ std::string answer(std::string_view text) {
   const std::string ask = read_text(request, "ask").value_or("");
   for (const Question& question : questions)
     if (question.ask == ask) return question.answer(request);
-  throw bad_input(fmt::format("ask is '{}'", shortened(ask)), "one of the questions of the explorer", "correct the request");
+  throw bad_input(fmt::format("ask is '{}'", shortened(ask)), "one of the questions of the explorer",
+                  "correct the request");
 }
 
 }  // namespace

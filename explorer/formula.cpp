@@ -57,14 +57,13 @@ constexpr std::array formulas{
 
 }  // namespace
 
-std::optional<BubbleFormula> bubble_formula(const std::string& family, int ranks, int microbatches,
-                                            int stages_per_rank, const StageCost& stage) {
-  const auto* const found = std::find_if(formulas.begin(), formulas.end(),
-                                         [&](const Formula& formula) { return formula.family == family; });
+std::optional<BubbleFormula> bubble_formula(const std::string& family, int ranks, int microbatches, int stages_per_rank,
+                                            const StageCost& stage) {
+  const auto* const found =
+      std::find_if(formulas.begin(), formulas.end(), [&](const Formula& formula) { return formula.family == family; });
   if (found == formulas.end()) return std::nullopt;
-  const Terms terms{static_cast<double>(ranks), static_cast<double>(microbatches),
-                    static_cast<double>(stages_per_rank), stage.forward.count,
-                    stage.input_backward.count, stage.weight_backward.count};
+  const Terms terms{static_cast<double>(ranks), static_cast<double>(microbatches), static_cast<double>(stages_per_rank),
+                    stage.forward.count,        stage.input_backward.count,        stage.weight_backward.count};
   BubbleFormula formula{std::string(found->words), std::nullopt, 0, false, std::string(found->condition)};
   if (found->share != nullptr) {
     formula.share = found->share(terms);

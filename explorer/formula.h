@@ -12,11 +12,11 @@ namespace penstock::explorer {
 
 /// A family's formula, evaluated.
 struct BubbleFormula {
-  std::string words;                  ///< as `ScheduleFamily::bubble`, with typographic signs
-  std::optional<Milliseconds> idle;   ///< what a rank waits, where the formula is one of a time
-  double share = 0;                   ///< of a rank's time
-  bool of_makespan = false;           ///< the share is of the step, not of a rank's own span
-  std::string condition;              ///< when it holds, beside equal stages and free links; empty: always
+  std::string words;                 ///< as `ScheduleFamily::bubble`, with typographic signs
+  std::optional<Milliseconds> idle;  ///< what a rank waits, where the formula is one of a time
+  double share = 0;                  ///< of a rank's time
+  bool of_makespan = false;          ///< the share is of the step, not of a rank's own span
+  std::string condition;             ///< when it holds, beside equal stages and free links; empty: always
 
   friend bool operator==(const BubbleFormula&, const BubbleFormula&) = default;
 };

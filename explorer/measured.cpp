@@ -32,7 +32,9 @@ struct Trace {
   }
 };
 
-Error no_trace(const std::string& got) { return bad_input("timeline.json: " + got, "a trace of a run of penstock", take_it); }
+Error no_trace(const std::string& got) {
+  return bad_input("timeline.json: " + got, "a trace of a run of penstock", take_it);
+}
 
 double number(const Json& event, const char* key) {
   const auto found = event.find(key);
@@ -99,9 +101,9 @@ Timeline timeline_of(const Trace& trace, const Schedule& schedule) {
     for (std::size_t at = 0; at < trace.ranks[rank].size(); ++at)
       timeline.ranks[rank].push_back(
           {schedule.actions[rank][at], trace.ranks[rank][at].start, trace.ranks[rank][at].end});
-  const bool each_event_sampled = std::equal(
-      trace.ranks.begin(), trace.ranks.end(), trace.memory.begin(),
-      [](const auto& slices, const auto& samples) { return samples.size() == slices.size(); });
+  const bool each_event_sampled =
+      std::equal(trace.ranks.begin(), trace.ranks.end(), trace.memory.begin(),
+                 [](const auto& slices, const auto& samples) { return samples.size() == slices.size(); });
   if (each_event_sampled) timeline.memory = trace.memory;
   return timeline;
 }
@@ -115,8 +117,7 @@ MeasuredRun read_measured(std::string_view text) {
     throw no_trace("a rank without actions");
   Schedule schedule = schedule_of(trace);
   const Timeline timeline = timeline_of(trace, schedule);
-  for (auto& row : schedule.actions)
-    std::erase_if(row, [](const Action& action) { return !is_compute(action.kind); });
+  for (auto& row : schedule.actions) std::erase_if(row, [](const Action& action) { return !is_compute(action.kind); });
   const int per_rank = std::max(1, schedule.stages / schedule.ranks());
   check_passes(schedule.ranks(), per_rank, schedule.microbatches);
   Cost cost = measured_cost({timeline}, schedule);

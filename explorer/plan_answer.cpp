@@ -78,7 +78,8 @@ Json answer_to_plan(const Json& request) {
   const Cost cost = layers ? cost_of(plan, parse_layer_costs(*layers, "cost.json")) : cost_of_passes(plan);
   if (!layers)
     notes.push_back(
-        "The plan says what a microbatch takes on each stage, and not its parts: here a third is forward, and links are "
+        "The plan says what a microbatch takes on each stage, and not its parts: here a third is forward, and links "
+        "are "
         "free. Drop its cost.json together with it for the step as it was planned.");
   return {{"ranks", plan.ranks},
           {"batch", plan.batch},

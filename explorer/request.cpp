@@ -52,8 +52,8 @@ Cost cost_of_layers(const Json& request, const std::string& text, const Schedule
   std::vector<std::int64_t> weights;
   constexpr double nanoseconds = 1e6;
   for (std::size_t layer = 0; layer < at_size.layers(); ++layer)
-    weights.push_back(std::llround(
-        at_size.time(layer, layer + 1, {.split_backward = run.split_backward}).count * nanoseconds));
+    weights.push_back(
+        std::llround(at_size.time(layer, layer + 1, {.split_backward = run.split_backward}).count * nanoseconds));
   return cost_of_cut(costs, balanced_cut(weights, schedule.stages), in_microbatch, run);
 }
 
@@ -114,8 +114,7 @@ Cost cost_of_share(const Json& request, const Schedule& schedule, int stages_per
   const Cost read = parse_cost(file.dump(-1, ' ', false, Json::error_handler_t::replace), "the request");
   StageCost stage = read.stages.front();
   const Samples samples = read_samples(request);
-  const double in_microbatch =
-      samples.batch > 0 ? static_cast<double>(samples.batch) / schedule.microbatches : 1.0;
+  const double in_microbatch = samples.batch > 0 ? static_cast<double>(samples.batch) / schedule.microbatches : 1.0;
   const double time = (samples.batch > 0 ? in_microbatch + samples.fixed_samples : 1.0) / stages_per_rank;
   stage.forward = stage.forward * time;
   stage.input_backward = stage.input_backward * time;

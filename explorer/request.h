@@ -44,7 +44,7 @@ struct PipelineRequest {
 
 /// How the samples of a minibatch make the time of a microbatch.
 struct Samples {
-  int batch = 0;            ///< 0: a microbatch costs the same, whatever it holds
+  int batch = 0;             ///< 0: a microbatch costs the same, whatever it holds
   double fixed_samples = 0;  ///< what each microbatch costs beside its samples, in samples
 };
 

@@ -21,7 +21,8 @@ Json share() {
 }
 
 Json pipeline(const std::string& schedule, int ranks, int microbatches) {
-  return {{"ask", "play"}, {"schedule", schedule}, {"ranks", ranks}, {"microbatches", microbatches}, {"share", share()}};
+  return {
+      {"ask", "play"}, {"schedule", schedule}, {"ranks", ranks}, {"microbatches", microbatches}, {"share", share()}};
 }
 
 Json ask(const Json& request) { return Json::parse(explore(request.dump())); }
@@ -151,7 +152,8 @@ TEST(Explore, LayersAreCutSoThatTheSlowestStageIsFastest) {
       R"({"layers": [{"name": "a", "sizes": [{"samples": 1, "forward_ms": 1, "input_backward_ms": 1, "weight_backward_ms": 1},
                                              {"samples": 8, "forward_ms": 8, "input_backward_ms": 8, "weight_backward_ms": 8}]},
                      {"name": "b", "like": "a"}, {"name": "c", "like": "a"}, {"name": "d", "like": "a"}]})";
-  Json request = {{"ask", "play"}, {"schedule", "gpipe"}, {"ranks", 2}, {"microbatches", 4}, {"batch", 8}, {"layers", layers}};
+  Json request = {{"ask", "play"},     {"schedule", "gpipe"}, {"ranks", 2},
+                  {"microbatches", 4}, {"batch", 8},          {"layers", layers}};
   // Two layers a stage, two samples a microbatch: 12 ms for each of 4 + 1.
   EXPECT_EQ(ask(request)["figures"]["makespan"], "60 ms");
   request.erase("batch");
