@@ -38,7 +38,7 @@ export function build_controls(form, families, change) {
   form.append(element("div", {id: "chips"}));
   const rows = [];
   for (const group of groups) {
-    const box = group.title ? element("details", {open: group.open === true}, element("summary", {}, group.title)) : element("div");
+    const box = group.title ? element("details", {open: group.open === true && window.innerWidth > 820}, element("summary", {}, group.title)) : element("div");
     for (const setting of group.settings) rows.push(add_setting(box, setting, change));
     form.append(box);
   }

@@ -21,19 +21,13 @@ export class Grid {
     canvas.addEventListener("click", event => this.cursor_moved(this.time_at(event.offsetX)));
   }
 
-  /** `last`: where the time axis ends. `cap`: of the memory, or 0. */
-  show(timeline, last, cap) {
+  /** `last`: where the time axis ends. `cap`: of the memory, or 0. `most`: where the axis of the memory ends. */
+  show(timeline, last, cap, most) {
     this.timeline = timeline;
     this.last = Math.max(last, 1e-9);
     this.cap = cap;
-    this.most = cap;
-    let lowest = Infinity;
-    for (const samples of timeline.memory)
-      for (let at = 1; at < samples.length; at += 2) {
-        if (samples[at] > this.most) this.most = samples[at];
-        if (samples[at] < lowest) lowest = samples[at];
-      }
-    this.has_memory = this.most > cap || (this.most > 0 && lowest < Infinity);
+    this.most = most;
+    this.has_memory = most > 0 && timeline.memory.some(samples => samples.length > 0);
     this.shades = shades_of(timeline);
     this.sizes = sizes(timeline.ranks.length, this.has_memory);
     this.draw();
@@ -102,7 +96,7 @@ export class Grid {
     }
     pen.lineTo(this.x_of(end), y + size);
     pen.fill();
-    if (this.cap > 0) {
+    if (this.cap > 0 && this.cap <= this.most) {
       pen.strokeStyle = over ? this.colours.cap : this.colours.faint;
       pen.lineWidth = over ? 2 : 1;
       pen.setLineDash([4, 3]);
@@ -174,6 +168,14 @@ export function describe(events, at, rank) {
   const kind = kinds[events[at + 2]];
   return `${events[at + 3]}${kind.letter}${events[at + 4]}: ${kind.title} of microbatch ${events[at + 4]} on stage ${events[at + 3]}\n` +
     `rank ${rank}, from ${number(events[at])} ms to ${number(events[at + 1])} ms`;
+}
+
+/** The largest of all memory samples. */
+export function most_memory(timeline) {
+  let most = 0;
+  for (const samples of timeline.memory)
+    for (let at = 1; at < samples.length; at += 2) if (samples[at] > most) most = samples[at];
+  return most;
 }
 
 /** A line over a grid at the moment that is shown. */

@@ -3,7 +3,7 @@ import {build_controls, show_controls} from "./controls.js";
 import {ask, start} from "./engine.js";
 import {kind_of, know_families, read_files, taken} from "./files.js";
 import {Flow} from "./flow.js";
-import {Grid, describe, draw_cells, place_cursor} from "./grid.js";
+import {Grid, describe, draw_cells, most_memory, place_cursor} from "./grid.js";
 import {FIELDS, element, kinds, number} from "./paint.js";
 import {beginning, from_hash, pack, request_of, to_hash} from "./state.js";
 import {tabs, title_of} from "./tabs.js";
@@ -23,7 +23,14 @@ function pictures_of(state, files) {
     return [{name: "measured", answer: answer.measured, comparison: answer.comparison}, {name: "predicted", answer: answer.predicted}];
   }
   const names = [state.schedule, ...(state.beside ? state.beside.split(",") : [])].filter((name, at, all) => all.indexOf(name) === at);
-  return names.map(name => ({name, answer: ask(request_of(state, files, name))}));
+  return names.map(name => ({name, answer: refusal_of(name, files) ?? ask(request_of(state, files, name))}));
+}
+
+/** Why a file's schedule is none that penstock runs, or nothing. */
+function refusal_of(name, files) {
+  if (name !== "file" || !files.csv) return null;
+  const found = ask({ask: "verify", csv: files.csv});
+  return found.correct === false ? {error: found.message, details: found.details} : null;
 }
 
 /** Changes the state (`null`: back to the beginning), and everything that follows from it. */
@@ -49,7 +56,7 @@ function render({tabs_at_once = false} = {}) {
   const good = pictures.filter(picture => !picture.answer.error);
   const main = first.answer.error ? null : first;
   page.last = Math.max(...good.map(picture => end_of(picture.answer.timeline)), 1e-9);
-  $("player").hidden = $("figures").hidden = main === null;
+  $("player").hidden = $("figures").hidden = $("command").hidden = main === null;
   if (main) {
     show_figures(main);
     flow.show(main.answer.timeline, main.answer.link);
@@ -142,6 +149,11 @@ function fill_table(panel) {
 }
 
 function show_panels(pictures) {
+  // One axis for all, or the eye would compare what cannot be compared. Without sizes a cap alone is nothing to draw.
+  const used = Math.max(0, ...pictures.map(({answer}) => answer.error ? 0 : most_memory(answer.timeline)));
+  const caps = pictures.map(({answer}) => answer.error ? 0 : answer.answer.ranks[0].memory_cap_bytes ?? 0);
+  // A cap far above everything would press it flat.
+  const most = used > 0 ? Math.max(used, ...caps.filter(cap => cap <= 4 * used)) : 0;
   pictures.forEach((picture, at) => {
     const panel = panel_of(at);
     const {answer, name} = picture;
@@ -157,7 +169,7 @@ function show_panels(pictures) {
     const {figures} = answer;
     panel.figures.textContent = `step ${figures.makespan}, bubble ${figures.bubble_makespan}, ${figures.peak_memory ?? figures.peak_activations + " activations"}`;
     panel.canvas.setAttribute("aria-label", `${panel.heading.textContent}: ${panel.figures.textContent}. Arrow keys go from action to action.`);
-    panel.grid.show(answer.timeline, page.last, answer.answer.ranks[0].memory_cap_bytes ?? 0);
+    panel.grid.show(answer.timeline, page.last, answer.answer.ranks[0].memory_cap_bytes ?? 0, most);
     fill_table(panel);
   });
   for (const panel of page.panels.slice(pictures.length)) panel.box.hidden = true;
@@ -166,7 +178,7 @@ function show_panels(pictures) {
 /** A file's counterexample in its grid; of a family only the reason. */
 function show_refusal(panel, {name, answer}) {
   panel.canvas.hidden = true;
-  panel.figures.textContent = answer.error;
+  panel.figures.textContent = name === page.state.schedule ? "" : answer.error;
   if (name !== "file" || !page.files.csv) return;
   const found = ask({ask: "verify", csv: page.files.csv});
   if (!found.cells) return;

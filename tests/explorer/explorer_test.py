@@ -169,7 +169,7 @@ def test_links(page):
     first = page.run("[location.hash, document.getElementById('makespan').textContent]")
     page.open(first[0][1:])
     expect(problems, "the link of a file", page.run("[location.hash, document.getElementById('makespan').textContent]"), first)
-    page.open("p=nonsense&m=-4&schedule=1f2b&files=AAAA&tour=99")
+    page.open("p=nonsense&m=4&schedule=1f2b&files=AAAA&tour=99")
     expect(problems, "a link of nonsense is refused in words", "there is no schedule" in page.run("document.getElementById('error').textContent"), True)
     return problems
 
@@ -182,6 +182,8 @@ def test_files(page, command):
     shown = page.run("[document.getElementById('error').textContent, penstock.page.panels[0].canvas.hidden]")
     expect(problems, "the counterexample's words", shown[0].startswith("rank 0, position 2: 0B1"), True)
     expect(problems, "its grid is hidden", shown[1], False)
+    page.run("penstock.take({csv: '0F0,0B0\\n1B0,1F0\\n'})")
+    expect(problems, "a deadlock's words", page.run("document.getElementById('error').textContent").startswith("rank 1, position 0: 1B0"), True)
     trace = subprocess.run([command, "schedule", "show", "1f1b", "--ranks", "3", "--microbatches", "5", "--input-backward", "2", "--format", "trace"],
                            capture_output=True, text=True, check=True).stdout
     page.run(f"penstock.take({{trace: {json.dumps(trace)}}})")
