@@ -100,7 +100,8 @@ def test_numbers(page, command, seed):
 
 
 def test_redraw(page):
-    """The time from a change to the picture, of every schedule at 16 ranks and 64 microbatches."""
+    """The time that a change takes the page's script, the drawing of the canvases included, of every schedule at 16 ranks and 64
+    microbatches. What the browser does afterwards to put the canvases on the screen is not in it."""
     page.set_size(1360, 900)
     page.open("p=16&m=64")
     names = page.run("penstock.page.families.map(family => family.name)")
@@ -109,7 +110,6 @@ def test_redraw(page):
         page.run(f"penstock.change({{schedule: '{name}', m: 63, p: 16}})")
         taken = []
         for forward in (1, 1.5, 2):
-            # From the change until the browser has painted: the next frame but one begins after the picture is there.
             taken.append(page.run(f"""new Promise(done => {{
               requestAnimationFrame(() => {{
                 const begun = performance.now();
