@@ -99,7 +99,7 @@ class Plan(p.Case):
         self.refused("is of another model, width \"16\"", width=32)
         self.refused("is of another machine, ranks \"2\"", ranks=3)
         self.refused("--ranks is 9; expected 1 to 5, the number of layers", ranks=9)
-        self.refused("--ranks 0", ranks=0)
+        self.refused("--ranks is 0", ranks=0)
         self.refused("--batch is 0", batch=0)
         self.refused("no plan fits", memory="40KB")
         self.refused("--memory is \"much\"", memory="much")
