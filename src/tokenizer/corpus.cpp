@@ -130,15 +130,15 @@ std::int64_t size_of(const std::vector<fs::path>& files) {
 }
 
 std::string index_of(const Corpus& corpus, const fs::path& output) {
-  nlohmann::ordered_json index = {{"format", format},
-                                  {"tokens_file", with_suffix(output.filename(), ".bin").string()},
-                                  {"documents_file", with_suffix(output.filename(), ".idx").string()},
-                                  {"dtype", corpus.bytes_per_token == 2 ? "uint16" : "uint32"},
-                                  {"vocabulary", corpus.vocabulary},
-                                  {"tokens", corpus.tokens},
-                                  {"documents", corpus.documents},
-                                  {"end_of_document", corpus.end_of_document},
-                                  {"tokenizer_xxh3_128", corpus.tokenizer_digest}};
+  const nlohmann::ordered_json index = {{"format", format},
+                                        {"tokens_file", with_suffix(output.filename(), ".bin").string()},
+                                        {"documents_file", with_suffix(output.filename(), ".idx").string()},
+                                        {"dtype", corpus.bytes_per_token == 2 ? "uint16" : "uint32"},
+                                        {"vocabulary", corpus.vocabulary},
+                                        {"tokens", corpus.tokens},
+                                        {"documents", corpus.documents},
+                                        {"end_of_document", corpus.end_of_document},
+                                        {"tokenizer_xxh3_128", corpus.tokenizer_digest}};
   return index.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 

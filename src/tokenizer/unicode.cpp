@@ -32,6 +32,7 @@ std::size_t end_of_ascii(std::string_view text, std::size_t at) {
 UChar32 next_or_negative(std::string_view text, std::size_t& at) {
   const auto* bytes = reinterpret_cast<const std::uint8_t*>(text.data());
   UChar32 character = 0;
+  // NOLINTNEXTLINE(bugprone-inc-dec-in-conditions): the macro's own; it is ICU's.
   U8_NEXT(bytes, at, text.size(), character);
   return character;
 }

@@ -45,6 +45,7 @@ class Pinging {
       const int rounds = static_cast<int>(std::clamp<double>(fit, least_rounds, most_rounds));
       const std::vector<Milliseconds> times = there_and_back(bytes, rounds);
       std::vector<double> counts;
+      counts.reserve(times.size());
       for (const Milliseconds time : times) counts.push_back(time.count);
       last = {median(std::move(counts))};
       samples.push_back({{bytes}, last * 0.5, fastest_of(times) * 0.5});
