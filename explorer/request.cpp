@@ -50,6 +50,7 @@ Cost cost_of_layers(const Json& request, const std::string& text, const Schedule
   run.split_backward = has_split_backward(schedule);
   for (const auto& holders : schedule.placement.holders) run.ranks.push_back(holders.front().value);
   std::vector<std::int64_t> weights;
+  weights.reserve(at_size.layers());
   constexpr double nanoseconds = 1e6;
   for (std::size_t layer = 0; layer < at_size.layers(); ++layer)
     weights.push_back(
