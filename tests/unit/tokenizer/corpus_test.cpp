@@ -99,7 +99,7 @@ TEST_F(CorpusTest, ThreadsChangeNothing) {
   std::string lines;
   for (int line = 0; line < 20'000; ++line)
     lines +=
-        "{\"body\":\"line " + std::to_string(line) + std::string(static_cast<std::size_t>(line % 300), 'x') + "\"}\n";
+        R"({"body":"line )" + std::to_string(line) + std::string(static_cast<std::size_t>(line % 300), 'x') + "\"}\n";
   CorpusSettings asked = settings({file("a.ndjson", lines)}, 1);
   asked.field = "body";
   const Corpus one = write_corpus(tokenizer_, asked);
