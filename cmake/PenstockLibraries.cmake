@@ -10,8 +10,9 @@ find_package(tomlplusplus REQUIRED)
 find_package(CLI11 REQUIRED)
 find_package(ICU REQUIRED COMPONENTS uc)
 find_package(ZLIB REQUIRED)
-# It has no package file, and stands where the compiler looks by itself.
+# They have no package files, and stand where the compiler looks by itself.
 find_library(PENSTOCK_PCRE2_LIBRARY pcre2-8 REQUIRED)
+find_library(PENSTOCK_MICROHTTPD_LIBRARY microhttpd REQUIRED)
 
 if(PENSTOCK_TORCH)
   # The wheel that script/bootstrap puts into .venv, unless CMAKE_PREFIX_PATH names a libtorch of one's own.

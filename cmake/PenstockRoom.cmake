@@ -1,6 +1,7 @@
 # penstock_room(NAME SOURCES … [ROOMS …] [LIBRARIES …] [TORCH])
 #
-# One room: the static library penstock_NAME (penstock::NAME) from src/NAME and include/penstock/NAME. ROOMS are the
+# One room: the static library penstock_NAME (penstock::NAME) from src/NAME, with headers for programs in
+# include/penstock/NAME and for other rooms in src/include/penstock/NAME. ROOMS are the
 # rooms that its headers may include; script/check_arrows holds every #include against the table of the design.
 # LIBRARIES are private. TORCH puts the room below the libtorch line: it links libtorch and uses the precompiled header.
 function(penstock_room name)
@@ -10,6 +11,7 @@ function(penstock_room name)
   add_library(penstock::${name} ALIAS ${target})
   set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
   target_include_directories(${target} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>
+                                              $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/src/include>
                                               $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>
                                        PRIVATE ${PROJECT_SOURCE_DIR}/src)
   target_link_libraries(${target} PUBLIC penstock_compiler PRIVATE ${ROOM_LIBRARIES})

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "penstock/schedule/generators.h"
-#include "penstock/schedule/schedule.h"
+#include "penstock/schedule/verify.h"
 
 #include "formula.h"
 

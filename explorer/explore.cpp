@@ -8,7 +8,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/report/comparison.h"
-#include "penstock/report/plan_report.h"
+#include "penstock/report/report.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/sim/simulate.h"
 #include "penstock/synthesis/synthesise.h"

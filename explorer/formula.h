@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "penstock/base/units.h"
+#include "penstock/base/types.h"
 #include "penstock/cost/cost.h"
 
 namespace penstock::explorer {

@@ -5,7 +5,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
-#include "penstock/plan/plan_file.h"
+#include "penstock/plan/plan.h"
 
 namespace penstock::explorer {
 namespace {

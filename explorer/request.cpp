@@ -7,7 +7,8 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/text_limits.h"
-#include "penstock/plan/cut.h"
+#include "penstock/cost/layers_at_size.h"
+#include "penstock/plan/plan.h"
 #include "penstock/schedule/generators.h"
 
 namespace penstock::explorer {

@@ -8,7 +8,6 @@
 #include <string_view>
 
 #include "penstock/cost/cost.h"
-#include "penstock/cost/layer_cost.h"
 #include "penstock/schedule/verify.h"
 
 namespace penstock::explorer {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "penstock/base/error.h"
 #include "penstock/diagnosis/bubbles.h"
 
 #include "commands.h"
@@ -24,13 +25,15 @@ std::string to_json(const BubbleSettings& settings, const std::vector<BubbleRow>
   Json object = {{"stages", settings.stages},
                  {"forward_ms", settings.forward_ms},
                  {"backward_ms", settings.backward_ms},
+                 {"steps", settings.steps},
                  {"rows", Json::array()}};
   for (const BubbleRow& row : rows)
     object["rows"].push_back({{"schedule", row.schedule},
                               {"microbatches", row.microbatches},
                               {"theory", row.theory},
                               {"measured", row.measured},
-                              {"step_ms", row.step_ms}});
+                              {"ms_per_step", row.step_ms},
+                              {"theory_ms_per_step", row.theory_ms}});
   return object.dump(2) + "\n";
 }
 
@@ -41,8 +44,8 @@ int run(const BubbleSettings& settings, bool json) {
     fmt::print("{}", to_json(settings, rows));
     return 0;
   }
-  fmt::print("{} devices, {} ms forward and {} ms backward a microbatch. How much of the time does a device work?\n",
-             settings.stages, settings.forward_ms, settings.backward_ms);
+  fmt::print("{}, {} ms forward and {} ms backward a microbatch. How much of the time does a device work?\n",
+             counted(settings.stages, "device"), settings.forward_ms, settings.backward_ms);
   std::string last;
   for (const BubbleRow& row : rows) {
     if (row.schedule != last)
@@ -78,7 +81,9 @@ Command add_bubbles_command(CLI::App& app) {
                    "How long the stages take beside each other; repeated where there are more stages")
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--steps", settings->steps, "Measured steps of each row")->capture_default_str();
+  command->add_option("--steps", settings->steps, "Steps in a row; 1: each by itself")->capture_default_str();
+  command->add_option("--clip", settings->clip_norm, "Largest norm of the gradient, checked behind the update; 0: none")
+      ->capture_default_str();
   auto json = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "Answer as JSON");
   return [settings, json] { return run(*settings, *json); };

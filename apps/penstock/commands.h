@@ -26,6 +26,7 @@ std::string whole_number(const std::string& text) {
 Command add_train_command(CLI::App& app, int argc, char** argv);
 Command add_eval_command(CLI::App& app);
 Command add_sample_command(CLI::App& app);
+Command add_export_command(CLI::App& app);
 Command add_bubbles_command(CLI::App& app);
 Command add_doctor_command(CLI::App& app);
 

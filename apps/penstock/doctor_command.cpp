@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -25,6 +26,15 @@ struct DoctorOptions {
   bool no_links = false;
   bool json = false;
 };
+
+// A check behind that for whole numbers; it has no words for the help, which would show them as the parser writes them.
+std::function<std::string(const std::string&)> between(int least, int most) {
+  return [=](const std::string& text) {
+    const int value = std::stoi(text);
+    return value >= least && value <= most ? std::string()
+                                           : fmt::format("{} is not one of {} to {}", text, least, most);
+  };
+}
 
 std::optional<Rendezvous> place_of(const DoctorOptions& options) {
   if (options.address.empty() && options.port == 0) return std::nullopt;
@@ -102,19 +112,19 @@ Command add_doctor_command(CLI::App& app) {
                       "Check this address, where ranks are going to meet: is it this machine's?");
   command->add_option("--master-port", options->port, "Check this port there: is it free?")
       ->check(whole_number<int>, "")
-      ->check(CLI::Range(1, 65535));
+      ->check(between(1, 65'535), "");
   command
       ->add_option("--processes", options->processes,
                    "How many processes to start here and measure, unless a launcher has started them")
       ->check(whole_number<int>, "")
-      ->check(CLI::Range(2, most_processes))
+      ->check(between(2, most_processes), "")
       ->capture_default_str();
   command->add_option("--listen", options->listen, "Own address for other processes, as in train");
   command->add_option("--join-timeout", options->join_timeout, "Seconds until all processes must have come")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Validator(CLI::PositiveNumber).description(""))
       ->capture_default_str();
   command->add_option("--peer-timeout", options->peer_timeout, "Seconds of silence until a process counts as lost")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Validator(CLI::PositiveNumber).description(""))
       ->capture_default_str();
   command->add_flag("--no-links", options->no_links, "Measure nothing");
   command->add_flag("--json", options->json, "Answer as JSON, with the links as in a cost file");

@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <exception>
 #include <fmt/format.h>
-#include <memory>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -12,11 +11,15 @@
 #include "penstock/base/error.h"
 #include "penstock/base/thread.h"
 #include "penstock/exec/memory.h"
+#include "penstock/transport/backends.h"
 
 #include "commands.h"
+#include "help.h"
 #include "mistakes.h"
+#include "penstock_commit.h"
 #include "plan_measurements.h"
 #include "schedule_commands.h"
+#include "shell_pages.h"
 #include "standard_output.h"
 
 namespace {
@@ -31,57 +34,39 @@ int complain(const std::string& message, int code) {
 
 constexpr int signal_exit_code = 128;  // what shells add to the number of the signal that ended a program
 
-struct HelpOptions {
-  std::vector<std::string> words;
-};
-
-// `penstock help schedule show` prints what `penstock schedule show --help` does.
-penstock::app::Command add_help_command(CLI::App& app) {
-  auto options = std::make_shared<HelpOptions>();
-  CLI::App* help = app.add_subcommand("help", "Says what a command does, as its --help");
-  help->add_option("command", options->words, "The command, such as: schedule show");
-  return [options, &app] {
-    CLI::App* command = &app;
-    std::string path = "penstock";
-    std::string parents;
-    for (const std::string& word : options->words) {
-      const auto inner = command->get_subcommands([&](const CLI::App* known) { return known->get_name() == word; });
-      if (inner.empty()) return complain(penstock::app::no_such_command(*command, path, word), bad_input);
-      parents = path;
-      path += " " + word;
-      command = inner.front();
-    }
-    // The program's own help would be that of the command which was parsed: this one.
-    fmt::print("{}", parents.empty() ? app.get_formatter()->make_help(&app, path, CLI::AppFormatMode::Normal)
-                                     : command->help(parents));
-    return 0;
-  };
-}
-
 // The code of an answer that nobody read to its end: that of a program which SIGPIPE has ended, and as quiet.
 int unread() { return signal_exit_code + SIGPIPE; }
 
 int run(int argc, char** argv) {
   CLI::App app("penstock: trains networks that are cut by layers into stages on different devices.", "penstock");
   app.require_subcommand(1);
-  app.set_version_flag("-V,--version", PENSTOCK_VERSION);
+  penstock::app::show_typed_names(app);
+  const std::string version =
+      fmt::format("{} (commit {}, libtorch {})", PENSTOCK_VERSION, penstock_commit, penstock::libtorch_version());
+  app.set_version_flag("-V,--version", "penstock " + version);
   const std::vector<std::pair<std::string, penstock::app::Command>> commands{
       {"train", penstock::app::add_train_command(app, argc, argv)},
       {"eval", penstock::app::add_eval_command(app)},
       {"sample", penstock::app::add_sample_command(app)},
+      {"export", penstock::app::add_export_command(app)},
+      {"report", penstock::app::add_report_command(app)},
       {"bubbles", penstock::app::add_bubbles_command(app)},
       {"doctor", penstock::app::add_doctor_command(app)},
       {"plan", penstock::app::add_plan_command(app, penstock::app::plan_measurements())},
       {"schedule", penstock::app::add_schedule_command(app)},
       {"simulate", penstock::app::add_simulate_command(app)},
       {"tokenize", penstock::app::add_tokenize_command(app)},
-      {"help", add_help_command(app)}};
+      {"help", penstock::app::add_help_command(app)},
+      {"shell-pages", penstock::app::add_shell_pages_command(app, version)}};
+  penstock::app::show_examples(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
     return complain(penstock::app::explain(app, error), bad_input);
+  } catch (const penstock::Error& error) {
+    return complain(penstock::app::in_options(app, error.what()), bad_input);
   }
   const auto chosen = std::find_if(commands.begin(), commands.end(),
                                    [&](const auto& command) { return app.got_subcommand(command.first); });

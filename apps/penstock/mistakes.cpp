@@ -27,7 +27,7 @@ Innermost innermost_command(const CLI::App& app) {
 
 std::vector<std::string> commands_of(const CLI::App& app) {
   std::vector<std::string> names;
-  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; }))
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App* known) { return !known->get_group().empty(); }))
     names.push_back(command->get_name());
   return names;
 }
@@ -45,9 +45,38 @@ std::string unknown_option(const Innermost& innermost, const std::string& word) 
                      innermost.name, did_you_mean(option, options_of(*innermost.command)));
 }
 
+// "--steps" of "--steps: 'x' is not a whole number" and "--ranks is required".
+std::string option_in(const std::string& message) { return message.substr(0, message.find_first_of(": ")); }
+
+// The parser's own words for a value that an option does not take, or for one that is missing.
+std::string unusable_value(const Innermost& innermost, const CLI::ParseError& error, const std::string& message) {
+  const auto ends_with = [&](std::string_view end) { return std::string_view(message).ends_with(end); };
+  const std::string see = fmt::format("`{} --help` describes it", innermost.name);
+  constexpr std::string_view unreadable = "Could not convert: ";
+  constexpr std::string_view left_out = " is required";
+  if (message.starts_with(unreadable)) {
+    const std::string rest = message.substr(unreadable.size());
+    const std::string option = rest.substr(0, rest.find(" = "));
+    const std::string value = rest.size() > option.size() ? rest.substr(option.size() + 3) : "";
+    const CLI::Option* known = innermost.command->get_option_no_throw(option);
+    const bool is_flag = known != nullptr && known->get_expected_max() == 0;
+    return fmt::format("{} is '{}'; expected {}; {}", option, shortened(value),
+                       is_flag ? fmt::format("{0} alone, {0}=true or {0}=false", option) : "a value that it takes",
+                       see);
+  }
+  if (dynamic_cast<const CLI::RequiredError*>(&error) != nullptr && ends_with(left_out))
+    return fmt::format("no {}; expected one, which `{}` cannot do without; {}", option_in(message), innermost.name,
+                       see);
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr && ends_with(" missing"))
+    return fmt::format("{} without its value; expected one behind it; {}", option_in(message), see);
+  if (dynamic_cast<const CLI::ValidationError*>(&error) != nullptr)
+    return fmt::format("{}; expected a value that {} takes; {}", message, option_in(message), see);
+  return fmt::format("{}; expected what `{} --help` lists; correct the command line", message, innermost.name);
+}
+
 bool has_option(const CLI::App& app, const std::string& name) {
   if (app.get_option_no_throw(name) != nullptr) return true;
-  const auto commands = app.get_subcommands([](const CLI::App*) { return true; });
+  const auto commands = app.get_subcommands([](const CLI::App* known) { return !known->get_group().empty(); });
   return std::any_of(commands.begin(), commands.end(),
                      [&](const CLI::App* command) { return has_option(*command, name); });
 }
@@ -82,7 +111,7 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error) {
                                    innermost.name);
   std::string message = error.what();
   std::replace(message.begin(), message.end(), '\n', ' ');
-  return fmt::format("{}; expected the options of `{}`; add --help to see them", message, innermost.name);
+  return unusable_value(innermost, error, message);
 }
 
 std::function<std::string(const std::string&)> one_of(std::vector<std::string> words) {

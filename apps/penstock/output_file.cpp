@@ -55,18 +55,18 @@ std::string format_of_output(const std::string& file, const std::string& asked,
                              const std::vector<OutputFormat>& formats, const std::string& option) {
   check_output(file, option);
   const std::string suffix = suffix_of(file);
-  const auto of_suffix =
+  const auto suffix_format =
       std::find_if(formats.begin(), formats.end(), [&](const OutputFormat& format) { return format.suffix == suffix; });
   if (asked.empty()) {
     if (suffix.empty()) return formats.front().name;
-    if (of_suffix != formats.end()) return of_suffix->name;
+    if (suffix_format != formats.end()) return suffix_format->name;
     throw bad_input(fmt::format("{} {}", option, shortened(file)),
                     fmt::format("a name that ends in {}", suffixes_of(formats)),
                     "change the name, or say the format with --format");
   }
   const auto wanted =
       std::find_if(formats.begin(), formats.end(), [&](const OutputFormat& format) { return format.name == asked; });
-  if (of_suffix != formats.end() ? of_suffix->name != asked : promises_a_format(suffix))
+  if (suffix_format != formats.end() ? suffix_format->name != asked : promises_a_format(suffix))
     throw bad_input(
         fmt::format("--format {} into {}", asked, shortened(file)),
         wanted == formats.end() ? "a name of that format" : fmt::format("a name that ends in {}", wanted->suffix),

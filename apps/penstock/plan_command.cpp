@@ -8,40 +8,41 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
-#include "penstock/base/parse_bytes.h"
-#include "penstock/plan/plan_file.h"
-#include "penstock/report/grid.h"
-#include "penstock/report/html.h"
-#include "penstock/report/plan_report.h"
+#include "penstock/plan/plan.h"
+#include "penstock/plan/plan_layout.h"
+#include "penstock/report/report.h"
 
 #include "mistakes.h"
 #include "output_file.h"
 #include "plan_export.h"
 #include "schedule_commands.h"
+#include "setting_options.h"
 
 namespace penstock::app {
 namespace {
 
 struct PlanOptions {
   std::string cost;
-  int ranks = 0;
+  Ranks ranks;
   std::int64_t batch = 0;
-  std::string memory;
+  std::optional<Bytes> memory;
   std::string model;
   std::string machine;
   std::vector<std::string> schedules;
   std::vector<int> microbatches;
   std::vector<int> stages_per_rank;
   std::vector<std::string> replicas{"1"};
-  std::string recompute = "auto";
-  std::string cut = "auto";
+  Recompute recompute = automatic;
+  CutChoice cut = automatic;
   std::size_t top = 5;
   std::size_t tries = 0;
   double effort = 50;
   std::string sweep;
   std::string draw;
   std::string output;
-  std::string export_folder;
+  PlanExports exports;
+  bool steps_overlap = false;
+  int gradient_tree = 0;
   bool json = false;
 };
 
@@ -71,23 +72,20 @@ std::vector<int> parse_replicas(const std::vector<std::string>& words) {
     int count = 0;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), count);
     if (error != std::errc() || end != word.data() + word.size() || count < 1)
-      throw bad_input(fmt::format("--replicas {}", shortened(word)), "auto, or numbers of at least 1",
+      throw bad_input(fmt::format("--replicas is {}", shortened(word)), "auto, or numbers of at least 1",
                       "correct --replicas");
     replicas.push_back(count);
   }
   return replicas;
 }
 
-/// A list of the first layers of the later stages; it decides the number of stages.
-std::optional<Cut> parse_cut_option(const std::string& text, std::int64_t layers) {
-  if (text == "auto") return std::nullopt;
-  const auto stages = static_cast<int>(std::count(text.begin(), text.end(), ',')) + 2;
-  return parse_cut(text, layers, stages);
-}
-
-Recomputation parse_recomputation(const std::string& word) {
-  if (word == "none") return Recomputation::None;
-  return word == "full" ? Recomputation::Full : Recomputation::WhereNeeded;
+/// An explicit cut decides the number of stages.
+std::optional<Cut> asked_cut(const CutChoice& choice, std::int64_t layers) {
+  if (choice.is_automatic()) return std::nullopt;
+  if (choice.kind() != CutChoice::Explicit)
+    throw bad_input(fmt::format("--cut {}", to_text(choice)), "auto, or the first layers of the later stages: 3,6,9",
+                    "change --cut");
+  return cut_of(choice, layers, static_cast<int>(choice.first_layers().size()) + 1);
 }
 
 PlanRequest request_of(const PlanOptions& options) {
@@ -99,27 +97,19 @@ PlanRequest request_of(const PlanOptions& options) {
     throw bad_input(fmt::format("--top {}", options.top), "1 to 1000", "correct the number");
   if (options.tries > 1000) throw bad_input(fmt::format("--try {}", options.tries), "0 to 1000", "correct the number");
   PlanRequest request;
-  request.ranks = options.ranks;
   request.batch = options.batch;
-  if (!options.memory.empty()) request.memory = parse_bytes("--memory", options.memory);
+  request.memory = options.memory;
   request.schedules = options.schedules;
   request.microbatches = options.microbatches;
   request.stages_per_rank = options.stages_per_rank;
   request.replicas = parse_replicas(options.replicas);
-  request.recomputation = parse_recomputation(options.recompute);
-  if (!options.export_folder.empty()) restrict_to_pytorch(request);
+  request.gradient_tree = options.gradient_tree;
+  request.recomputation = recomputation_of(options.recompute);
+  restrict_to_exports(request, options.exports);
+  request.steps_overlap = options.steps_overlap;
   request.most_plans = std::max(options.top, options.tries);
   request.most_simulated_passes = std::llround(options.effort * passes_a_unit);
   return request;
-}
-
-std::vector<std::optional<Bytes>> caps_of(const LayerCosts& costs, const PlanRequest& request) {
-  std::vector<std::optional<Bytes>> caps(static_cast<std::size_t>(request.ranks), request.memory);
-  for (std::size_t rank = 0; rank < costs.ranks.size() && rank < caps.size(); ++rank) {
-    const auto& cap = costs.ranks[rank].memory_cap;
-    if (cap && (!caps[rank] || *cap < *caps[rank])) caps[rank] = cap;
-  }
-  return caps;
 }
 
 void draw(const PlanOptions& options, const Plan& plan, const LayerCosts& costs) {
@@ -142,33 +132,32 @@ void check_outputs(const PlanOptions& options) {
   if (!options.draw.empty() && extension != ".svg" && extension != ".html")
     throw bad_input(fmt::format("--draw {}", shortened(options.draw)), "a file that ends in .svg or .html",
                     "change the name");
-  if (!options.export_folder.empty() && std::filesystem::exists(options.export_folder) &&
-      !std::filesystem::is_directory(options.export_folder))
-    throw bad_input(fmt::format("--export-pytorch {} is no folder", shortened(options.export_folder)),
-                    "a folder, which need not exist", "name another");
+  check_exports(options.exports);
 }
 
 using Costs = PlanMeasurements::Costs;
 
 Costs costs_of(const PlanOptions& options, const PlanRequest& request, const PlanMeasurements& measurements) {
-  const bool measures = measurements.asked_for && measurements.asked_for();
+  const bool measures = measurements.asked_for && measurements.asked_for(options.model);
   if (measures) {
-    Costs measured = measurements.costs(options.model, request, options.cost);
+    Costs measured = measurements.costs(options.model, request, options.ranks, options.cost);
     require_description(measured.costs.machine, parse_description(options.machine, "--machine"), "machine",
                         measured.file);
     return measured;
   }
   if (options.cost.empty())
     throw bad_input("no --cost", "a file with the costs of every layer",
-                    measurements.costs ? "name one, or name --data, and --model and its sizes, to measure them"
-                                       : "name one with --cost");
+                    measurements.costs
+                        ? "name one, or, to measure them, --data with --model and its sizes, or --model with a "
+                          "published model's folder"
+                        : "name one with --cost");
   if (options.tries > 0)
     throw bad_input(fmt::format("--try {} without --data", options.tries), "a network to run",
                     "name --data, and --model and its sizes");
-  if (request.ranks == automatic_ranks)
+  if (options.ranks.is_automatic())
     throw bad_input("--ranks auto without --data", "a network, to measure on each number of ranks",
                     "name --data, and --model and its sizes, or give a number of ranks");
-  Costs costs{load_layer_costs(options.cost), options.cost, request.ranks};
+  Costs costs{load_layer_costs(options.cost), options.cost, options.ranks.count()};
   require_description(costs.costs.model, parse_description(options.model, "--model"), "model", options.cost);
   require_description(costs.costs.machine, parse_description(options.machine, "--machine"), "machine", options.cost);
   return costs;
@@ -221,7 +210,7 @@ void write_outputs(const PlanOptions& options, const PlanReport& report, const C
                                                    fmt::format("Predicted step on {}, batch of {}",
                                                                counted(request.ranks, "rank"), request.batch),
                                                    report.spread));
-  if (!options.export_folder.empty()) export_for_pytorch(best, costs.costs, options.export_folder);
+  write_exports(best, costs.costs, options.exports);
 }
 
 /// The spread of the layers' forwards and backwards as a share of their time, all together.
@@ -261,7 +250,7 @@ int run(const PlanOptions& options, const PlanMeasurements& measurements) {
   PlanRequest request = request_of(options);
   Costs costs = costs_of(options, request, measurements);
   request.ranks = costs.ranks;
-  request.cut = parse_cut_option(options.cut, std::ssize(costs.costs.layers));
+  request.cut = asked_cut(options.cut, std::ssize(costs.costs.layers));
   PlanReport report;
   report.answer = make_plans(costs.costs, request);
   for (Plan& plan : report.answer.plans) plan.threads_per_rank = costs.threads_per_rank;
@@ -270,10 +259,10 @@ int run(const PlanOptions& options, const PlanMeasurements& measurements) {
   report.neighbours = neighbours(costs.costs, request, report.answer);
   report.other_circumstances = other_circumstances(costs.costs, request, report.answer);
   if (costs.costs.measured) report.spread = costs.costs.measured->spread;
-  report.memory_caps = caps_of(costs.costs, request);
+  report.memory_caps = memory_caps_of(costs.costs, request);
   report.on_other_ranks = std::move(costs.on_other_ranks);
-  const bool measures = measurements.asked_for && measurements.asked_for();
-  if (measures && options.ranks > 1)
+  const bool measures = measurements.asked_for && measurements.asked_for(options.model);
+  if (measures && !options.ranks.is_automatic() && options.ranks.count() > 1)
     if (auto alone = measurements.one_rank(options.model, request, options.cost))
       report.on_other_ranks.push_back(std::move(*alone));
   if (!options.sweep.empty()) report.sweep = sweep_of(costs.costs, request, report.answer);
@@ -293,14 +282,16 @@ void add_restrictions(CLI::App& command, PlanOptions& options) {
       ->check(whole_number<int>, "");
   command
       .add_option("--replicas", options.replicas,
-                  "Copies of the whole pipeline, which divide the ranks: numbers, or auto (penstock train runs 1)")
+                  "Copies of the whole pipeline, which divide the ranks: numbers, or auto")
       ->delimiter(',')
       ->capture_default_str();
-  command.add_option("--recompute", options.recompute, "auto: stages that do not fit otherwise; none or full")
-      ->check(one_of({"auto", "none", "full"}), "")
-      ->capture_default_str();
-  command.add_option("--cut", options.cut, "auto, or the first layers of the later stages: 3,6,9")
-      ->capture_default_str();
+  command
+      .add_option("--gradient-tree", options.gradient_tree,
+                  "Plan for runs with this gradient tree, whose bits do not depend on the replicas; 0: none")
+      ->check(whole_number<int>, "");
+  add_text_option(command, "recompute", options.recompute, "auto: stages that do not fit otherwise; none or full")
+      ->check(one_of({"auto", "none", "full"}), "");
+  add_text_option(command, "cut", options.cut, "auto, or the first layers of the later stages: 3,6,9");
 }
 
 }  // namespace
@@ -313,21 +304,18 @@ Command add_plan_command(CLI::App& app, const PlanMeasurements& measurements) {
   command->add_option("--cost", options->cost,
                       measures ? "JSON file with the costs of every layer; with --data, where they are kept"
                                : "JSON file with the costs of every layer");
-  command
-      ->add_option("--ranks", options->ranks,
-                   measures ? "Devices; auto, with --data: the number that is fastest, where threads divide the cores"
-                            : "Devices")
-      ->check(whole_number<int>, "")
-      ->transform([](const std::string& text) { return text == "auto" ? std::to_string(automatic_ranks) : text; }, "",
-                  "auto")
+  add_count_option(
+      *command, "ranks", options->ranks,
+      measures ? "Devices; auto, with --data: the number that is fastest, where threads divide the cores" : "Devices")
+      ->default_str("")
       ->required();
   command->add_option("--batch", options->batch, "Samples of an update")
       ->check(whole_number<std::int64_t>, "")
       ->required();
-  command->add_option("--memory", options->memory, "Memory of each rank, such as 12GiB");
+  add_text_option(*command, "memory", options->memory, "Memory of each rank, such as 12GiB");
   command->add_option("--model", options->model,
-                      measures ? "With --data the network to measure: gpt, mlp or convnet; without, refuse costs of "
-                                 "another: NAME, or KEY=VALUE with commas between"
+                      measures ? "The network to measure: the folder of a published model, or with --data gpt, mlp or "
+                                 "convnet; otherwise refuse costs of another: NAME, or KEY=VALUE with commas between"
                                : "Refuse costs of another: NAME, or KEY=VALUE with commas between");
   command->add_option("--machine", options->machine,
                       "Refuse costs of another machine: NAME, or KEY=VALUE with commas between");
@@ -337,13 +325,21 @@ Command add_plan_command(CLI::App& app, const PlanMeasurements& measurements) {
     command
         ->add_option("--try", options->tries, "How many of the best to run for a few steps; what was measured decides")
         ->check(whole_number<std::size_t>, "");
-  command->add_option("--effort", options->effort, "Millions of passes that may be simulated, about 10 a second")
+  command
+      ->add_option("--effort", options->effort, "Millions of passes that may be simulated, about 10 million a second")
       ->capture_default_str();
   command->add_option("--sweep", options->sweep, "SVG file: predicted step time over microbatches, a line a schedule");
   command->add_option("--draw", options->draw, "SVG or HTML file: the first plan's step");
   command->add_option("-o,--output", options->output, "TOML file to write the first plan to");
-  command->add_option("--export-pytorch", options->export_folder,
+  command->add_option("--export-pytorch", options->exports.pytorch,
                       "Folder to write the first plan to for torch.distributed.pipelining");
+  command->add_option("--export-torchtitan", options->exports.torchtitan,
+                      "Folder to write the first plan to for torchtitan: tables of a configuration, and the schedule");
+  command->add_option("--export-megatron", options->exports.megatron,
+                      "File to write the first plan to as arguments of Megatron-LM");
+  command->add_flag("--steps-overlap", options->steps_overlap,
+                    "Plan for runs whose ranks need not wait for each other between steps: without clipping, or with "
+                    "post-validation");
   command->add_flag("--json", options->json, "Answer as JSON");
   if (measurements.add_options) measurements.add_options(*command);
   return [options, measurements] { return run(*options, measurements); };

@@ -4,10 +4,12 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <system_error>
+#include <utility>
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
-#include "penstock/plan/plan_file.h"
+#include "penstock/plan/other_runtimes.h"
+#include "penstock/plan/plan.h"
 #include "penstock/schedule/generators.h"
 
 namespace penstock::app {
@@ -66,34 +68,82 @@ Json ties_of(const Plan& plan, const Schedule& schedule) {
   return ties;
 }
 
+std::vector<std::string> layer_names(const LayerCosts& costs) {
+  std::vector<std::string> names;
+  names.reserve(costs.layers.size());
+  for (const LayerCost& layer : costs.layers) names.push_back(layer.name);
+  return names;
+}
+
+struct Runtime {
+  std::string option;
+  std::string name;
+};
+
+Runtime first_of(const PlanExports& exports) {
+  if (!exports.pytorch.empty()) return {"--export-pytorch", "PyTorch's runtime"};
+  if (!exports.torchtitan.empty()) return {"--export-torchtitan", "torchtitan"};
+  if (!exports.megatron.empty()) return {"--export-megatron", "Megatron"};
+  return {};
+}
+
+void restrict_to_megatron(PlanRequest& request) {
+  const std::vector<std::string> own{"1f1b", "interleaved-1f1b"};
+  for (const std::string& schedule : request.schedules)
+    if (std::find(own.begin(), own.end(), schedule) == own.end())
+      throw bad_input(fmt::format("--schedule {} with --export-megatron", schedule),
+                      "1f1b or interleaved-1f1b, which Megatron runs", "take one of these");
+  if (request.schedules.empty()) request.schedules = own;
+}
+
 bool holds_copies(const std::string& schedule) {
-  const auto families = schedule_families();
-  return std::any_of(families.begin(), families.end(),
-                     [&](const ScheduleFamily& family) { return family.name == schedule && family.bidirectional; });
+  const ScheduleFamily* family = find_schedule_family(schedule);
+  return family != nullptr && family->bidirectional;
 }
 
 }  // namespace
 
-void restrict_to_pytorch(PlanRequest& request) {
+void restrict_to_exports(PlanRequest& request, const PlanExports& exports) {
+  const Runtime runtime = first_of(exports);
+  if (runtime.option.empty()) return;
   for (const std::string& schedule : request.schedules)
     if (holds_copies(schedule))
       throw bad_input(
-          fmt::format("--schedule {} with --export-pytorch", schedule),
-          "a schedule that keeps each stage on one rank: this one keeps every stage on two, which PyTorch's "
-          "runtime cannot",
-          "take another, such as dualpipev or zb-v, or leave --export-pytorch out");
+          fmt::format("--schedule {} with {}", schedule, runtime.option),
+          fmt::format(
+              "a schedule that keeps each stage on one rank: this one keeps every stage on two, which {} cannot",
+              runtime.name),
+          fmt::format("take another, such as dualpipev or zb-v, or leave {} out", runtime.option));
+  if (request.gradient_tree != 0)
+    throw bad_input(fmt::format("--gradient-tree with {}", runtime.option),
+                    fmt::format("no gradient tree, which {} does not have", runtime.name), "leave --gradient-tree out");
   if (request.replicas != std::vector<int>{1})
-    throw bad_input("--replicas with --export-pytorch", "one replica: what is exported is one pipeline",
+    throw bad_input(fmt::format("--replicas with {}", runtime.option), "one replica: what is exported is one pipeline",
                     "leave --replicas out");
   for (const int count : request.microbatches)
     if (count > 0 && request.batch % count != 0)
-      throw bad_input(fmt::format("--microbatches {} of --batch {} with --export-pytorch", count, request.batch),
-                      "a divisor of the batch: PyTorch's runtime needs microbatches of equal size",
+      throw bad_input(fmt::format("--microbatches {} of --batch {} with {}", count, request.batch, runtime.option),
+                      fmt::format("a divisor of the batch: {} needs microbatches of equal size", runtime.name),
                       "change --microbatches or --batch");
   request.equal_microbatches = true;
   request.copies_of_stages = false;
-  // PyTorch's runtime does not add the gradients of two ranks.
-  request.share_ties = true;
+  // These runtimes do not add the gradients of two ranks.
+  request.share_ties = !exports.pytorch.empty();
+  if (!exports.megatron.empty()) restrict_to_megatron(request);
+}
+
+void check_exports(const PlanExports& exports) {
+  for (const auto& [option, folder] :
+       {std::pair("--export-pytorch", &exports.pytorch), std::pair("--export-torchtitan", &exports.torchtitan)})
+    if (!folder->empty() && std::filesystem::exists(*folder) && !std::filesystem::is_directory(*folder))
+      throw bad_input(fmt::format("{} {} is no folder", option, shortened(*folder)), "a folder, which need not exist",
+                      "name another");
+}
+
+void write_exports(const Plan& plan, const LayerCosts& costs, const PlanExports& exports) {
+  if (!exports.pytorch.empty()) export_for_pytorch(plan, costs, exports.pytorch);
+  if (!exports.torchtitan.empty()) save_for_torchtitan(plan, layer_names(costs), exports.torchtitan);
+  if (!exports.megatron.empty()) write_file_atomically(exports.megatron, to_megatron(plan));
 }
 
 void export_for_pytorch(const Plan& plan, const LayerCosts& costs, const std::filesystem::path& folder) {

@@ -11,11 +11,9 @@
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
 #include "penstock/report/answers.h"
-#include "penstock/report/grid.h"
-#include "penstock/report/html.h"
-#include "penstock/report/trace.h"
+#include "penstock/report/report.h"
 #include "penstock/schedule/generators.h"
-#include "penstock/schedule/lower.h"
+#include "penstock/schedule/verify.h"
 #include "penstock/sim/simulate.h"
 
 #include "mistakes.h"
@@ -49,6 +47,7 @@ struct CompareOptions {
   int microbatches = 0;
   std::optional<int> memory_cap;
   CostInput cost;
+  int steps = 1;
   bool json = false;
 };
 
@@ -153,8 +152,11 @@ SimulationAnswer play_family(const ScheduleFamily& family, const CompareOptions&
   const VerifiedSchedule schedule = verify(make_schedule(family.name, options.ranks, options.microbatches),
                                            {.sends = SendMode::NonBlocking, .memory_cap = options.memory_cap});
   const Cost cost = read_cost(options.cost, schedule->stages);
-  return {std::string(family.name), schedule->stages, schedule->microbatches, summarise(simulate(schedule, cost)),
-          cost.memory_caps};
+  SimulationAnswer answer{std::string(family.name), schedule->stages,
+                          schedule->microbatches,   summarise(simulate(schedule, cost)),
+                          cost.memory_caps,         {}};
+  if (options.steps != 1) answer.row = simulate_in_a_row(schedule, cost, options.steps);
+  return answer;
 }
 
 /// Why none of the schedules could be compared: the cap, and the smallest that one keeps within, or what the first of
@@ -286,6 +288,11 @@ Command add_compare(CLI::App& parent) {
   command->add_option("--memory-cap", options->memory_cap,
                       "Most activations of a rank, of one microbatch on one stage");
   add_cost_options(*command, options->cost);
+  command
+      ->add_option(
+          "--steps", options->steps,
+          "Also so many steps in a row, in which no rank waits between them; the order is then that of their pace")
+      ->capture_default_str();
   command->add_flag("--json", options->json, "Answer as JSON");
   return [options] { return compare(*options); };
 }

@@ -4,7 +4,7 @@
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
 #include "penstock/report/answers.h"
-#include "penstock/report/grid.h"
+#include "penstock/report/report.h"
 #include "penstock/synthesis/synthesise.h"
 
 #include "mistakes.h"

@@ -8,9 +8,9 @@
 #include <thread>
 #include <unistd.h>
 
-#include "penstock/base/clock.h"
 #include "penstock/base/error.h"
-#include "penstock/tokenizer/corpus.h"
+#include "penstock/base/types.h"
+#include "penstock/tokenizer/tokenizer.h"
 
 #include "schedule_commands.h"
 

@@ -10,8 +10,8 @@
 
 #include <ATen/ATen.h>
 
-#include "penstock/base/clock.h"
 #include "penstock/base/error.h"
+#include "penstock/base/types.h"
 #include "penstock/nn/networks.h"
 #include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"

@@ -11,7 +11,7 @@
 
 #include <torch/torch.h>
 
-#include "penstock/base/clock.h"
+#include "penstock/base/types.h"
 #include "penstock/exec/memory.h"
 #include "penstock/nn/networks.h"
 #include "penstock/pipeline/pipeline.h"

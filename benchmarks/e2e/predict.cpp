@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "penstock/base/clock.h"
 #include "penstock/base/quantile.h"
+#include "penstock/base/types.h"
 #include "penstock/exec/memory.h"
 #include "penstock/pipeline/pipeline.h"
 #include "penstock/plan/plan.h"

@@ -7,8 +7,8 @@
 
 #include <ATen/ATen.h>
 
-#include "penstock/base/clock.h"
 #include "penstock/base/quantile.h"
+#include "penstock/base/types.h"
 #include "penstock/nn/networks.h"
 #include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"

@@ -8,6 +8,7 @@
 
 #include <ATen/ATen.h>
 
+#include "penstock/exec/message_kind.h"
 #include "penstock/nn/networks.h"
 #include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
@@ -28,10 +29,11 @@ inline PipelineSettings emulating_links_of(const Cost& cost) {
   PipelineSettings settings;
   settings.threads_per_rank = 1;
   settings.links = [&cost](std::vector<std::unique_ptr<Transport>> ends) {
-    return with_emulated_links(std::move(ends), [&cost](RankId from, RankId to) {
+    const auto emulated = [&cost](RankId from, RankId to) {
       const LinkCost& link = link_between(cost, from, to);
       return EmulatedLink{link.latency, link.bytes_per_millisecond};
-    });
+    };
+    return with_emulated_links(std::move(ends), emulated, crosses_a_boundary);
   };
   return settings;
 }

@@ -3,11 +3,12 @@
 
 #include <torch/torch.h>
 
+#include "penstock/exec/message_kind.h"
 #include "penstock/exec/rank.h"
 #include "penstock/nn/networks.h"
 #include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
-#include "penstock/schedule/lower.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 namespace {
@@ -36,7 +37,7 @@ void whole_step(benchmark::State& state, const char* schedule_name, int stages) 
   constexpr int microbatches = 256;
   PipelineSettings settings;
   settings.threads_per_rank = 1;
-  settings.optimizer.kind = "sgd";
+  settings.optimizer.kind = OptimizerKind::Sgd;
   const VerifiedSchedule schedule = verify(make_schedule(schedule_name, 1, microbatches));
   Pipeline pipeline(network_of(schedule->stages), schedule, settings);
   const at::Tensor samples = at::ones({microbatches, 1});

@@ -6,7 +6,6 @@
 
 #include "penstock/base/error.h"
 #include "penstock/plan/plan.h"
-#include "penstock/plan/what_if.h"
 
 namespace penstock {
 namespace {

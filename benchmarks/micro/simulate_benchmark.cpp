@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "penstock/schedule/generators.h"
-#include "penstock/schedule/lower.h"
+#include "penstock/schedule/verify.h"
 #include "penstock/sim/simulate.h"
 
 namespace penstock {

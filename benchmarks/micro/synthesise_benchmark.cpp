@@ -3,7 +3,7 @@
 #include <array>
 #include <fmt/format.h>
 
-#include "penstock/base/clock.h"
+#include "penstock/base/types.h"
 #include "penstock/synthesis/synthesise.h"
 
 namespace penstock {

@@ -1,8 +1,9 @@
-"""penstock and torch.distributed.pipelining in turn, step by step: same network, weights, data and schedule.
+"""penstock and torch.distributed.pipelining in turn, step by step or row of steps by row: same network, weights, data and schedule.
 
 Prints a Markdown table of the medians and their ratios. Ends with 1 where a loss differs by more than 1e-4
 of it, and where a side fails. Both sides have one thread a rank; penstock's ranks are threads, or with
---processes processes as the peer's are, which talk through Gloo on loopback.
+--processes processes as the peer's are, which talk through Gloo on loopback. With --python-layers penstock's layers
+are the peer's own modules, and what they wait for the interpreter's lock is told too.
 """
 
 import argparse
@@ -27,9 +28,10 @@ PATIENCE = 120
 
 # "of …": penstock's time as a share of the peer's. The last column is the share of the processors that other
 # programs took meanwhile: with more than a few hundredths the figures tell of them, not of the sides.
+# "half of pairs": between which ratios the middle half of them lies.
 HEADING = """\
-| network | schedule | stages | M | penstock, ms | torch, ms | of medians | of pairs | of fastest | others |
-|---|---|---|---|---|---|---|---|---|---|"""
+| network | schedule | stages | M | penstock, ms | torch, ms | of medians | of pairs | half of pairs | of fastest | others |
+|---|---|---|---|---|---|---|---|---|---|---|"""
 
 
 class Refused(Exception):
@@ -88,6 +90,10 @@ def process_cases() -> list[Case]:
     return [gpt("1f1b", microbatches) for microbatches in (4, 8, 16, 32)] + [linear("1f1b"), linear("gpipe")]
 
 
+def python_cases() -> list[Case]:
+    return [gpt("1f1b", 8), gpt("1f1b", 16)]
+
+
 def quick_cases() -> list[Case]:
     return [gpt("1f1b", 8), gpt("1f1b", 16), linear("1f1b")]
 
@@ -143,6 +149,8 @@ class Side:
                           for rank, command in enumerate(commands)]
         self.name = name
         self.ready: dict = {}
+        self.lock: list[float] = []  # by row, milliseconds a step that all layers waited for an interpreter's lock
+        self.forward: list[float] = []  # by row, milliseconds of all forward passes of a step
 
     def wait_until_ready(self) -> None:
         for process in reversed(self.processes):
@@ -150,13 +158,16 @@ class Side:
             if "refused" in self.ready:
                 raise Refused(f"{self.name} refuses: {self.ready['refused']}")
 
-    def step(self, number: int) -> tuple[float, float]:
-        """Loss and milliseconds, from the first rank's start to the last one's end."""
+    def row(self, steps: int) -> tuple[float, float]:
+        """The last loss and milliseconds a step, from the first rank's start to the last one's end."""
         for process in self.processes:
-            process.tell(f"step {number}")
+            process.tell(str(steps))
         answers = [process.answer() for process in self.processes]
         (loss,) = [found["loss"] for found in answers if "loss" in found]
-        return loss, max(found["end"] for found in answers) - min(found["start"] for found in answers)
+        whole = max(found["end"] for found in answers) - min(found["start"] for found in answers)
+        self.lock.append(sum(found.get("lock", 0.0) for found in answers))
+        self.forward.append(sum(found.get("forward", 0.0) for found in answers))
+        return loss, whole / steps
 
     def processor_seconds(self) -> float:
         return sum(process.processor_seconds() for process in self.processes)
@@ -172,6 +183,8 @@ class Measured:
     torch: list[float] = dataclasses.field(default_factory=list)
     difference: float = 0  # of the losses, the largest, relative
     others: float = 0  # share of the processors that neither side had
+    lock: float = 0  # milliseconds a step
+    forward: float = 0  # milliseconds a step
 
 
 class Processors:
@@ -199,8 +212,8 @@ def start_torch(case: Case, python: str, cut: list[int], folder: pathlib.Path) -
     return Side([command + ["--rank", str(rank)] for rank in range(case.ranks)], folder, "torch")
 
 
-def start_penstock(case: Case, program: str, processes: bool, folder: pathlib.Path) -> Side:
-    command = [program, *case.flags(*SHARED, "batch", "stages_per_rank"), "--tensors", str(folder / "tensors")]
+def start_penstock(case: Case, program: list[str], processes: bool, folder: pathlib.Path) -> Side:
+    command = [*program, *case.flags(*SHARED, "batch", "stages_per_rank"), "--tensors", str(folder / "tensors")]
     if not processes:
         return Side([command], folder, "penstock")
     with socket.socket() as listening:
@@ -210,13 +223,13 @@ def start_penstock(case: Case, program: str, processes: bool, folder: pathlib.Pa
     return Side([command + ["--process", str(rank)] for rank in range(case.ranks)], folder, "penstock")
 
 
-def alternate(case: Case, sides: dict[str, Side], steps: int) -> Measured:
+def alternate(case: Case, sides: dict[str, Side], steps: int, row: int) -> Measured:
     measured = Measured()
     processors = Processors(sides.values())
     for number in range(WARM_UP + steps):
         found = {}
         for name in ("penstock", "torch") if number % 2 == 0 else ("torch", "penstock"):
-            found[name] = sides[name].step(number)
+            found[name] = sides[name].row(row)
         ours, theirs = found["penstock"][0], found["torch"][0]
         difference = abs(ours - theirs) / abs(theirs)
         if not difference <= TOLERANCE:
@@ -228,7 +241,13 @@ def alternate(case: Case, sides: dict[str, Side], steps: int) -> Measured:
             measured.penstock.append(found["penstock"][1])
             measured.torch.append(found["torch"][1])
     measured.others = processors.others()
+    measured.lock = statistics.median(sides["penstock"].lock[WARM_UP:])
+    measured.forward = statistics.median(sides["penstock"].forward[WARM_UP:])
     return measured
+
+
+def program_of(settings: argparse.Namespace) -> list[str]:
+    return [settings.python, str(HERE / "python_peer.py")] if settings.python_layers else [settings.penstock]
 
 
 def measure(case: Case, settings: argparse.Namespace) -> Measured:
@@ -236,11 +255,11 @@ def measure(case: Case, settings: argparse.Namespace) -> Measured:
         folder = pathlib.Path(temporary)
         sides = {}
         try:
-            sides["penstock"] = start_penstock(case, settings.penstock, settings.processes, folder)
+            sides["penstock"] = start_penstock(case, program_of(settings), settings.processes, folder)
             sides["penstock"].wait_until_ready()
             sides["torch"] = start_torch(case, settings.python, sides["penstock"].ready["cut"], folder)
             sides["torch"].wait_until_ready()
-            return alternate(case, sides, settings.steps)
+            return alternate(case, sides, settings.steps, settings.row)
         finally:
             for side in sides.values():
                 side.close()
@@ -248,10 +267,12 @@ def measure(case: Case, settings: argparse.Namespace) -> Measured:
 
 def row(case: Case, measured: Measured) -> str:
     ours, theirs = statistics.median(measured.penstock), statistics.median(measured.torch)
-    pairs = statistics.median(mine / its for mine, its in zip(measured.penstock, measured.torch))
+    ratios_of_pairs = [mine / its for mine, its in zip(measured.penstock, measured.torch)]
+    pairs = statistics.median(ratios_of_pairs)
+    lower, _, upper = statistics.quantiles(ratios_of_pairs, n=4)
     fastest = min(measured.penstock) / min(measured.torch)
     times = f"{ours:.2f} | {theirs:.2f}"
-    ratios = f"{ours / theirs:.3f} | {pairs:.3f} | {fastest:.3f}"
+    ratios = f"{ours / theirs:.3f} | {pairs:.3f} | {lower:.3f}–{upper:.3f} | {fastest:.3f}"
     return f"| {name_of(case)} | {times} | {ratios} | {measured.others:.2f} |"
 
 
@@ -262,10 +283,15 @@ def name_of(case: Case) -> str:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--penstock", required=True, metavar="PROGRAM", help="the program penstock_peer")
+    side = parser.add_mutually_exclusive_group(required=True)
+    side.add_argument("--penstock", metavar="PROGRAM", help="the program penstock_peer")
+    side.add_argument("--python-layers", action="store_true",
+                      help="penstock as a Python package, with the peer's modules as layers; PYTHONPATH says where it is")
     parser.add_argument("--python", default=sys.executable,
                         help="a Python that has PyTorch 2.13 (default: this one)")
-    parser.add_argument("--steps", type=int, default=20, help="measured steps of each (default: 20)")
+    parser.add_argument("--steps", type=int, default=20, help="measured steps, or rows, of each (default: 20)")
+    parser.add_argument("--row", type=int, default=1,
+                        help="steps in a row, without a barrier between them, for each measurement (default: 1)")
     parser.add_argument("--processes", action="store_true",
                         help="each of penstock's ranks is a process too; only 1F1B, and linear")
     parser.add_argument("--quick", action="store_true", help="only 1F1B: gpt with M = 8 and 16, and linear")
@@ -275,22 +301,36 @@ def parse() -> argparse.Namespace:
 
 def main() -> int:
     settings = parse()
-    chosen = quick_cases() if settings.quick else process_cases() if settings.processes else all_cases()
+    chosen = all_cases()
+    if settings.python_layers:
+        chosen = python_cases()
+    elif settings.quick:
+        chosen = quick_cases()
+    elif settings.processes:
+        chosen = process_cases()
     cases = [case for case in chosen if settings.schedule in (None, case.schedule)]
     print(HEADING, flush=True)
     largest = 0.0
+    locks: list[str] = []
     for case in cases:
         try:
             measured = measure(case, settings)
         except Refused as refusal:
-            print(f"| {name_of(case)} | – | – | – | – | – | {refusal} |", flush=True)
+            print(f"| {name_of(case)} | – | – | – | – | – | – | {refusal} |", flush=True)
             continue
         except Failed as failure:
             print(f"peer: error: {failure}", file=sys.stderr)
             return 1
         print(row(case, measured), flush=True)
+        if settings.python_layers:
+            ours = case.ranks * statistics.median(measured.penstock)
+            locks.append(f"M = {case.microbatches}: all forward passes took {measured.forward:.1f} ms a step; before they began "
+                         f"their layers waited {measured.lock:.1f} ms for an interpreter's lock, {100 * measured.lock / ours:.1f} % "
+                         "of the ranks' time")
         largest = max(largest, measured.difference)
-    print(f"\n{settings.steps} steps of each; the losses differ by at most {largest:.1e} of it")
+    print(f"\n{settings.steps} times {settings.row} steps of each; the losses differ by at most {largest:.1e} of it")
+    for line in locks:
+        print(line)
     return 0
 
 

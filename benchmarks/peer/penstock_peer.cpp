@@ -1,8 +1,9 @@
 // penstock's side of script/bench peer. Writes its initial weights and its minibatch for the other side, says with
-// which cut, and then does a training step for each line on the standard input; benchmarks/peer/peer.py drives both
-// sides.
+// which cut, and then does as many training steps as each line on the standard input says; benchmarks/peer/peer.py
+// drives both sides.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <deque>
 #include <fmt/format.h>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -13,13 +14,13 @@
 #include <ATen/ATen.h>
 #include <torch/nn/modules/linear.h>
 
-#include "penstock/base/clock.h"
 #include "penstock/base/error.h"
+#include "penstock/base/types.h"
 #include "penstock/checkpoint/safetensors.h"
 #include "penstock/exec/memory.h"
 #include "penstock/nn/networks.h"
 #include "penstock/pipeline/pipeline.h"
-#include "penstock/plan/cut.h"
+#include "penstock/plan/plan.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/transport/c10d.h"
 
@@ -87,7 +88,7 @@ PipelineSettings make_pipeline_settings(const Settings& settings, const Network&
   pipeline_settings.cut = uniform_cut(static_cast<std::int64_t>(network.layers.size()), stages);
   pipeline_settings.threads_per_rank = 1;
   pipeline_settings.seed = 1;
-  pipeline_settings.optimizer = {.kind = "sgd", .weight_decay = 0, .momentum = settings.momentum};
+  pipeline_settings.optimizer = {.kind = OptimizerKind::Sgd, .weight_decay = 0, .momentum = settings.momentum};
   return pipeline_settings;
 }
 
@@ -114,14 +115,22 @@ void serve(Settings settings) {
   answer(first ? nlohmann::json{{"cut", pipeline_settings.cut}} : nlohmann::json::object());
   const SteadyClock clock;
   std::string line;
-  for (std::int64_t step = 0; std::getline(std::cin, line); ++step) {
+  for (std::int64_t step = 0; std::getline(std::cin, line);) {
+    const std::int64_t end_of_row = step + std::stoll(line);
     // As the peer's barrier: processes are told one after the other.
     static_cast<void>(pipeline.exchange(""));
     const Milliseconds start = clock.now();
-    const StepResult result = pipeline.step(input, target, step, settings.learning_rate);
+    double loss = 0;
+    std::deque<StepHandle> in_flight;
+    while (step < end_of_row || !in_flight.empty()) {
+      if (step < end_of_row) in_flight.push_back(pipeline.submit(input, target, step++, settings.learning_rate));
+      if (step < end_of_row && std::ssize(in_flight) < pipeline_settings.steps_in_flight) continue;
+      loss = in_flight.front().wait().loss;
+      in_flight.pop_front();
+    }
     const Milliseconds end = clock.now();
     nlohmann::json times{{"start", start.count}, {"end", end.count}};
-    if (first) times["loss"] = result.loss;
+    if (first) times["loss"] = loss;
     answer(times);
   }
 }
@@ -131,7 +140,7 @@ void serve(Settings settings) {
 int main(int argc, char** argv) {
   penstock::keep_freed_memory();
   Settings settings;
-  CLI::App app("penstock's side of script/bench peer: a training step for each line on the standard input");
+  CLI::App app("penstock's side of script/bench peer: as many training steps as each line on the standard input says");
   add_options(app, settings);
   CLI11_PARSE(app, argc, argv);
   try {

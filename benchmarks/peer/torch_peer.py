@@ -1,6 +1,6 @@
 """One rank of torch.distributed.pipelining's side of script/bench peer; peer.py drives both sides.
 
-Takes weights and minibatch from penstock's side; does a training step for each line on the standard input.
+Takes weights and minibatch from penstock's side; does as many training steps as each line on the standard input says.
 """
 
 import argparse
@@ -157,16 +157,17 @@ class Peer:
         self.optimizer = torch.optim.SGD(parameters, lr=settings.learning_rate,
                                          momentum=settings.momentum, fused=True)
 
-    def step(self) -> dict[str, float]:
-        """Start and end in milliseconds of the clock that all processes share; the loss from who has it."""
-        losses: list[torch.Tensor] | None = None if self.target is None else []
+    def row(self, steps: int) -> dict[str, float]:
+        """So many steps: start and end in milliseconds of the clock that all processes share; the loss from who has it."""
         # While nothing is timed: Python would otherwise collect, and so stop every rank, at any moment.
         gc.collect()
         dist.barrier()
         start = time.perf_counter_ns()
-        self.optimizer.zero_grad()
-        self.schedule.step(*self.inputs, target=self.target, losses=losses, return_outputs=False)
-        self.optimizer.step()
+        for _ in range(steps):
+            losses: list[torch.Tensor] | None = None if self.target is None else []
+            self.optimizer.zero_grad()
+            self.schedule.step(*self.inputs, target=self.target, losses=losses, return_outputs=False)
+            self.optimizer.step()
         end = time.perf_counter_ns()
         answer = {"start": start / 1e6, "end": end / 1e6}
         if losses:
@@ -208,8 +209,8 @@ def main() -> None:
     gc.freeze()
     gc.disable()
     answer({"torch": torch.__version__})
-    for _ in sys.stdin:
-        answer(peer.step())
+    for line in sys.stdin:
+        answer(peer.row(int(line)))
     dist.destroy_process_group()
 
 

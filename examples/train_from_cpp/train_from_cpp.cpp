@@ -30,12 +30,12 @@ int main() {
   std::cout << to_string(penstock::audit(network, few));
 
   penstock::TrainSettings settings;
-  settings.stages = 3;
-  settings.microbatches = 8;
-  settings.batch = 256;
-  settings.learning_rate = 3e-3;
-  settings.out = "runs/sine";
-  settings.resume = true;  // Ctrl-C, and start it again, with other stages if you like: to the same bits.
+  settings.layout.stages = 3;
+  settings.layout.microbatches = 8;
+  settings.training.batch = 256;
+  settings.training.learning_rate = 3e-3;
+  settings.output.folder = "runs/sine";
+  settings.output.resume = true;  // Ctrl-C, and start it again, with other stages if you like: to the same bits.
 
   penstock::Progress progress;
   penstock::TrainObserver observer = progress.observer();

@@ -7,26 +7,22 @@
 /// | see whether it keeps its bits under any cut | `audit` (diagnosis/audit.h) |
 /// | train it in a folder, with checkpoints and evaluation | `train` (run/trainer.h), `TrainSettings` |
 /// | make each step oneself | `Pipeline` (pipeline/pipeline.h) |
-/// | measure its layers, and choose cut, schedule and microbatches | `measured_costs` (run/planning.h), `make_plans` |
+/// | measure its layers, choose cut and schedule | `measured_costs` (run/train.h), `make_plans` (plan/plan.h) |
 /// | make, prove, simulate and draw schedules | schedules.h |
-/// | turn text into tokens as a published model does | tokenizer/tokenizer.h, tokenizer/corpus.h |
+/// | turn text into tokens as a published model does | tokenizer/tokenizer.h |
 ///
-/// docs/cpp.md leads from nothing to a run that is resumed on another number of stages.
+/// docs/cpp.md leads from nothing to a run that is resumed on another number of stages; examples/train_from_cpp is a
+/// whole program.
 #pragma once
 
 #include "penstock/base/listening.h"
 #include "penstock/diagnosis/audit.h"
-#include "penstock/launch/stop_signal.h"
 #include "penstock/nn/batch_norm.h"
-#include "penstock/nn/cache.h"
 #include "penstock/nn/dropout.h"
 #include "penstock/nn/networks.h"
 #include "penstock/pipeline/pipeline.h"
-#include "penstock/run/planning.h"
-#include "penstock/run/process.h"
-#include "penstock/run/progress.h"
+#include "penstock/run/train.h"
 #include "penstock/run/trainer.h"
 #include "penstock/schedules.h"
-#include "penstock/tokenizer/corpus.h"
 #include "penstock/tokenizer/tokenizer.h"
 #include "penstock/transport/c10d.h"

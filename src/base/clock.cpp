@@ -1,6 +1,6 @@
-#include "penstock/base/clock.h"
-
 #include <chrono>
+
+#include "penstock/base/types.h"
 
 namespace penstock {
 

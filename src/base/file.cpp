@@ -10,7 +10,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/read_only_file.h"
-#include "penstock/base/units.h"
+#include "penstock/base/types.h"
 
 namespace penstock {
 namespace {
@@ -27,6 +27,11 @@ constexpr std::size_t longest_shown = 300;
 }
 
 }  // namespace
+
+bool is_there(const std::filesystem::path& path) noexcept {
+  std::error_code unknown;
+  return std::filesystem::exists(path, unknown);
+}
 
 std::string read_file(const std::filesystem::path& path, std::int64_t most) {
   const ReadOnlyFile file(path);

@@ -73,7 +73,27 @@ std::size_t behind_string(std::string_view text, std::size_t at, bool toml) {
 
 }  // namespace
 
+std::optional<std::size_t> find_json_gap(std::string_view text) noexcept {
+  std::size_t gap = 0;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    const char letter = text[at];
+    if (letter == ' ') continue;
+    if (letter != '\n' && letter != '\r' && letter != '\t')
+      gap = 0;
+    else if (++gap > longest_json_gap)
+      return at;
+  }
+  return std::nullopt;
+}
+
+void check_json_gaps(std::string_view text, std::string_view source) {
+  if (const auto at = find_json_gap(text))
+    throw bad_input(fmt::format("{} is empty for {} line ends and tabs up to byte {}", source, longest_json_gap, *at),
+                    "JSON", "remove the gap");
+}
+
 void check_json_limits(std::string_view text, std::string_view source, const TextLimits& limits) {
+  check_json_gaps(text, source);
   Counter counter(text, source, limits);
   for (std::size_t at = 0; at < text.size();) {
     const char letter = text[at];

@@ -1,8 +1,8 @@
-#include "penstock/base/units.h"
-
 #include <array>
 #include <cmath>
 #include <fmt/format.h>
+
+#include "penstock/base/types.h"
 
 namespace penstock {
 

@@ -1,7 +1,7 @@
-#include "penstock/base/wall_time.h"
-
 #include <array>
 #include <fmt/format.h>
+
+#include "penstock/base/types.h"
 
 namespace penstock {
 namespace {

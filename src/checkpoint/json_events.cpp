@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/base/text_limits.h"
 
 namespace penstock {
 namespace {
@@ -87,6 +88,7 @@ constexpr std::size_t longest_quotation = 60;
 }  // namespace
 
 std::string read_json(std::string_view text, std::size_t deepest, const Visit& visit) {
+  if (const auto gap = find_json_gap(text)) return fmt::format("a gap without end at byte {}", *gap);
   EventReader reader(deepest, visit);
   if (nlohmann::json::sax_parse(text.begin(), text.end(), &reader)) return {};
   return reader.problem().empty() ? "no JSON" : reader.problem();

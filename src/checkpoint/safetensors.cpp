@@ -19,6 +19,14 @@ struct SafetensorsFile::State {
   ReadOnlyFile file;
   std::uint64_t data_begin = 0;
   SafetensorsHeader header;
+
+  [[nodiscard]] const SafetensorsEntry& entry(std::string_view name) const {
+    const auto found = header.tensors.find(name);
+    if (found == header.tensors.end())
+      throw bad_input(fmt::format("{} has no tensor {}", file.name(), in_quotes(name)), "a name that names() returns",
+                      "check the name, or use the file that holds it");
+    return found->second;
+  }
 };
 
 SafetensorsFile::SafetensorsFile(std::unique_ptr<const State> state) : state_(std::move(state)) {}
@@ -48,12 +56,13 @@ bool SafetensorsFile::contains(std::string_view name) const { return state_->hea
 
 const std::map<std::string, std::string>& SafetensorsFile::metadata() const { return state_->header.metadata; }
 
+TensorForm SafetensorsFile::form(std::string_view name) const {
+  const SafetensorsEntry& entry = state_->entry(name);
+  return {scalar_type(entry.dtype), entry.shape};
+}
+
 at::Tensor SafetensorsFile::read(std::string_view name) const {
-  const auto found = state_->header.tensors.find(name);
-  if (found == state_->header.tensors.end())
-    throw bad_input(fmt::format("{} has no tensor {}", state_->file.name(), in_quotes(name)),
-                    "a name that names() returns", "check the name, or use the file that holds it");
-  const SafetensorsEntry& entry = found->second;
+  const SafetensorsEntry& entry = state_->entry(name);
   at::Tensor tensor;
   try {
     tensor = at::empty(entry.shape, at::TensorOptions().dtype(scalar_type(entry.dtype)));

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <functional>
+#include <numeric>
 #include <set>
 #include <vector>
 
@@ -88,6 +90,45 @@ FileSum write_summed_safetensors(const std::filesystem::path& path, std::span<co
   }
   writer.sync_and_close();
   return {beginning.size() + reached, checksum.text()};
+}
+
+void write_safetensors_one_by_one(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
+                                  const std::function<at::Tensor(std::size_t)>& make,
+                                  const std::map<std::string, std::string>& metadata) {
+  const auto dtype_of = [&](std::size_t place) {
+    const auto dtype = safetensors_dtype(tensors[place].form.dtype);
+    if (!dtype)
+      throw bad_input(fmt::format("the tensor {} is of type {}", in_quotes(tensors[place].name),
+                                  c10::toString(tensors[place].form.dtype)),
+                      "a type that safetensors has", "convert it before it is written");
+    return *dtype;
+  };
+  std::vector<std::size_t> places(tensors.size());
+  std::iota(places.begin(), places.end(), std::size_t{0});
+  std::ranges::stable_sort(places, std::greater(), [&](std::size_t place) { return size_of(dtype_of(place)); });
+  SafetensorsHeader header{{}, metadata};
+  std::vector<std::string> order;
+  std::uint64_t reached = 0;
+  for (const std::size_t place : places) {
+    const auto& [name, form] = tensors[place];
+    const auto bytes = dense_bytes(dtype_of(place), form.shape);
+    check_invariant(bytes.has_value(), "a tensor to be written that no memory holds");
+    if (!header.tensors.emplace(name, SafetensorsEntry{dtype_of(place), form.shape, reached, reached + *bytes}).second)
+      throw bad_input(fmt::format("two tensors named {}", in_quotes(name)), "different names", "rename one of them");
+    order.push_back(name);
+    reached += *bytes;
+  }
+  const std::string beginning = format_safetensors_header(header, order);
+  FileWriter writer(path);
+  writer.write(beginning.data(), beginning.size());
+  for (const std::size_t place : places) {
+    const at::Tensor dense = make(place).detach().cpu().contiguous();
+    check_invariant(
+        dense.sizes().vec() == tensors[place].form.shape && dense.scalar_type() == tensors[place].form.dtype,
+        "a tensor is written in the form that its header says");
+    writer.write(dense.const_data_ptr(), dense.nbytes());
+  }
+  writer.sync_and_close();
 }
 
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,

@@ -25,6 +25,7 @@ inline void require_size(const std::string& path, std::int64_t value) {
 struct DurationField {
   const char* key;
   Milliseconds StageCost::* member;
+  bool optional = false;  // and then written only if above 0
 };
 
 struct SizeField {
@@ -33,13 +34,14 @@ struct SizeField {
   bool written_only_if_above_0 = false;
 };
 
-inline constexpr std::array<DurationField, 3> duration_fields = {{
+inline constexpr std::array<DurationField, 4> duration_fields = {{
     {"forward_ms", &StageCost::forward},
     {"input_backward_ms", &StageCost::input_backward},
     {"weight_backward_ms", &StageCost::weight_backward},
+    {"update_ms", &StageCost::update, true},
 }};
 
-inline constexpr std::array<SizeField, 10> size_fields = {{
+inline constexpr std::array<SizeField, 11> size_fields = {{
     {"activation_bytes", &StageCost::activation},
     {"boundary_bytes", &StageCost::boundary},
     {"parameter_bytes", &StageCost::parameter},
@@ -50,6 +52,7 @@ inline constexpr std::array<SizeField, 10> size_fields = {{
     {"input_workspace_bytes", &StageCost::input_workspace, true},
     {"weight_workspace_bytes", &StageCost::weight_workspace, true},
     {"gradient_at_peak_bytes", &StageCost::gradient_at_peak, true},
+    {"kept_gradient_bytes", &StageCost::kept_gradients, true},
 }};
 
 }  // namespace penstock

@@ -10,16 +10,19 @@ namespace penstock {
 namespace {
 
 StageCost read_stage(const Place& place, const Json& object) {
-  require_keys(
-      place, object,
-      {"forward_ms", "input_backward_ms", "weight_backward_ms", "activation_bytes", "boundary_bytes", "parameter_bytes",
-       "gradient_bytes", "optimizer_bytes", "forward_workspace_bytes", "backward_workspace_bytes",
-       "input_workspace_bytes", "weight_workspace_bytes", "gradient_at_peak_bytes", "weight_activation_share"});
+  require_keys(place, object,
+               {"forward_ms", "input_backward_ms", "weight_backward_ms", "activation_bytes", "boundary_bytes",
+                "parameter_bytes", "gradient_bytes", "optimizer_bytes", "forward_workspace_bytes",
+                "backward_workspace_bytes", "input_workspace_bytes", "weight_workspace_bytes", "gradient_at_peak_bytes",
+                "kept_gradient_bytes", "weight_activation_share", "update_ms", "gradient_returns"});
   StageCost stage;
+  if (object.contains("gradient_returns"))
+    stage.gradient_returns = read_flag(place.at("gradient_returns"), object["gradient_returns"]);
   if (object.contains("weight_activation_share"))
     stage.weight_activation_share = read_share(place.at("weight_activation_share"), object["weight_activation_share"]);
   for (const DurationField& field : duration_fields)
-    stage.*field.member = read_duration(place.at(field.key), require(place, object, field.key));
+    if (!field.optional || object.contains(field.key))
+      stage.*field.member = read_duration(place.at(field.key), require(place, object, field.key));
   for (const SizeField& field : size_fields)
     if (object.contains(field.key)) stage.*field.member = read_size(place.at(field.key), object[field.key]);
   if (!object.contains("gradient_bytes")) stage.gradient = stage.parameter;
@@ -42,11 +45,13 @@ std::vector<Bytes> read_caps(const Place& place, const Json& array) {
 
 Json stage_to_json(const StageCost& stage) {
   Json object;
-  for (const DurationField& field : duration_fields) object[field.key] = (stage.*field.member).count;
+  for (const DurationField& field : duration_fields)
+    if (!field.optional || (stage.*field.member).count > 0) object[field.key] = (stage.*field.member).count;
   for (const SizeField& field : size_fields)
     if (!field.written_only_if_above_0 || (stage.*field.member).count > 0)
       object[field.key] = (stage.*field.member).count;
   if (stage.weight_activation_share != 1) object["weight_activation_share"] = stage.weight_activation_share;
+  if (!stage.gradient_returns) object["gradient_returns"] = false;
   return object;
 }
 

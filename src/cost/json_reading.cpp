@@ -117,6 +117,11 @@ Milliseconds read_duration(const Place& place, const Json& value) {
   return {number};
 }
 
+bool read_flag(const Place& place, const Json& value) {
+  if (!value.is_boolean()) throw refuse(place, value, "true or false");
+  return value.get<bool>();
+}
+
 double read_share(const Place& place, const Json& value) {
   const std::string expected = fmt::format("a share from 0 to {}", largest_weight_activation_share);
   const double share = read_number(place, value, expected, true);

@@ -1,11 +1,11 @@
-#include "penstock/cost/layer_cost.h"
-
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
 
 #include "penstock/base/error.h"
 #include "penstock/base/index.h"
+#include "penstock/cost/cost.h"
+#include "penstock/cost/layers_at_size.h"
 
 #include "cost/fields.h"
 #include "cost/layer_fields.h"
@@ -121,6 +121,11 @@ void validate(const LayerCosts& costs) {
   }
   for (std::size_t tie = 0; tie < costs.ties.size(); ++tie) validate_tie(costs, tie);
   require_size("input_bytes_per_sample", costs.input_bytes_per_sample);
+  const std::int64_t most = costs.input_needs_gradient ? 0 : std::ssize(costs.layers) - 1;
+  if (costs.layers_without_gradient < 0 || costs.layers_without_gradient > most)
+    throw bad_input(fmt::format("layers_without_gradient is {}", costs.layers_without_gradient),
+                    fmt::format("0 to {}", most),
+                    costs.input_needs_gradient ? "set input_needs_gradient to false" : "correct the cost");
   require_duration("action_overhead_ms", costs.action_overhead);
   require_duration("step_overhead_ms", costs.step_overhead);
   for (std::size_t rank = 0; rank < costs.ranks.size(); ++rank) {
@@ -181,6 +186,7 @@ LayerCosts with_shared_ties(LayerCosts costs) {
     LayerCost& copy = layer_of(tie.copy);
     const LayerCost& whole = entry(before, tie.copy.layer);
     copy.parameter = less(copy.parameter, tie.size);
+    if (tie.frozen) continue;
     copy.optimizer = less(copy.optimizer, part(whole.optimizer, whole, tie.size));
     // With its owner and the copies before it this one makes a group, in which the last layer keeps the gradient.
     const LayerParameter* last = &tie.owner;
@@ -216,8 +222,8 @@ std::vector<StageCost> stages_of_cut(const LayerCosts& costs, const LayersAtSize
     const bool recomputed = stage < run.recomputed.size() && run.recomputed[stage];
     const bool sent = stage + 1 >= run.ranks.size() || run.ranks[stage + 1] != run.ranks[stage];
     const double speed = rank < costs.ranks.size() ? costs.ranks[rank].speed : 1;
-    stages.push_back(
-        layers.stage(as_index(first_layers[stage]), as_index(end), {recomputed, run.split_backward, speed, sent}));
+    stages.push_back(layers.stage(as_index(first_layers[stage]), as_index(end),
+                                  {recomputed, run.split_backward, speed, sent, run.kept_gradients}));
   }
   return stages;
 }

@@ -4,7 +4,7 @@
 
 #include <array>
 
-#include "penstock/cost/layer_cost.h"
+#include "penstock/cost/cost.h"
 
 namespace penstock {
 

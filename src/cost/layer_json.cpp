@@ -2,7 +2,7 @@
 
 #include "penstock/base/file.h"
 #include "penstock/base/index.h"
-#include "penstock/cost/layer_cost.h"
+#include "penstock/cost/cost.h"
 
 #include "cost/fields.h"
 #include "cost/json_reading.h"
@@ -137,12 +137,19 @@ std::vector<LayerTie> read_ties(const Place& place, const Json& array, std::int6
   std::vector<LayerTie> ties;
   for (const Json& entry : array) {
     const Place here = place.at(ties.size());
-    require_keys(here, entry, {"owner", "copy", "bytes"});
+    require_keys(here, entry, {"owner", "copy", "bytes", "frozen"});
     ties.push_back({read_parameter(here.at("owner"), require(here, entry, "owner"), layers),
                     read_parameter(here.at("copy"), require(here, entry, "copy"), layers),
-                    read_size(here.at("bytes"), require(here, entry, "bytes"))});
+                    read_size(here.at("bytes"), require(here, entry, "bytes")),
+                    entry.contains("frozen") && read_flag(here.at("frozen"), entry["frozen"])});
   }
   return ties;
+}
+
+std::int64_t read_layers_without_gradient(const Place& place, const Json& value, std::int64_t layers) {
+  if (!value.is_number_integer() || value < 0 || value >= layers)
+    throw refuse(place, value, fmt::format("a whole number, 0 to {}", layers - 1));
+  return value.get<std::int64_t>();
 }
 
 Measurement read_measurement(const Place& place, const Json& object) {
@@ -207,10 +214,11 @@ LayerCosts parse_layer_costs(std::string_view json, std::string_view source) {
   const Place root{std::string(source), ""};
   if (document.is_object() && document.contains("stages") && !document.contains("layers"))
     throw bad_input(fmt::format("{} holds the costs of stages", source), "those of layers, which can be cut anew",
-                    "give a file with \"layers\"; include/penstock/cost/layer_cost.h shows an example");
-  require_keys(root, document,
-               {"model", "machine", "layers", "input_bytes_per_sample", "input_needs_gradient", "action_overhead_ms",
-                "step_overhead_ms", "link", "links", "ranks", "ties", "measured"});
+                    "give a file with \"layers\"; include/penstock/cost/cost.h shows an example");
+  require_keys(
+      root, document,
+      {"model", "machine", "layers", "input_bytes_per_sample", "input_needs_gradient", "layers_without_gradient",
+       "action_overhead_ms", "step_overhead_ms", "link", "links", "ranks", "ties", "measured"});
   LayerCosts costs;
   for (const auto& [key, member] : {std::pair{"model", &LayerCosts::model}, {"machine", &LayerCosts::machine}})
     if (document.contains(key)) costs.*member = read_description(root.at(key), document[key]);
@@ -218,11 +226,11 @@ LayerCosts parse_layer_costs(std::string_view json, std::string_view source) {
   if (document.contains("input_bytes_per_sample"))
     costs.input_bytes_per_sample =
         read_size(root.at("input_bytes_per_sample"), document["input_bytes_per_sample"]).count;
-  if (document.contains("input_needs_gradient")) {
-    if (!document["input_needs_gradient"].is_boolean())
-      throw refuse(root.at("input_needs_gradient"), document["input_needs_gradient"], "true or false");
-    costs.input_needs_gradient = document["input_needs_gradient"].get<bool>();
-  }
+  if (document.contains("input_needs_gradient"))
+    costs.input_needs_gradient = read_flag(root.at("input_needs_gradient"), document["input_needs_gradient"]);
+  if (document.contains("layers_without_gradient"))
+    costs.layers_without_gradient = read_layers_without_gradient(
+        root.at("layers_without_gradient"), document["layers_without_gradient"], std::ssize(costs.layers));
   if (document.contains("action_overhead_ms"))
     costs.action_overhead = read_duration(root.at("action_overhead_ms"), document["action_overhead_ms"]);
   if (document.contains("step_overhead_ms"))
@@ -242,6 +250,7 @@ std::string to_json(const LayerCosts& costs) {
   for (const LayerCost& layer : costs.layers) document["layers"].push_back(to_json(layer, costs.layers));
   if (costs.input_bytes_per_sample > 0) document["input_bytes_per_sample"] = costs.input_bytes_per_sample;
   if (!costs.input_needs_gradient) document["input_needs_gradient"] = false;
+  if (costs.layers_without_gradient > 0) document["layers_without_gradient"] = costs.layers_without_gradient;
   if (costs.action_overhead.count > 0) document["action_overhead_ms"] = costs.action_overhead.count;
   if (costs.step_overhead.count > 0) document["step_overhead_ms"] = costs.step_overhead.count;
   document["link"] = to_json(costs.default_link);
@@ -251,8 +260,11 @@ std::string to_json(const LayerCosts& costs) {
     if (rank.memory_cap) object["memory_cap_bytes"] = rank.memory_cap->count;
     document["ranks"].push_back(object);
   }
-  for (const LayerTie& tie : costs.ties)
-    document["ties"].push_back({{"owner", to_json(tie.owner)}, {"copy", to_json(tie.copy)}, {"bytes", tie.size.count}});
+  for (const LayerTie& tie : costs.ties) {
+    Json object = {{"owner", to_json(tie.owner)}, {"copy", to_json(tie.copy)}, {"bytes", tie.size.count}};
+    if (tie.frozen) object["frozen"] = true;
+    document["ties"].push_back(std::move(object));
+  }
   if (costs.measured)
     document["measured"] = {
         {"at", to_string(costs.measured->at)}, {"rounds", costs.measured->rounds}, {"spread", costs.measured->spread}};

@@ -1,9 +1,11 @@
+#include "penstock/cost/layers_at_size.h"
+
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
 
 #include "penstock/base/error.h"
-#include "penstock/cost/layer_cost.h"
+#include "penstock/cost/cost.h"
 
 #include "cost/layer_fields.h"
 
@@ -75,6 +77,7 @@ std::int64_t LayersAtSize::Largest::of(std::size_t first, std::size_t end) const
 LayersAtSize::LayersAtSize(const LayerCosts& costs, double samples)
     : sums_(costs.layers.size() + 1),
       input_needs_gradient_(costs.input_needs_gradient),
+      without_gradient_(static_cast<std::size_t>(costs.layers_without_gradient)),
       overhead_(costs.action_overhead.count) {
   validate(costs);
   const double whole = std::ceil(samples);
@@ -95,8 +98,12 @@ LayersAtSize::LayersAtSize(const LayerCosts& costs, double samples)
     next.parameter += layer.parameter.count;
     next.gradient += layer.gradient.count;
     next.optimizer += layer.optimizer.count;
-    next.input += index > 0 ? boundary_.back()
-                            : static_cast<std::int64_t>(whole * static_cast<double>(costs.input_bytes_per_sample));
+    // What leads to no gradient is neither kept nor run again.
+    if (index >= without_gradient_) {
+      next.run_again += time(&LayerAtSize::forward);
+      next.input += index > 0 ? boundary_.back()
+                              : static_cast<std::int64_t>(whole * static_cast<double>(costs.input_bytes_per_sample));
+    }
     const Bracket sizes = bracket(layer, whole);
     LayerAtSize here;
     for (const LayerSizeField& field : layer_size_fields)
@@ -136,16 +143,17 @@ void LayersAtSize::add_memory(const LayerAtSize& here, double weight_activation_
   boundary_.push_back(boundary);
   comparable.forward.push_back(here.forward_workspace.count + next.activation);
   // Within a stage the gradient that arrived from the next rank stays to the end, beside that of the layer's output.
-  const std::int64_t inner = or_else(here.inner_workspace, here.backward_workspace.count + boundary);
+  const std::int64_t of_output = gradient_returns(boundary_.size() - 1) ? boundary : 0;
+  const std::int64_t inner = or_else(here.inner_workspace, here.backward_workspace.count + of_output);
   comparable.backward.push_back(inner + next.activation);
   // Made again one by one, each as if the gradient came from another rank; the input is held in any case.
   const std::int64_t again = activation + sums_[at_end_.size() - 1].input;
   comparable.recomputed_forward.push_back(here.forward_workspace.count + again);
-  comparable.recomputed.push_back(here.backward_workspace.count + boundary + again);
-  const std::int64_t inner_input = or_else(here.inner_input_workspace, input_backward + boundary);
+  comparable.recomputed.push_back(here.backward_workspace.count + of_output + again);
+  const std::int64_t inner_input = or_else(here.inner_input_workspace, input_backward + of_output);
   // The next layer is still there, and with it what it keeps as its input.
   comparable.input_backward.push_back(inner_input - here.kept_output.count - next.deferred);
-  comparable.recomputed_input.push_back(input_backward + boundary + again - next.held_for_weights);
+  comparable.recomputed_input.push_back(input_backward + of_output + again - next.held_for_weights);
   comparable.weight.push_back(here.weight_workspace.count + next.released_in_weights);
 }
 
@@ -202,7 +210,7 @@ StageCost LayersAtSize::stage(std::size_t first, std::size_t end, const StageRun
   const Sums& to = sums_[end];
   StageCost stage;
   const double forward = to.forward - from.forward;
-  const double again = run.recomputed ? forward : 0;
+  const double again = run.recomputed ? to.run_again - from.run_again : 0;
   const double backward = to.backward - from.backward + again + overhead_;
   stage.forward = {(forward + overhead_) / run.speed};
   if (!run.split_backward) {
@@ -216,8 +224,10 @@ StageCost LayersAtSize::stage(std::size_t first, std::size_t end, const StageRun
     stage.weight_backward = {(to.weight_backward - from.weight_backward + overhead_) / run.speed};
   }
   stage.boundary = {boundary_[end - 1]};
+  stage.gradient_returns = gradient_returns(end - 1);
   stage.parameter = {to.parameter - from.parameter};
   stage.gradient = {to.gradient - from.gradient};
+  stage.kept_gradients = {stage.gradient.count * run.kept_gradients};
   stage.optimizer = {to.optimizer - from.optimizer};
   fill_activation(run, first, end, stage);
   fill_workspaces(run, first, end, stage);
@@ -238,7 +248,8 @@ void LayersAtSize::fill_activation(const StageRun& run, std::size_t first, std::
   }
   if (!run.split_backward || stage.activation.count == 0) return;
   // Until a whole backward, the gradient that arrived.
-  if (is_whole_in_weights(run, first)) held = stage.activation.count + (end < layers() ? stage.boundary.count : 0);
+  if (is_whole_in_weights(run, first))
+    held = stage.activation.count + (end < layers() && stage.gradient_returns ? stage.boundary.count : 0);
   stage.weight_activation_share = std::min(static_cast<double>(held) / static_cast<double>(stage.activation.count),
                                            largest_weight_activation_share);
 }
@@ -265,7 +276,8 @@ Milliseconds LayersAtSize::time(std::size_t first, std::size_t end, const StageR
   const double backward = run.split_backward ? to.input_backward - from.input_backward + to.weight_backward -
                                                    from.weight_backward + overhead_
                                              : to.backward - from.backward;
-  return {((run.recomputed ? 2 : 1) * forward + backward + 2 * overhead_) / run.speed};
+  const double again = run.recomputed ? to.run_again - from.run_again : 0;
+  return {(forward + again + backward + 2 * overhead_) / run.speed};
 }
 
 Milliseconds LayersAtSize::update(std::size_t first, std::size_t end) const {

@@ -15,13 +15,14 @@ PassMemory memory_of_pass(const StageCost& stage, Pass pass, const StageBoundari
     // What a stage of the same rank made is a part of the activation from now on.
     if (boundaries.input_is_local) memory.at_start = memory.at_start - boundaries.input;
   } else if (pass != Pass::WeightBackward) {
-    memory.message = boundaries.input;
-    while_running += boundaries.output;
-    if (boundaries.output_is_local) memory.at_start = memory.at_start - boundaries.output;
+    if (boundaries.input_returns_gradient) memory.message = boundaries.input;
+    const Bytes arrived = boundaries.output_returns_gradient ? boundaries.output : Bytes{};
+    while_running += arrived;
+    if (boundaries.output_is_local) memory.at_start = memory.at_start - arrived;
   }
   if (first_gradient && computes_weight_gradients(pass)) {
     while_running += stage.gradient_at_peak;
-    memory.at_end += stage.gradient;
+    memory.at_end += stage.gradient + stage.kept_gradients;
   }
   memory.at_start += while_running;
   memory.at_end = memory.at_end + memory.message - while_running;

@@ -20,6 +20,8 @@ namespace {
 namespace fs = std::filesystem;
 
 void check_settings(const DataSettings& settings) {
+  if (settings.kind == DataKind::Own)
+    throw bad_input("files of a program's own kind", "text, tokens16, tokens32 or images", "use one of these");
   if (settings.paths.empty()) throw bad_input("no data", "at least one file or folder", "name it with `data`");
   if (settings.context < 1 || settings.context > std::numeric_limits<std::int32_t>::max())
     throw bad_input(fmt::format("a context of {}", settings.context),
@@ -40,16 +42,6 @@ DataKind guess_kind(const std::vector<fs::path>& files) {
   // Of many files only a few are opened for a look: IDX files come in twos.
   if (files.size() <= 2 && std::ranges::any_of(files, looks_like_idx)) return DataKind::Images;
   return DataKind::Text;
-}
-
-DataKind kind_of(const std::string& name, const std::vector<fs::path>& files) {
-  if (name == "auto") return guess_kind(files);
-  if (name == "text") return DataKind::Text;
-  if (name == "tokens16") return DataKind::Tokens16;
-  if (name == "tokens32") return DataKind::Tokens32;
-  if (name == "images") return DataKind::Images;
-  throw bad_input(fmt::format("the kind of data \"{}\"", name), "auto, text, tokens16, tokens32 or images",
-                  "use one of these");
 }
 
 std::int64_t bytes_of_token(DataKind kind) {
@@ -113,7 +105,7 @@ Data open_tokens(const std::vector<fs::path>& files, DataKind kind, const DataSe
 Data open_data(const DataSettings& settings) {
   check_settings(settings);
   const std::vector<fs::path> files = list_files(settings.paths);
-  const DataKind kind = kind_of(settings.kind, files);
+  const DataKind kind = settings.kind ? *settings.kind : guess_kind(files);
   if (kind == DataKind::Images) return open_images(files, settings.held_out);
   return open_tokens(files, kind, settings);
 }

@@ -225,10 +225,10 @@ class Auditor {
     return outcome;
   }
 
-  static void keep_outputs(const Tensors& boundary, std::vector<Tensors>& of_layer) {
+  static void keep_outputs(const Tensors& boundary, std::vector<Tensors>& layer_outputs) {
     Tensors copies;
     for (const at::Tensor& tensor : boundary) copies.push_back(copied(tensor));
-    of_layer.push_back(std::move(copies));
+    layer_outputs.push_back(std::move(copies));
   }
 
   // The same microbatch through one layer again and again: what it holds more each time.

@@ -1,6 +1,7 @@
 #include "penstock/diagnosis/bubbles.h"
 
 #include <algorithm>
+#include <deque>
 #include <fmt/format.h>
 #include <numeric>
 
@@ -10,7 +11,7 @@
 #include "penstock/nn/networks.h"
 #include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
-#include "penstock/sim/simulate.h"
+#include "penstock/sim/steps.h"
 
 namespace penstock {
 namespace {
@@ -22,6 +23,8 @@ void check(const BubbleSettings& settings) {
   for (const std::string& schedule : settings.schedules)
     if (schedule == "forward-only")
       throw bad_input("forward-only among the schedules", "schedules that train", "leave it out");
+  if (!(settings.clip_norm >= 0))
+    throw bad_input(fmt::format("`clip` = {}", settings.clip_norm), "at least 0", "raise `clip`");
   for (const int microbatches : settings.microbatches)
     if (microbatches < 1)
       throw bad_input(fmt::format("{} microbatches", microbatches), "at least 1", "raise `microbatches`");
@@ -55,46 +58,83 @@ std::vector<WaitingTimes> times_of_stages(const BubbleSettings& settings, int st
 }
 
 // What the simulator makes of the same waits. The first stage has no input gradient: its I is empty, its W does all.
-double theory(const VerifiedSchedule& schedule, const std::vector<WaitingTimes>& times) {
+StepsInARow theory(const VerifiedSchedule& schedule, const std::vector<WaitingTimes>& times, int steps) {
   Cost cost;
   cost.stages.reserve(times.size());
-  for (const WaitingTimes& of_stage : times) {
+  for (const WaitingTimes& stage_times : times) {
     StageCost stage;
-    stage.forward = {of_stage.forward_ms};
-    stage.input_backward = {of_stage.input_backward_ms};
-    stage.weight_backward = {of_stage.weight_backward_ms};
+    stage.forward = {stage_times.forward_ms};
+    stage.input_backward = {stage_times.input_backward_ms};
+    stage.weight_backward = {stage_times.weight_backward_ms};
     cost.stages.push_back(stage);
   }
   StageCost& first = cost.stages.front();
   first.weight_backward = first.input_backward + first.weight_backward;
   first.input_backward = {0};
-  return utilisation(simulate(schedule, cost, {.record_memory = false}));
+  return simulate_in_a_row(schedule, cost, steps);
 }
 
 Network waiting_network(const std::vector<WaitingTimes>& times) {
   Network network;
-  for (const WaitingTimes& of_stage : times) network.layers.push_back(waiting_layer(of_stage));
+  for (const WaitingTimes& stage_times : times) network.layers.push_back(waiting_layer(stage_times));
   network.loss = [](const Tensors& outputs, const Tensors&) {
     return Loss{outputs.front().sum(), static_cast<double>(outputs.front().size(0))};
   };
   return network;
 }
 
+// Of a step on the machine's clock.
+double end_of(const StepResult& step) { return step.begun.count + makespan(step.timeline).count; }
+
+double computing_ms(const Timeline& timeline) {
+  double sum = 0;
+  for (std::int32_t rank = 0; rank < std::ssize(timeline.ranks); ++rank) sum += busy_time(timeline, {rank}).count;
+  return sum;
+}
+
+// One step that is not counted, and then the row behind it. A single step is measured three times, alone.
 BubbleRow measure(const BubbleSettings& settings, const std::string& name, int microbatches) {
   PipelineSettings pipeline_settings;
   pipeline_settings.threads_per_rank = 1;
+  pipeline_settings.clip_norm = settings.clip_norm;
+  pipeline_settings.post_validation = settings.clip_norm > 0;
   const VerifiedSchedule schedule = verify(make_schedule(name, settings.stages, microbatches));
   const std::vector<WaitingTimes> times = times_of_stages(settings, schedule->stages);
   Pipeline pipeline(waiting_network(times), schedule, pipeline_settings);
   const at::Tensor samples = at::zeros({microbatches, 1});
-  std::vector<std::pair<double, double>> steps;  // time, utilisation
-  for (int step = 0; step <= settings.steps; ++step) {
-    const Timeline timeline = pipeline.step(samples, samples, step, /*learning_rate=*/0).timeline;
-    if (step > 0) steps.emplace_back(makespan(timeline).count, utilisation(timeline));
+  const StepsInARow expected = theory(schedule, times, settings.steps + (settings.steps > 1 ? 1 : 0));
+  const auto row = [&](double step_ms, double busy_ms) {
+    return BubbleRow{name,    microbatches,       expected.utilisation, busy_ms / (step_ms * schedule->ranks()),
+                     step_ms, expected.pace.count};
+  };
+  std::int64_t step = 0;
+  const auto submit = [&] { return pipeline.submit(samples, samples, step++, /*learning_rate=*/0); };
+  submit().wait();
+  if (settings.steps == 1) {
+    std::vector<std::pair<double, double>> alone;
+    for (int again = 0; again < 3; ++again) {
+      const Timeline timeline = submit().wait().timeline;
+      alone.emplace_back(makespan(timeline).count, computing_ms(timeline));
+    }
+    std::sort(alone.begin(), alone.end());
+    return row(alone[1].first, alone[1].second);
   }
-  std::sort(steps.begin(), steps.end());
-  const auto [step_ms, measured] = steps[steps.size() / 2];
-  return {name, microbatches, theory(schedule, times), measured, step_ms};
+  std::deque<StepHandle> in_flight;
+  double first_end = 0;
+  double last_end = 0;
+  double busy_ms = 0;
+  for (int number = 0; number <= settings.steps || !in_flight.empty(); ++number) {
+    if (number <= settings.steps) in_flight.push_back(submit());
+    if (number == 0) continue;
+    const StepResult result = in_flight.front().wait();
+    in_flight.pop_front();
+    last_end = end_of(result);
+    if (number == 1)
+      first_end = last_end;
+    else
+      busy_ms += computing_ms(result.timeline);
+  }
+  return row((last_end - first_end) / settings.steps, busy_ms / settings.steps);
 }
 
 }  // namespace

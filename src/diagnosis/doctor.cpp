@@ -13,6 +13,7 @@
 #include "penstock/base/error.h"
 #include "penstock/base/listening.h"
 #include "penstock/transport/c10d.h"
+#include "penstock/transport/transport.h"
 
 namespace penstock {
 namespace {

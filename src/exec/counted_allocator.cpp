@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <mutex>
 #include <new>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -13,7 +14,7 @@
 #include <c10/util/ThreadLocalDebugInfo.h>
 
 #include "penstock/base/error.h"
-#include "penstock/base/units.h"
+#include "penstock/base/types.h"
 
 namespace penstock {
 namespace {
@@ -31,19 +32,22 @@ static_assert(sizeof(Header) <= header_bytes);
 
 Header* header_of(void* memory) { return reinterpret_cast<Header*>(static_cast<std::byte*>(memory) - header_bytes); }
 
-// The counter that the listener which was told last on this thread stands for.
-thread_local ByteCounter* told = nullptr;
-
 thread_local ByteCounter* innermost_counter = nullptr;
 
 // As libtorch's allocator tells it: to the thread's meter, or to a profiler of libtorch's. Returns who counts it.
 ByteCounter* report(void* memory, std::int64_t bytes) {
   auto* listener =
       static_cast<c10::MemoryReportingInfoBase*>(c10::ThreadLocalDebugInfo::get(c10::DebugInfoKind::PROFILER_STATE));
-  if (listener == nullptr || !listener->memoryProfilingEnabled()) return nullptr;
-  told = nullptr;
-  listener->reportMemoryUsage(memory, bytes, 0, 0, at::kCPU);
-  return std::exchange(told, nullptr);
+  if (listener == nullptr) return nullptr;
+  if (typeid(*listener) == typeid(CounterListener)) {
+    // What is freed tells its counter itself.
+    if (bytes < 0) return nullptr;
+    ByteCounter& counter = static_cast<CounterListener*>(listener)->counter();
+    counter.add(bytes);
+    return &counter;
+  }
+  if (listener->memoryProfilingEnabled()) listener->reportMemoryUsage(memory, bytes, 0, 0, at::kCPU);
+  return nullptr;
 }
 
 void release(void* memory) {
@@ -139,14 +143,6 @@ ByteCounter*& counter_of_thread() { return innermost_counter; }
 
 std::unique_ptr<ByteCounter, void (*)(ByteCounter*)> make_counter() {
   return {retired_counters().take(), [](ByteCounter* counter) { retired_counters().put(counter); }};
-}
-
-void CounterListener::reportMemoryUsage(void* /*memory*/, std::int64_t bytes, std::size_t /*allocated*/,
-                                        std::size_t /*reserved*/, c10::Device device) {
-  // What is freed tells its counter itself.
-  if (!device.is_cpu() || bytes < 0) return;
-  counter_.add(bytes);
-  told = &counter_;
 }
 
 void install_counted_allocator() {

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include <c10/core/Allocator.h>
+#include <torch/csrc/profiler/orchestration/observer.h>
 
 namespace penstock {
 
@@ -31,14 +32,27 @@ struct ByteCounter {
 // A counter of zero bytes for a meter. It outlives its meter as long as any memory counts there.
 [[nodiscard]] std::unique_ptr<ByteCounter, void (*)(ByteCounter*)> make_counter();
 
-// What meters are told through: libtorch's own listener of allocations, one for each thread and handed on to the
-// threads that work for it.
-class CounterListener final : public c10::MemoryReportingInfoBase {
+// What a thread's allocations are told to. libtorch takes whatever is for a profiler, and asks it for its settings, as
+// when a layer calls an autograd function of Python: this is one that is switched off. Its own allocator, too, hears
+// that nobody profiles memory: of a tensor that it gave before there was a meter and takes back afterwards it would
+// print that it does not know the size.
+class AllocationListener : public torch::profiler::impl::ProfilerStateBase {
+ public:
+  AllocationListener()
+      : ProfilerStateBase(torch::profiler::impl::ProfilerConfig(torch::profiler::impl::ProfilerState::Disabled)) {}
+  torch::profiler::impl::ActiveProfilerType profilerType() final {
+    return torch::profiler::impl::ActiveProfilerType::NONE;
+  }
+  void reportMemoryUsage(void* /*memory*/, std::int64_t /*bytes*/, std::size_t /*allocated*/, std::size_t /*reserved*/,
+                         c10::Device /*device*/) override {}
+  [[nodiscard]] bool memoryProfilingEnabled() const override { return false; }
+};
+
+// By which the counted allocator knows the meter of a thread: libtorch hands it on to the threads that work for it.
+class CounterListener final : public AllocationListener {
  public:
   explicit CounterListener(ByteCounter& counter) : counter_(counter) {}
-  void reportMemoryUsage(void* memory, std::int64_t bytes, std::size_t allocated, std::size_t reserved,
-                         c10::Device device) override;
-  [[nodiscard]] bool memoryProfilingEnabled() const override { return true; }
+  [[nodiscard]] ByteCounter& counter() const { return counter_; }
 
  private:
   ByteCounter& counter_;

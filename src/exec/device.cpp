@@ -106,25 +106,44 @@ std::vector<c10::Event> marks_of_caller(const std::vector<at::Device>& devices) 
   return marks;
 }
 
-Stamps::Stamps(at::Device device, const Clock& clock) : device_(device), clock_(clock) {
-  if (device.is_cpu()) return;
-  stamp();
-  on_device_.front().synchronize();
-  zero_ = clock.now();
+namespace {
+
+// One that keeps its time, behind what the thread has enqueued so far.
+c10::Event timed_event(at::Device device) {
+  c10::Event event(device.type(), c10::EventFlag::BACKEND_DEFAULT);
+  event.record(VirtualGuardImpl(device.type()).getStream(device));
+  return event;
+}
+
+}  // namespace
+
+void Stamps::align() {
+  if (device_.is_cpu()) return;
+  anchor_ = timed_event(device_);
+  anchor_->synchronize();
+  anchored_ = clock_.now();
+}
+
+void Stamps::begin() {
+  if (!anchor_) align();
+  on_device_.clear();
 }
 
 Milliseconds Stamps::stamp() {
   const auto number = static_cast<double>(on_device_.size());
-  on_device_.emplace_back(device_.type(), c10::EventFlag::BACKEND_DEFAULT);  // that keeps its time
-  on_device_.back().record(VirtualGuardImpl(device_.type()).getStream(device_));
+  on_device_.push_back(timed_event(device_));
   return {number};
 }
 
-void Stamps::resolve(std::vector<Event>& events) const {
-  if (device_.is_cpu()) return;
-  on_device_.back().synchronize();
+void Stamps::resolve(std::vector<Event>& events) {
+  if (device_.is_cpu() || on_device_.empty()) return;
+  if (!on_device_.back().query()) on_device_.back().synchronize();
+  // From program to program: a device measures long times in few digits.
+  anchored_ += Milliseconds{anchor_->elapsedTime(on_device_.front())};
+  anchor_ = std::move(on_device_.front());
   const auto time_of = [&](Milliseconds number) {
-    return zero_ + Milliseconds{on_device_.front().elapsedTime(on_device_[static_cast<std::size_t>(number.count)])};
+    const auto index = static_cast<std::size_t>(number.count);
+    return index == 0 ? anchored_ : anchored_ + Milliseconds{anchor_->elapsedTime(on_device_[index])};
   };
   for (Event& event : events) {
     event.start = time_of(event.start);

@@ -14,6 +14,7 @@
 
 #include "penstock/nn/dropout.h"
 
+#include "exec/counted_allocator.h"
 #include "exec/flow.h"
 
 namespace penstock {
@@ -23,7 +24,7 @@ constexpr double work_per_byte = 10;
 constexpr double work_per_multiplication = 2;
 
 // Bytes of this thread while it stands: what is held, and all that was ever written.
-struct Counter final : c10::MemoryReportingInfoBase {
+struct Counter final : AllocationListener {
   std::int64_t held = 0;
   std::int64_t written = 0;
 
@@ -41,15 +42,15 @@ double size(const c10::IValue& tensor, std::int64_t dimension) {
 }
 
 // Each weight of an output channel meets each place of the output; transposed, of the input.
-double of_convolution(c10::ArrayRef<const c10::IValue> inputs) {
+double convolution_multiplications(c10::ArrayRef<const c10::IValue> inputs) {
   const at::Tensor& input = inputs[0].toTensor();
   const at::Tensor& weight = inputs[1].toTensor();
   const bool transposed = inputs[6].toBool();
-  const double of_a_place = elements(inputs[1]) / static_cast<double>(weight.size(0));
-  if (transposed) return elements(inputs[0]) * of_a_place;
+  const double for_each_place = elements(inputs[1]) / static_cast<double>(weight.size(0));
+  if (transposed) return elements(inputs[0]) * for_each_place;
   const auto output = at::native::conv_output_size(input.sizes(), weight.sizes(), inputs[4].toIntVector(),
                                                    inputs[3].toIntVector(), inputs[5].toIntVector());
-  return std::accumulate(output.begin(), output.end(), of_a_place,
+  return std::accumulate(output.begin(), output.end(), for_each_place,
                          [](double product, std::int64_t next) { return product * static_cast<double>(next); });
 }
 
@@ -60,7 +61,7 @@ double multiplications(const at::RecordFunction& call) {
   if (name == "aten::addmm" || name == "aten::baddbmm") return elements(inputs[1]) * size(inputs[2], -1);
   if (name == "aten::_scaled_dot_product_flash_attention_for_cpu")
     return elements(inputs[0]) * (size(inputs[1], -2) + size(inputs[2], -2));
-  return name == "aten::convolution" ? of_convolution(inputs) : 0;
+  return name == "aten::convolution" ? convolution_multiplications(inputs) : 0;
 }
 
 // The operations of this thread's products while it stands. Does not nest: callbacks are plain functions.

@@ -72,19 +72,9 @@ Bytes MemoryMeter::held_in(const std::vector<at::Tensor>& tensors) const {
   return held;
 }
 
-namespace {
-
-// Nobody is told of what is allocated while it listens.
-struct Deaf final : c10::MemoryReportingInfoBase {
-  void reportMemoryUsage(void* /*memory*/, std::int64_t /*bytes*/, std::size_t /*allocated*/, std::size_t /*reserved*/,
-                         c10::Device /*device*/) override {}
-  [[nodiscard]] bool memoryProfilingEnabled() const override { return false; }
-};
-
-}  // namespace
-
 struct UncountedMemory::Guard {
-  c10::DebugInfoGuard listener{c10::DebugInfoKind::PROFILER_STATE, std::make_shared<Deaf>()};
+  // Which has no counter.
+  c10::DebugInfoGuard listener{c10::DebugInfoKind::PROFILER_STATE, std::make_shared<AllocationListener>()};
 };
 
 UncountedMemory::UncountedMemory() : guard_(std::make_unique<Guard>()) {}

@@ -38,7 +38,7 @@ Program compile(const VerifiedSchedule& lowered, RankId rank) {
     if (std::find(holders.begin(), holders.end(), rank) != holders.end()) program.stages.push_back({stage});
   }
   const auto instruction_of = [&](const Action& action) {
-    Instruction instruction{action, local_index(program.stages, action.stage), {}, -1, false};
+    Instruction instruction{action, local_index(program.stages, action.stage), {}, -1, false, false};
     check_invariant(instruction.local_stage >= 0, "an action of a stage that the rank does not hold");
     const StageId other = neighbour(action);
     const bool exists = other.value >= 0 && other.value < schedule.stages;
@@ -77,6 +77,11 @@ Program compile(const VerifiedSchedule& lowered, RankId rank) {
     instruction.last_of_gradients = !seen[stage];
     seen[stage] = true;
   }
+  const auto last_loss =
+      std::ranges::find_if(std::views::reverse(program.instructions), [&](const Instruction& instruction) {
+        return instruction.action.kind == ActionKind::Forward && instruction.action.stage.value + 1 == schedule.stages;
+      });
+  if (last_loss != program.instructions.rend()) last_loss->last_of_losses = true;
   return program;
 }
 

@@ -1,8 +1,11 @@
 #include "penstock/exec/rank.h"
 
+#include <algorithm>
+#include <exception>
 #include <fmt/format.h>
 #include <utility>
 
+#include <ATen/ATen.h>
 #include <c10/util/Exception.h>
 #include <torch/csrc/autograd/engine.h>
 #include <torch/csrc/autograd/variable.h>
@@ -10,7 +13,8 @@
 #include "penstock/base/error.h"
 #include "penstock/exec/counted_messages.h"
 #include "penstock/exec/device.h"
-#include "penstock/nn/tensor_bytes.h"
+#include "penstock/exec/message_kind.h"
+#include "penstock/transport/layout.h"
 
 #include "exec/moved.h"
 
@@ -27,13 +31,22 @@ Tensors gradients_of(const Stage& stage) {
   return gradients;
 }
 
+// Messages bear the number of the stage that takes them.
+Tag tag_of(const Action& action) {
+  using enum ActionKind;
+  const bool forward = action.kind == SendForward || action.kind == ReceiveForward;
+  const int next = action.kind == SendForward ? 1 : action.kind == SendBackward ? -1 : 0;
+  return {forward ? MessageKind::Activation : MessageKind::Gradient, action.stage.value + next,
+          action.microbatch.value};
+}
+
 // The gradient of one of the network's own inputs goes where libtorch would bring it: to the tensor that the caller has
 // given, and what that was computed from.
 void pass_to_caller(const Tensors& inputs, Tensors gradients) {
   for (std::size_t index = 0; index < inputs.size(); ++index) {
     const at::Tensor& input = inputs[index];
     if (!input.defined() || !input.requires_grad() || !gradients.at(index).defined()) continue;
-    const UncountedMemory of_caller;
+    const UncountedMemory uncounted;
     torch::autograd::Engine::get_default_engine().execute(
         {torch::autograd::impl::gradient_edge(input)}, {moved(gradients[index], input.device())}, /*keep_graph=*/false,
         /*create_graph=*/false, /*accumulate_grad=*/true);
@@ -46,19 +59,43 @@ RankExecutor::RankExecutor(std::vector<Stage> stages, Transport& transport, cons
                            BoundaryDtype boundary_dtype)
     : stages_(std::move(stages)),
       transport_(transport),
-      clock_(clock),
       memory_(memory),
       boundary_dtype_(boundary_dtype),
       device_(stages_.empty() ? at::Device(at::kCPU) : stages_.front().device()),
+      stamps_(device_, clock),
       boundaries_(stages_.size()) {}
 
-void RankExecutor::begin(const Program& program, const StepInput& input) {
-  StepSettings settings = input.settings;
+void RankExecutor::begin(const Program& program, StepSettings settings) {
   settings.microbatches = program.microbatches;
   hold_nothing(settings);
+  own_memory_.reset();
   standing_ = held();
   in_transit_ = {};
   gradients_.assign(stages_.size(), {});
+}
+
+std::unordered_set<const void*> RankExecutor::storages_of_layers() const {
+  std::unordered_set<const void*> storages;
+  const auto add = [&](const at::Tensor& tensor) {
+    if (tensor.defined() && tensor.has_storage()) storages.insert(tensor.storage().unsafeGetStorageImpl());
+  };
+  for (const Stage& stage : stages_)
+    for (const Layer& layer : stage.layers()) {
+      for (const at::Tensor& parameter : layer.module().parameters()) add(parameter);
+      for (const at::Tensor& buffer : layer.module().buffers()) add(buffer);
+    }
+  return storages;
+}
+
+// A layer may return a weight, a buffer or a part of one. The update and the next step change it in place, perhaps
+// before another rank has done its last pass with it.
+void RankExecutor::keep_own_memory(Tensors& message) {
+  if (!own_memory_) own_memory_ = storages_of_layers();
+  for (at::Tensor& tensor : message) {
+    if (!tensor.defined() || !tensor.has_storage() || !own_memory_->contains(tensor.storage().unsafeGetStorageImpl()))
+      continue;
+    tensor = copy_in_same_layout(tensor, tensor.device()).requires_grad_(tensor.requires_grad());
+  }
 }
 
 void RankExecutor::hold_nothing(const StepSettings& next) {
@@ -72,68 +109,132 @@ void RankExecutor::hold_nothing(const StepSettings& next) {
   }
 }
 
-StepOutput RankExecutor::run(const Program& program, const StepInput& input, const GradientReduction& reduction) {
-  begin(program, input);
+StepOutput RankExecutor::run(const Program& program, const StepInput& input, const StepHooks& hooks) {
+  begin(program, input.settings);
   try {
-    StepOutput output = interpret_all(program, input, reduction);
+    StepOutput output = interpret_all(program, input, hooks);
     for (Stage& stage : stages_) stage.end_evaluation();
     return output;
   } catch (...) {
     // While the caller still holds the inputs: this thread's meter knows nothing of their memory.
     StepSettings nothing = input.settings;
     nothing.microbatches = 0;
-    nothing.sequences = StepSettings::Sequences::Whole;
+    nothing.sequences = Sequences::Whole;
     hold_nothing(nothing);
     throw;
   }
 }
 
-StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& input,
-                                       const GradientReduction& reduction) {
+StepOutput RankExecutor::empty_output(const Program& program, const StepInput& input) const {
   StepOutput output;
   output.sent.resize(stages_.size());
   output.events.reserve(program.instructions.size());
   output.receipts.reserve(program.instructions.size());
   output.activations.reserve(program.instructions.size());
   if (input.keep_outputs) output.outputs.resize(static_cast<std::size_t>(program.microbatches));
-  Stamps stamps(device_, clock_);
-  for (const Instruction& instruction : program.instructions) {
-    const Milliseconds start = stamps.now();
-    output.receipts.emplace_back();
-    try {
-      interpret(instruction, input, output);
-    } catch (const Aborted& aborted) {
-      // Nobody will say more about this failure than what waits for it.
-      if (!aborted.peer_is_lost()) throw;
-      throw Aborted(
-          named(instruction, fmt::format("waits for rank {}: {}", instruction.peer.value, aborted.what())).what());
-    } catch (const c10::Error& error) {
-      const std::string message = first_line(error.what_without_backtrace());
-      // What one microbatch's backward needs, another's forward has changed meanwhile: no cut can mend that.
-      const bool changed = message.find("modified by an inplace operation") != std::string::npos;
-      throw named(instruction, message, changed ? ErrorKind::BadInput : ErrorKind::RunFailed);
-    } catch (const Error& error) {
-      throw named(instruction, first_line(error.what()), error.kind());
-    } catch (const std::exception& error) {
-      throw named(instruction, first_line(error.what()));
-    } catch (...) {
-      throw named(instruction, "it threw something that is no std::exception");
+  return output;
+}
+
+StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& input, const StepHooks& hooks) {
+  stamps_.begin();
+  StepOutput output = empty_output(program, input);
+  const bool has_lead = static_cast<bool>(hooks.confirmation.weights_stay);
+  const bool lead_stays = has_lead && run_lead(program, input, hooks, output);
+  if (has_lead && !lead_stays) output = empty_output(program, input);
+  const bool tells_losses = hooks.on_loss_weights && std::ranges::any_of(stages_, &Stage::has_loss);
+  // Of several holders of the last stage one may have no microbatch.
+  if (tells_losses && std::ranges::none_of(program.instructions, &Instruction::last_of_losses))
+    hooks.on_loss_weights(loss_weights());
+  const std::size_t behind_lead = lead_stays ? hooks.confirmation.lead->instructions : 0;
+  for (std::size_t next = 0; next < program.instructions.size(); ++next) {
+    const Instruction& instruction = program.instructions[next];
+    if (next >= behind_lead) {
+      perform(instruction, input, output);
+      reduce(instruction, hooks.reduction);
     }
-    output.events.push_back({instruction.action, start, stamps.now()});
-    output.activations.push_back(held_for_microbatches());
-    if (reduction.advance) reduce(instruction, reduction);
+    if (tells_losses && instruction.last_of_losses) hooks.on_loss_weights(loss_weights());
   }
-  stamps.resolve(output.events);
   collect_losses(input, output);
   for (const Tensors& outputs : output.outputs) MemoryMeter::hand_over(outputs);
   return output;
 }
 
+bool RankExecutor::run_lead(const Program& program, const StepInput& input, const StepHooks& hooks,
+                            StepOutput& output) {
+  const Confirmation& confirmation = hooks.confirmation;
+  std::size_t done = 0;
+  std::exception_ptr failure;
+  try {
+    for (; done < confirmation.lead->instructions; ++done) {
+      perform(program.instructions[done], input, output);
+      reduce(program.instructions[done], hooks.reduction);
+    }
+  } catch (const Aborted&) {
+    throw;
+  } catch (...) {
+    failure = std::current_exception();  // perhaps only because of the weights
+  }
+  StepSettings settings = input.settings;
+  if (confirmation.weights_stay(settings)) {
+    if (failure) std::rethrow_exception(failure);
+    return true;
+  }
+  leave_lead(program, *confirmation.lead, done, failure != nullptr);
+  begin(program, settings);
+  return false;
+}
+
+// Every message of a lead is sent and taken, so that each rank finds only those of its new beginning.
+void RankExecutor::leave_lead(const Program& program, const Lead& lead, std::size_t done, bool failed) {
+  const auto drop = [&](const Instruction& instruction) {
+    static_cast<void>(receive_counted(transport_, memory_, instruction.peer, tag_of(instruction.action)));
+  };
+  for (std::size_t next = done; next < lead.instructions; ++next) {
+    const Instruction& instruction = program.instructions[next];
+    // A receive that failed has taken its message.
+    if (instruction.action.kind == ActionKind::ReceiveForward && !(failed && next == done)) drop(instruction);
+    if (instruction.action.kind == ActionKind::SendForward)
+      send_counted(transport_, instruction.peer, tag_of(instruction.action), {});
+  }
+  for (const Instruction& instruction : lead.unread) drop(instruction);
+}
+
+void RankExecutor::perform(const Instruction& instruction, const StepInput& input, StepOutput& output) {
+  const Milliseconds start = stamps_.now();
+  output.receipts.emplace_back();
+  try {
+    interpret(instruction, input, output);
+  } catch (const Aborted& aborted) {
+    // Nobody will say more about this failure than what waits for it.
+    if (!aborted.peer_is_lost()) throw;
+    throw Aborted(
+        named(instruction, fmt::format("waits for rank {}: {}", instruction.peer.value, aborted.what())).what());
+  } catch (const c10::Error& error) {
+    const std::string message = first_line(error.what_without_backtrace());
+    // What one microbatch's backward needs, another's forward has changed meanwhile: no cut can mend that.
+    const bool changed = message.find("modified by an inplace operation") != std::string::npos;
+    throw named(instruction, message, changed ? ErrorKind::BadInput : ErrorKind::RunFailed);
+  } catch (const Error& error) {
+    throw named(instruction, first_line(error.what()), error.kind());
+  } catch (const std::exception& error) {
+    throw named(instruction, first_line(error.what()));
+  } catch (...) {
+    throw named(instruction, "it threw something that is no std::exception");
+  }
+  output.events.push_back({instruction.action, start, stamps_.now()});
+  output.activations.push_back(held_for_microbatches());
+}
+
 void RankExecutor::reduce(const Instruction& instruction, const GradientReduction& reduction) {
+  if (reduction.is_empty()) return;
   const Bytes before = held();
-  if (instruction.last_of_gradients && reduction.on_final)
-    reduction.on_final(static_cast<std::size_t>(instruction.local_stage));
-  reduction.advance();
+  const Action& action = instruction.action;
+  const auto local = static_cast<std::size_t>(instruction.local_stage);
+  if (action.kind == ActionKind::Forward && reduction.on_forward) reduction.on_forward(local, action.microbatch);
+  const bool has_gradient = action.kind == ActionKind::Backward || action.kind == ActionKind::WeightBackward;
+  if (has_gradient && reduction.on_gradient) reduction.on_gradient(local);
+  if (instruction.last_of_gradients && reduction.on_final) reduction.on_final(local);
+  if (reduction.advance) reduction.advance();
   standing_ += held() - before;
 }
 
@@ -145,17 +246,31 @@ Error RankExecutor::named(const Instruction& instruction, const std::string& mes
                             layer ? fmt::format(", layer {}", *layer) : "", message)};
 }
 
+std::vector<double> RankExecutor::loss_weights() const {
+  std::vector<double> weights;
+  for (const Stage& stage : stages_)
+    if (stage.has_loss())
+      for (std::int32_t microbatch = 0; microbatch < stage.microbatches(); ++microbatch)
+        weights.push_back(stage.loss({microbatch}).weight);
+  return weights;
+}
+
+// In one tensor, so that a device is waited for once. Of several holders of the last stage each has seen a part of the
+// microbatches.
 void RankExecutor::collect_losses(const StepInput& input, StepOutput& output) const {
   if (!input.settings.with_loss) return;
+  const UncountedMemory uncounted;
   for (const Stage& stage : stages_) {
     if (!stage.has_loss()) continue;
-    for (std::size_t microbatch = 0; microbatch < input.microbatches.size(); ++microbatch) {
-      const Loss& loss = stage.loss({static_cast<std::int32_t>(microbatch)});
-      // Of several holders of the last stage each has seen a part of the microbatches.
-      output.loss_sums.push_back(loss.sum.defined() ? loss.sum.item<double>() : 0);
-      output.loss_weights.push_back(loss.weight);
+    const at::Tensor zero = at::zeros({}, at::TensorOptions(at::kDouble).device(stage.device()));
+    Tensors sums;
+    for (std::int32_t microbatch = 0; microbatch < stage.microbatches(); ++microbatch) {
+      const Loss& loss = stage.loss({microbatch});
+      sums.push_back(loss.sum.defined() ? loss.sum.reshape({}).to(at::kDouble) : zero);
     }
+    if (!sums.empty()) output.loss_sums = at::stack(sums);
   }
+  output.loss_weights = loss_weights();
 }
 
 // On a device, what all ranks hold that share it.
@@ -166,7 +281,7 @@ Bytes RankExecutor::held() const {
 
 Bytes RankExecutor::held_for_microbatches() const {
   Bytes held = this->held() - standing_ - in_transit_;
-  for (const Bytes& of_stage : gradients_) held = held - of_stage;
+  for (const Bytes& stage_gradients : gradients_) held = held - stage_gradients;
   return held;
 }
 
@@ -267,19 +382,23 @@ void RankExecutor::send(const Instruction& instruction, StepOutput& output) {
   auto& leaving = forward ? boundaries.leaving_activations : boundaries.leaving_gradients;
   Tensors message = std::move(leaving[action.microbatch.index()]);
   in_transit_ = in_transit_ - held_in(message);
+  if (forward && message.empty())
+    throw run_failed("the stage returned no tensor", "at least one for the next stage",
+                     "let its last layer return what the next one needs");
+  keep_own_memory(message);
   if (boundary_dtype_ == BoundaryDtype::BFloat16) message = narrowed(std::move(message));
   output.sent[static_cast<std::size_t>(instruction.local_stage)] += bytes_of(message);
-  const Tag tag{forward ? MessageKind::Activation : MessageKind::Gradient, action.stage.value + (forward ? 1 : -1),
-                action.microbatch.value};
-  send_counted(transport_, instruction.peer, tag, std::move(message));
+  send_counted(transport_, instruction.peer, tag_of(action), std::move(message));
 }
 
 void RankExecutor::receive(const Instruction& instruction, StepOutput& output) {
   const auto local = static_cast<std::size_t>(instruction.local_stage);
   const Action& action = instruction.action;
   const bool forward = action.kind == ActionKind::ReceiveForward;
-  const Tag tag{forward ? MessageKind::Activation : MessageKind::Gradient, action.stage.value, action.microbatch.value};
-  Tensors message = receive_counted(transport_, memory_, instruction.peer, tag);
+  Tensors message = receive_counted(transport_, memory_, instruction.peer, tag_of(action));
+  if (message.empty())
+    throw run_failed("the stage before has failed on weights that were taken back", "weights that stay",
+                     "this is said to nobody");
   output.receipts.back() = {instruction.peer, bytes_of(message), transport_.last_arrival()};
   if (boundary_dtype_ == BoundaryDtype::BFloat16)
     message = widened(std::move(message), stages_[local].device());

@@ -33,6 +33,7 @@ struct Stage::SegmentPass {
   Versions versions;  // of the inputs, where they are computed with again
   InputGradients input_gradients;
   edge_list roots;  // by output; without a node where it takes no part in the graph
+  bool leads_to_gradient = true;
   std::optional<DeferredBackward> deferred;
 };
 
@@ -139,16 +140,20 @@ Stage::~Stage() = default;
 
 Stage::Pass& Stage::pass(MicrobatchId microbatch) { return passes_.at(microbatch.index()); }
 
+std::int32_t Stage::microbatches() const { return static_cast<std::int32_t>(passes_.size()); }
+
 void Stage::begin(const StepSettings& settings) {
   settings_ = settings;
   passes_.clear();
   passes_.resize(static_cast<std::size_t>(settings.microbatches));
   current_layer_.reset();
-  using enum StepSettings::Sequences;
+  using enum Sequences;
   if (settings.sequences != Continue) caches_.clear();
   if (settings.sequences == Begin) caches_.assign(passes_.size(), std::vector<KeyValueCache>(parts_.layers.size()));
   if (settings.sequences == Continue)
     check_invariant(caches_.size() == passes_.size(), "sequences that go on without having begun");
+  for (std::size_t sequence = 0; sequence < std::min(caches_.size(), settings.begun_anew.size()); ++sequence)
+    if (settings.begun_anew[sequence]) caches_[sequence].assign(parts_.layers.size(), {});
   for (LayerBuffers& buffers : buffers_) buffers.begin_step();
   if (settings.training) evaluation_.reset();
   if (!settings.training && !evaluation_) evaluation_ = std::make_unique<EvaluationScope>(parts_.layers);
@@ -227,8 +232,17 @@ Tensors Stage::forward(MicrobatchId microbatch, Tensors inputs, const Tensors& t
                                         : run(segment, microbatch, std::move(given));
     if (settings_.training) {
       SegmentPass& kept_segment = kept.segments[index];
-      kept_segment.inputs = std::move(flow);
-      if (!segment.recompute) {
+      kept_segment.leads_to_gradient = std::any_of(outputs.begin(), outputs.end(), takes_gradient);
+      // Of what learns nothing, nothing is needed again; of what needs no gradient itself, the graph keeps what it
+      // needs.
+      const bool keeps_inputs = segment.recompute || std::any_of(flow.begin(), flow.end(), takes_gradient);
+      const std::size_t input_count = flow.size();
+      if (kept_segment.leads_to_gradient && keeps_inputs) kept_segment.inputs = std::move(flow);
+      if (!kept_segment.leads_to_gradient) {
+        // Nothing arrives at any of them, and the stage before is told so for each.
+        kept_segment.roots.resize(outputs.size());
+        kept_segment.input_gradients.resize(input_count);
+      } else if (!segment.recompute) {
         kept_segment.roots = roots_of(outputs);
         kept_segment.input_gradients = std::move(gradients);
       } else {
@@ -268,10 +282,10 @@ void Stage::run_again(const Segment& segment, MicrobatchId microbatch, SegmentPa
                     "find the module that keeps a tensor and changes it later, or do not recompute this layer");
   }
   for (at::Tensor& input : kept.inputs) input = moved(input, parts_.device);
-  const Pass& of_microbatch = pass(microbatch);
-  const bool with_loss = segment.end == segments_.back().end && of_microbatch.loss_gradient.defined();
+  const Pass& microbatch_pass = pass(microbatch);
+  const bool with_loss = segment.end == segments_.back().end && microbatch_pass.loss_gradient.defined();
   Tensors given = attached(kept.inputs, kept.input_gradients);
-  kept.roots = roots_of(with_loss ? run_with_loss(segment, microbatch, std::move(given), of_microbatch.targets)
+  kept.roots = roots_of(with_loss ? run_with_loss(segment, microbatch, std::move(given), microbatch_pass.targets)
                                   : run(segment, microbatch, std::move(given)));
 }
 
@@ -281,7 +295,7 @@ Tensors Stage::through_segments(MicrobatchId microbatch, Tensors gradients, cons
   Pass& kept = pass(microbatch);
   for (std::size_t index = segments_.size(); index-- > 0;) {
     SegmentPass& segment = kept.segments[index];
-    if (segments_[index].recompute) run_again(segments_[index], microbatch, segment);
+    if (segments_[index].recompute && segment.leads_to_gradient) run_again(segments_[index], microbatch, segment);
     if (index + 1 == segments_.size() && kept.loss_gradient.defined()) {
       gradients.assign(segment.roots.size(), {});
       gradients.back() = std::exchange(kept.loss_gradient, {});

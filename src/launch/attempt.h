@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "penstock/base/clock.h"
+#include "penstock/base/types.h"
 #include "penstock/launch/launch.h"
 
 #include "signals.h"

@@ -55,9 +55,10 @@ class Variables {
     const char* end = value->data() + value->size();
     const auto [stop, failure] = std::from_chars(value->data(), end, result);
     if (failure != std::errc() || stop != end || result < least || result > most)
-      throw bad_input(
-          fmt::format("{} is '{}'", name, shortened(*value)), fmt::format("a whole number from {} to {}", least, most),
-          "correct the variable, or start the ranks with penstock train --processes, torchrun, mpirun or srun");
+      throw bad_input(fmt::format("{} is '{}'", name, shortened(*value)),
+                      fmt::format("a whole number from {} to {}", least, most),
+                      "correct the variable, or start the ranks with penstock train and `processes`, or with torchrun, "
+                      "mpirun or srun");
     return result;
   }
 

@@ -8,9 +8,9 @@
 #include <fmt/ranges.h>
 #include <poll.h>
 
-#include "penstock/base/clock.h"
 #include "penstock/base/error.h"
 #include "penstock/base/limits.h"
+#include "penstock/base/types.h"
 
 #include "attempt.h"
 #include "signals.h"

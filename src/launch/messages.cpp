@@ -69,8 +69,8 @@ void MessageRelay::add(int rank, const std::string& line) {
 }
 
 void MessageRelay::show(int rank, const std::string& line) {
-  if (said_.size() >= most_remembered) said_.clear();
-  if (said_.try_emplace(line, rank).first->second != rank) return;
+  if (first_ranks_.size() >= most_remembered) first_ranks_.clear();
+  if (first_ranks_.try_emplace(line, rank).first->second != rank) return;
   if (show_) show_(fmt::format("rank {}: {}", rank, line));
 }
 

@@ -50,7 +50,7 @@ class MessageRelay {
   std::function<void(const std::string&)> show_;
   std::vector<Rank> ranks_;
   // Who was the first to say something.
-  std::unordered_map<std::string, int> said_;
+  std::unordered_map<std::string, int> first_ranks_;
 };
 
 }  // namespace penstock::launching

@@ -1,4 +1,4 @@
-#include "penstock/nn/cache.h"
+#include "penstock/nn/layer.h"
 
 namespace penstock {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <torch/torch.h>
 
-#include "penstock/nn/cache.h"
 #include "penstock/nn/dropout.h"
+#include "penstock/nn/layer.h"
 #include "penstock/nn/networks.h"
 
 #include "nn/size_check.h"

@@ -14,10 +14,10 @@
 namespace penstock {
 namespace {
 
-const std::vector<std::string>& moment_names(const std::string& kind) {
+const std::vector<std::string>& moment_names(OptimizerKind kind) {
   static const std::vector<std::string> sgd{"momentum"};
   static const std::vector<std::string> adamw{"first_moment", "second_moment"};
-  return kind == "sgd" ? sgd : adamw;
+  return kind == OptimizerKind::Sgd ? sgd : adamw;
 }
 
 void check_moment_share(const char* name, double value) {
@@ -26,8 +26,6 @@ void check_moment_share(const char* name, double value) {
 }
 
 void check(const OptimizerSettings& settings) {
-  if (settings.kind != "adamw" && settings.kind != "sgd")
-    throw bad_input(fmt::format("optimizer \"{}\"", settings.kind), "adamw or sgd", "choose one of them");
   check_moment_share("momentum", settings.momentum);
   check_moment_share("beta1", settings.beta1);
   check_moment_share("beta2", settings.beta2);
@@ -71,14 +69,21 @@ at::Tensor in_layout_of(const at::Tensor& parameter, at::Tensor gradient) {
   return at::empty_strided(parameter.sizes(), parameter.strides(), gradient.options()).copy_(gradient);
 }
 
-Optimizer::Optimizer(OptimizerSettings settings, const std::vector<Parameter>& parameters)
-    : settings_(std::move(settings)) {
+Optimizer::Optimizer(OptimizerSettings settings, const std::vector<Parameter>& parameters, const MakeOptimizer& outside)
+    : settings_(std::move(settings)), is_outside_(static_cast<bool>(outside)) {
   check(settings_);
+  if (is_outside_ && !settings_.rules.empty())
+    throw bad_input("rules for an optimizer of another library", "none", "give it parameter groups of its own instead");
+  std::vector<Parameter> once;
   for (const Parameter& parameter : parameters) {
-    const bool known = std::any_of(entries_.begin(), entries_.end(),
-                                   [&](const Entry& entry) { return entry.parameter.is_same(parameter.tensor); });
-    if (!known) add(parameter);
+    const bool known = std::any_of(once.begin(), once.end(),
+                                   [&](const Parameter& other) { return other.tensor.is_same(parameter.tensor); });
+    if (!known) once.push_back(parameter);
   }
+  if (!is_outside_)
+    for (const Parameter& parameter : once) add(parameter);
+  else if (!once.empty())
+    outside_ = outside(once);
 }
 
 void Optimizer::add(const Parameter& parameter) {
@@ -90,16 +95,21 @@ void Optimizer::add(const Parameter& parameter) {
     entry.weight_decay = rule->weight_decay.value_or(entry.weight_decay);
     entry.learning_rate_factor = rule->learning_rate_factor;
   }
+  if (settings_.masters && at::isReducedFloatingType(parameter.tensor.scalar_type()))
+    entry.master = parameter.tensor.detach().to(at::kFloat);
+  const at::Tensor updated = entry.updated();
   for (std::size_t moment = 0; moment < moment_names(settings_.kind).size(); ++moment)
-    entry.moments.push_back(at::zeros_like(parameter.tensor));
-  entry.fused = can_be_fused(parameter.tensor, entry.moments);
+    entry.moments.push_back(at::zeros_like(updated));
+  entry.fused = can_be_fused(updated, entry.moments);
   if (entry.fused) {
+    // With a master each is alone, so that one gradient at a time is there in float32.
     auto group = std::find_if(groups_.begin(), groups_.end(), [&](const Group& each) {
-      return each.weight_decay == entry.weight_decay && each.learning_rate_factor == entry.learning_rate_factor &&
-             each.dtype == parameter.tensor.scalar_type();
+      return !entry.master.defined() && each.weight_decay == entry.weight_decay &&
+             each.learning_rate_factor == entry.learning_rate_factor && each.dtype == updated.scalar_type() &&
+             !entries_[each.entries.front()].master.defined();
     });
     if (group == groups_.end())
-      group = groups_.insert(group, {entry.weight_decay, entry.learning_rate_factor, parameter.tensor.scalar_type()});
+      group = groups_.insert(group, {entry.weight_decay, entry.learning_rate_factor, updated.scalar_type()});
     group->entries.push_back(entries_.size());
   } else {
     others_.push_back(entries_.size());
@@ -110,12 +120,25 @@ void Optimizer::add(const Parameter& parameter) {
 void Optimizer::update(double learning_rate) {
   const at::NoGradGuard no_graph;
   ++updates_;
+  if (outside_) return outside_->update(learning_rate);
   for (Entry& entry : entries_)
     if (entry.parameter.grad().defined()) ++entry.updates;
   for (const Group& group : groups_) update_fused(group, learning_rate * group.learning_rate_factor);
   for (const std::size_t index : others_)
     if (entries_[index].parameter.grad().defined())
       update_plainly(entries_[index], learning_rate * entries_[index].learning_rate_factor);
+  for (const Entry& entry : entries_)
+    if (entry.master.defined() && entry.parameter.grad().defined()) entry.parameter.detach().copy_(entry.master);
+}
+
+void Optimizer::renew_masters() {
+  const at::NoGradGuard no_graph;
+  for (const Entry& entry : entries_)
+    if (entry.master.defined()) entry.master.copy_(entry.parameter);
+}
+
+at::Tensor Optimizer::Entry::gradient() const {
+  return in_layout_of(updated(), master.defined() ? parameter.grad().to(at::kFloat) : parameter.grad());
 }
 
 void Optimizer::update_fused(const Group& group, double learning_rate) {
@@ -127,8 +150,8 @@ void Optimizer::update_fused(const Group& group, double learning_rate) {
   for (const std::size_t index : group.entries) {
     const Entry& entry = entries_[index];
     if (!entry.parameter.grad().defined()) continue;
-    parameters.push_back(entry.parameter);
-    gradients.push_back(in_layout_of(entry.parameter, entry.parameter.grad()));
+    parameters.push_back(entry.updated());
+    gradients.push_back(entry.gradient());
     for (std::size_t moment = 0; moment < moments.size(); ++moment) moments[moment].push_back(entry.moments[moment]);
     at::Tensor& count = known_counts[entry.updates];
     if (!count.defined())
@@ -136,7 +159,7 @@ void Optimizer::update_fused(const Group& group, double learning_rate) {
     counts.push_back(count);
   }
   if (parameters.empty()) return;
-  if (settings_.kind == "sgd") {
+  if (settings_.kind == OptimizerKind::Sgd) {
     // Without momentum there must be no buffers for it. With it, one that is zero gives what the first step of
     // libtorch's gives: the gradient itself.
     const std::vector<at::Tensor> buffers = settings_.momentum > 0 ? moments[0] : std::vector<at::Tensor>();
@@ -150,9 +173,9 @@ void Optimizer::update_fused(const Group& group, double learning_rate) {
 
 // The operations of torch::optim, in their order: what a parameter's dtype rounds, it rounds alike.
 void Optimizer::update_plainly(Entry& entry, double learning_rate) const {
-  const at::Tensor parameter = entry.parameter.detach();
-  at::Tensor gradient = in_layout_of(entry.parameter, entry.parameter.grad());
-  if (settings_.kind == "sgd") {
+  const at::Tensor parameter = entry.updated().detach();
+  at::Tensor gradient = entry.gradient();
+  if (settings_.kind == OptimizerKind::Sgd) {
     if (entry.weight_decay != 0) gradient = gradient.add(parameter, entry.weight_decay);
     if (settings_.momentum > 0) gradient = entry.moments[0].mul_(settings_.momentum).add_(gradient);
     parameter.add_(gradient, -learning_rate);
@@ -172,12 +195,14 @@ std::vector<at::Tensor> Optimizer::everything() const {
   std::vector<at::Tensor> tensors;
   for (const Entry& entry : entries_) {
     tensors.push_back(entry.parameter);
+    if (entry.master.defined()) tensors.push_back(entry.master);
     tensors.insert(tensors.end(), entry.moments.begin(), entry.moments.end());
   }
   return tensors;
 }
 
 void Optimizer::keep() {
+  check_invariant(!is_outside_, "an update of another library's optimizer that may be taken back");
   const at::NoGradGuard no_graph;
   kept_.clear();
   kept_counts_.clear();
@@ -197,12 +222,14 @@ void Optimizer::take_back() {
 }
 
 std::vector<Optimizer::Named> Optimizer::state() const {
+  if (outside_) return outside_->state();
   std::vector<Named> state;
   const auto& names = moment_names(settings_.kind);
   for (const Entry& entry : entries_) {
+    if (entry.master.defined()) state.emplace_back("master." + entry.name, entry.master);
     for (std::size_t moment = 0; moment < names.size(); ++moment)
       state.emplace_back(names[moment] + "." + entry.name, entry.moments[moment]);
-    if (settings_.kind == "adamw")
+    if (settings_.kind == OptimizerKind::AdamW)
       state.emplace_back(fmt::format("{}.{}", updates_name, entry.name), at::scalar_tensor(entry.updates, at::kLong));
   }
   return state;
@@ -216,6 +243,11 @@ void Optimizer::resume(std::int64_t updates, const std::vector<Named>& counts) {
     const auto found = known.find(fmt::format("{}.{}", updates_name, entry.name));
     entry.updates = found != known.end() ? found->second : updates;
   }
+}
+
+void Optimizer::resume_outside(std::int64_t updates, const std::vector<Named>& state) {
+  updates_ = updates;
+  if (outside_) outside_->resume(state, updates);
 }
 
 double LearningRate::at(std::int64_t step) const {

@@ -4,6 +4,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/exec/memory.h"
+#include "penstock/exec/message_kind.h"
 
 #include "pipeline/record_message.h"
 

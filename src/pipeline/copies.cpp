@@ -9,8 +9,8 @@
 #include "penstock/base/error.h"
 #include "penstock/exec/counted_messages.h"
 #include "penstock/nn/parameters.h"
-#include "penstock/nn/tensor_bytes.h"
 #include "penstock/optim/optimizer.h"
+#include "penstock/transport/layout.h"
 
 namespace penstock {
 namespace {
@@ -56,14 +56,6 @@ std::vector<Tensors> in_parts(const Tensors& tensors, Bytes most) {
   return parts;
 }
 
-void add(at::Tensor& sum, at::Tensor other) {
-  if (!other.defined()) return;
-  if (sum.defined())
-    sum.add_(other);
-  else
-    sum = std::move(other);
-}
-
 }  // namespace
 
 Copies::Copies(const Placement& placement, const std::vector<TieGroup>& ties, const std::vector<Stage>& stages,
@@ -90,6 +82,7 @@ void Copies::divide(const Stage& stage, std::size_t local_stage, const std::vect
   bucket.local_stage = local_stage;
   bucket.holders = holders;
   bucket.device = stage.device();
+  if (settings.tree) bucket.sum = OrderedSum(OrderedSum::Order::Tree);
   const auto add_next = [&](std::size_t owner, Return back) {
     bucket.owner = holders[owner];
     bucket.back = back;
@@ -122,18 +115,18 @@ GradientReduction Copies::reduction() {
   GradientReduction reduction;
   reduction.on_final = [this](std::size_t local_stage) {
     for (Bucket& bucket : buckets_)
-      if (bucket.local_stage == local_stage) give(bucket);
+      if (bucket.local_stage == local_stage) start(bucket);
   };
   reduction.advance = [this] {
     for (Bucket& bucket : buckets_)
-      if (bucket.given && !bucket.done) advance(bucket, /*wait=*/false);
+      if (bucket.started && !bucket.done) advance(bucket, /*wait=*/false);
   };
   return reduction;
 }
 
 void Copies::begin() {
   for (Bucket& bucket : buckets_) {
-    bucket.given = bucket.done = false;
+    bucket.started = bucket.done = false;
     bucket.added = 0;
   }
 }
@@ -156,17 +149,18 @@ void put_into(const Tensors& parameters, const std::vector<DeferredBatchNorm*>& 
 
 }  // namespace
 
-void Copies::give(Bucket& bucket) {
-  bucket.given = true;
+void Copies::start(Bucket& bucket) {
+  bucket.started = true;
   bucket.own = taken_from(bucket.parameters, bucket.norms);
   if (!is_own(bucket)) send(bucket, bucket.owner, MessageKind::CopyGradient, std::exchange(bucket.own, {}));
 }
 
 void Copies::advance(Bucket& bucket, bool wait) {
   if (is_own(bucket)) {
-    if (!go_on_adding(bucket, wait)) return;
-    if (bucket.back == Return::AtOnce) send_to_holders(bucket, MessageKind::CopySum, bucket.sum);
-    put_into(bucket.parameters, bucket.norms, std::exchange(bucket.sum, {}));
+    if (!add_arrived(bucket, wait)) return;
+    Tensors sum = bucket.sum.take();
+    if (bucket.back == Return::AtOnce) send_to_holders(bucket, MessageKind::CopySum, sum);
+    put_into(bucket.parameters, bucket.norms, std::move(sum));
   } else if (bucket.back == Return::AtOnce) {
     if (!wait && !transport_.has_arrived(bucket.owner, {MessageKind::CopySum, bucket.stage.value, bucket.number}))
       return;
@@ -176,24 +170,21 @@ void Copies::advance(Bucket& bucket, bool wait) {
 }
 
 // In the order of the holders, whoever is first.
-bool Copies::go_on_adding(Bucket& bucket, bool wait) {
-  const at::NoGradGuard no_graph;
+bool Copies::add_arrived(Bucket& bucket, bool wait) {
   const Tag tag{MessageKind::CopyGradient, bucket.stage.value, bucket.number};
   for (; bucket.added < bucket.holders.size(); ++bucket.added) {
     const RankId holder = bucket.holders[bucket.added];
     const bool own = holder == transport_.rank();
     if (!own && !wait && !transport_.has_arrived(holder, tag)) return false;
-    Tensors arrived = own ? std::exchange(bucket.own, {}) : receive(bucket, holder, MessageKind::CopyGradient);
-    bucket.sum.resize(arrived.size());
-    for (std::size_t index = 0; index < arrived.size(); ++index) add(bucket.sum[index], std::move(arrived[index]));
+    bucket.sum.add(own ? std::exchange(bucket.own, {}) : receive(bucket, holder, MessageKind::CopyGradient));
   }
   return true;
 }
 
 void Copies::add_up() {
   for (Bucket& bucket : buckets_)
-    if (!bucket.given) give(bucket);
-  // Own ones first: nobody is waited for who waits here.
+    if (!bucket.started) start(bucket);
+  // Own ones first: another rank may wait for their sums, and this one waits for that rank only afterwards.
   for (const bool own : {true, false})
     for (Bucket& bucket : buckets_)
       if (!bucket.done && is_own(bucket) == own) advance(bucket, /*wait=*/true);

@@ -9,16 +9,20 @@
 #include <vector>
 
 #include "penstock/exec/memory.h"
+#include "penstock/exec/message_kind.h"
 #include "penstock/exec/rank.h"
 #include "penstock/nn/batch_norm.h"
 #include "penstock/nn/layer.h"
 #include "penstock/nn/ties.h"
-#include "penstock/schedule/placement.h"
+#include "penstock/schedule/verify.h"
+
+#include "pipeline/gradient_tree.h"
 
 namespace penstock {
 
 struct CopySettings {
   Bytes bucket{4 << 20};  // most gradients in one message; one that is larger goes alone
+  bool tree = false;      // whether the holders' gradients are added along a tree, and not in a row
   bool shard = false;     // the owner of a bucket alone gets the sum, updates the weights and sends them to the others
 };
 
@@ -64,19 +68,19 @@ class Copies {
     std::vector<at::Tensor> parameters;
     std::vector<DeferredBatchNorm*> norms;
     // Of the step.
-    bool given = false;
+    bool started = false;
     bool done = false;  // but for a return behind the ties
     std::size_t added = 0;
     Tensors own;
-    Tensors sum;
+    OrderedSum sum{OrderedSum::Order::Row};
   };
 
   void divide(const Stage& stage, std::size_t local_stage, const std::vector<RankId>& holders,
               const std::vector<TieGroup>& ties, const CopySettings& settings);
   [[nodiscard]] bool is_own(const Bucket& bucket) const { return bucket.owner == transport_.rank(); }
-  void give(Bucket& bucket);
+  void start(Bucket& bucket);
   void advance(Bucket& bucket, bool wait);
-  [[nodiscard]] bool go_on_adding(Bucket& bucket, bool wait);
+  [[nodiscard]] bool add_arrived(Bucket& bucket, bool wait);
   void send_to_holders(const Bucket& bucket, MessageKind kind, const Tensors& tensors);
   void send(const Bucket& bucket, RankId to, MessageKind kind, Tensors message);
   [[nodiscard]] Tensors receive(const Bucket& bucket, RankId from, MessageKind kind);

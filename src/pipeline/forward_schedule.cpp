@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "penstock/schedule/lower.h"
 #include "penstock/schedule/replicas.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 namespace {
@@ -23,8 +23,8 @@ Schedule forward_of(const Placement& placement, int ranks, int microbatches) {
   // Of two holders of a stage, the one that has less to do.
   std::vector<std::size_t> stages_of(forward.actions.size());
   std::vector<RankId> holders;
-  for (const auto& of_stage : placement.holders) {
-    holders.push_back(*std::min_element(of_stage.begin(), of_stage.end(), [&](RankId a, RankId b) {
+  for (const auto& stage_holders : placement.holders) {
+    holders.push_back(*std::min_element(stage_holders.begin(), stage_holders.end(), [&](RankId a, RankId b) {
       return stages_of[a.index()] < stages_of[b.index()];
     }));
     ++stages_of[holders.back().index()];

@@ -21,8 +21,8 @@ void LinkAccount::add(const std::vector<RankTraffic>& ranks) {
   // When each message's send began, by direction, sending stage and microbatch.
   std::vector<double> begun(2 * static_cast<std::size_t>(stages_) * static_cast<std::size_t>(microbatches_), never);
   const auto place = [&](bool forward, std::int32_t stage, MicrobatchId microbatch) -> double& {
-    const auto of_stage = 2 * static_cast<std::size_t>(stage) + (forward ? 1 : 0);
-    return begun.at(of_stage * static_cast<std::size_t>(microbatches_) + microbatch.index());
+    const auto row = 2 * static_cast<std::size_t>(stage) + (forward ? 1 : 0);
+    return begun.at(row * static_cast<std::size_t>(microbatches_) + microbatch.index());
   };
   for (const RankTraffic& rank : ranks)
     for (const Event& event : rank.events)

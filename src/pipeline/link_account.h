@@ -5,9 +5,9 @@
 #include <utility>
 #include <vector>
 
-#include "penstock/base/ids.h"
+#include "penstock/base/types.h"
 #include "penstock/exec/rank.h"
-#include "penstock/pipeline/link_use.h"
+#include "penstock/timeline/timeline.h"
 
 namespace penstock {
 

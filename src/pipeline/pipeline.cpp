@@ -12,9 +12,11 @@
 
 #include "pipeline/control.h"
 #include "pipeline/forward_schedule.h"
+#include "pipeline/input_devices.h"
 #include "pipeline/pipeline_plan.h"
 #include "pipeline/rank_team.h"
 #include "pipeline/saved_state.h"
+#include "pipeline/steps.h"
 #include "pipeline/telemetry.h"
 
 namespace penstock {
@@ -28,10 +30,11 @@ Minibatch minibatch_of(const at::Tensor& input, const at::Tensor& target) {
   return minibatch;
 }
 
-// Each output comes from one rank; the others have nothing in its place.
-void take_outputs(std::vector<Tensors>& of_rank, std::vector<Tensors>& outputs) {
-  for (std::size_t microbatch = 0; microbatch < of_rank.size(); ++microbatch)
-    if (!of_rank[microbatch].empty()) outputs[microbatch] = std::move(of_rank[microbatch]);
+// Of a tensor in float64 on any device; none of an undefined one.
+std::vector<double> doubles_of(const at::Tensor& tensor) {
+  if (!tensor.defined()) return {};
+  const at::Tensor here = tensor.cpu();
+  return {here.const_data_ptr<double>(), here.const_data_ptr<double>() + here.numel()};
 }
 
 }  // namespace
@@ -41,7 +44,30 @@ struct Pipeline::State {
       : plan(make_pipeline_plan(std::move(network), schedule, std::move(settings))),
         team(plan, group),
         telemetry(team),
-        control(team) {}
+        control(team),
+        steps(team, telemetry, control, plan.settings.steps_in_flight),
+        input_devices(plan, team.first(), {team.first().value + static_cast<std::int32_t>(team.size())}) {}
+
+  // The ranks, for anything but a step: with weights that stay.
+  RankTeam& settled_team() {
+    steps.check_last();
+    return team;
+  }
+
+  StepHandle submit(const std::vector<Microbatch>& microbatches, const UpdateSettings& settings, bool alone) {
+    const auto wanted = static_cast<std::size_t>(plan.training->microbatches);
+    if (microbatches.size() != wanted)
+      throw bad_input(fmt::format("a minibatch in {} parts", microbatches.size()),
+                      fmt::format("{}, one for each microbatch of the schedule", wanted),
+                      "cut it with split_minibatch, or take a schedule for that many");
+    StepInput input;
+    input.settings.step = settings.step;
+    input.microbatches = microbatches;
+    input_devices.bring(input.microbatches);
+    input.keep_outputs = settings.keep_outputs;
+    sequences = 0;
+    return {steps.submit(std::move(input), settings, alone), steps};
+  }
 
   std::vector<StepOutput> evaluate(StepInput input) {
     sequences = 0;
@@ -51,7 +77,7 @@ struct Pipeline::State {
         forward_schedule(plan.training.get(), plan.settings.replicas, static_cast<int>(input.microbatches.size()));
     input.settings.training = false;
     std::vector<StepOutput> outputs(team.size());
-    team.run([&](RankId rank) {
+    settled_team().run([&](RankId rank) {
       // Of fewer microbatches than replicas some have none.
       if (rank.value < schedule->ranks())
         outputs[team.local(rank)] = team.worker(rank).evaluate(compile(schedule, rank), input);
@@ -63,6 +89,8 @@ struct Pipeline::State {
   RankTeam team;
   Telemetry telemetry;
   Control control;
+  Steps steps;
+  InputDevices input_devices;
   std::size_t sequences = 0;  // that the layers remember
 };
 
@@ -72,46 +100,35 @@ Pipeline::Pipeline(Pipeline&&) noexcept = default;
 Pipeline& Pipeline::operator=(Pipeline&&) noexcept = default;
 Pipeline::~Pipeline() = default;
 
-StepResult Pipeline::step(const at::Tensor& input, const at::Tensor& target, std::int64_t step, double learning_rate) {
-  return this->step(split_minibatch(minibatch_of(input, target), state_->plan.training->microbatches),
-                    {step, learning_rate, /*keep_outputs=*/false});
+StepHandle::StepHandle(std::shared_ptr<StepInFlight> step, Steps& steps) : step_(std::move(step)), steps_(&steps) {}
+StepHandle::StepHandle(StepHandle&&) noexcept = default;
+StepHandle& StepHandle::operator=(StepHandle&&) noexcept = default;
+StepHandle::~StepHandle() = default;
+
+StepResult StepHandle::wait() {
+  if (!step_)
+    throw bad_input("a step without a result to come", "one that was submitted and not waited for", "wait once");
+  const std::shared_ptr<StepInFlight> step = std::exchange(step_, nullptr);
+  return steps_->wait(step);
+}
+
+StepHandle Pipeline::submit(const std::vector<Microbatch>& microbatches, const UpdateSettings& settings) {
+  return state_->submit(microbatches, settings, state_->plan.settings.steps_in_flight == 1);
+}
+
+StepHandle Pipeline::submit(const at::Tensor& input, const at::Tensor& target, std::int64_t step,
+                            double learning_rate) {
+  return submit(split_minibatch(minibatch_of(input, target), state_->plan.training->microbatches),
+                {step, learning_rate, /*keep_outputs=*/false});
 }
 
 StepResult Pipeline::step(const std::vector<Microbatch>& microbatches, const UpdateSettings& settings) {
-  const auto wanted = static_cast<std::size_t>(state_->plan.training->microbatches);
-  if (microbatches.size() != wanted)
-    throw bad_input(fmt::format("a minibatch in {} parts", microbatches.size()),
-                    fmt::format("{}, one for each microbatch of the schedule", wanted),
-                    "cut it with split_minibatch, or take a schedule for that many");
-  StepInput input;
-  input.settings.step = settings.step;
-  input.microbatches = microbatches;
-  input.keep_outputs = settings.keep_outputs;
-  state_->sequences = 0;
-  RankTeam& team = state_->team;
-  std::vector<WorkerStep> of_all(static_cast<std::size_t>(team.ranks()));
-  ControlWord word{settings.stop_signal, settings.saving};
-  const Milliseconds start = team.clock().now();
-  team.run([&](RankId rank) {
-    try {
-      state_->control.announce(rank, word);
-      of_all[rank.index()] = team.worker(rank).train(input, settings);
-      state_->telemetry.collect(rank, of_all);
-      state_->control.agree(rank, word);
-    } catch (const Aborted& aborted) {
-      // Nobody will say more about this failure than what waits for it; within an action the executor has said it.
-      if (!aborted.peer_is_lost()) throw;
-      throw Aborted(fmt::format("rank {}, step {}, at the update: waits for the other ranks: {}", rank.value,
-                                settings.step, aborted.what()));
-    }
-  });
-  StepResult result = of_all[team.first().index()].result;
-  result.stop_signal = word.stop_signal;
-  result.saving = word.saving;
-  if (settings.keep_outputs) result.outputs.resize(wanted);
-  result.timeline = state_->telemetry.timeline(of_all, start);
-  for (WorkerStep& of_rank : of_all) take_outputs(of_rank.outputs, result.outputs);
-  return result;
+  return state_->submit(microbatches, settings, /*alone=*/true).wait();
+}
+
+StepResult Pipeline::step(const at::Tensor& input, const at::Tensor& target, std::int64_t step, double learning_rate) {
+  return this->step(split_minibatch(minibatch_of(input, target), state_->plan.training->microbatches),
+                    {step, learning_rate, /*keep_outputs=*/false});
 }
 
 std::vector<Loss> Pipeline::evaluate(const std::vector<std::vector<Microbatch>>& minibatches) {
@@ -121,20 +138,20 @@ std::vector<Loss> Pipeline::evaluate(const std::vector<std::vector<Microbatch>>&
   std::vector<double> sums(input.microbatches.size());
   std::vector<double> weights = sums;
   const std::vector<StepOutput> outputs = state_->evaluate(std::move(input));
-  std::vector<std::vector<double>> of_all;
+  std::vector<std::vector<double>> by_rank;
   state_->team.run([&](RankId rank) {
     const StepOutput& output = outputs[state_->team.local(rank)];
-    std::vector<double> own = output.loss_sums;
+    std::vector<double> own = doubles_of(output.loss_sums);
     own.insert(own.end(), output.loss_weights.begin(), output.loss_weights.end());
     Worker& worker = state_->team.worker(rank);
     const UncountedMemory exchanged;
     auto gathered = all_gather(worker.transport(), own);
-    if (rank == state_->team.first()) of_all = std::move(gathered);
+    if (rank == state_->team.first()) by_rank = std::move(gathered);
   });
-  for (const std::vector<double>& of_rank : of_all) {
-    for (std::size_t microbatch = 0; microbatch < of_rank.size() / 2; ++microbatch) {
-      sums[microbatch] += of_rank[microbatch];
-      weights[microbatch] += of_rank[of_rank.size() / 2 + microbatch];
+  for (const std::vector<double>& numbers : by_rank) {
+    for (std::size_t microbatch = 0; microbatch < numbers.size() / 2; ++microbatch) {
+      sums[microbatch] += numbers[microbatch];
+      weights[microbatch] += numbers[numbers.size() / 2 + microbatch];
     }
   }
   std::vector<Loss> losses;
@@ -161,8 +178,9 @@ std::vector<Microbatch> Pipeline::cut(const at::Tensor& input, const at::Tensor&
   return split_minibatch(minibatch, static_cast<int>(std::max<std::int64_t>(most, 1)));
 }
 
-std::vector<Tensors> Pipeline::forward(const std::vector<Microbatch>& microbatches, StepSettings::Sequences sequences) {
-  using enum StepSettings::Sequences;
+std::vector<Tensors> Pipeline::forward(const std::vector<Microbatch>& microbatches, Sequences sequences,
+                                       const std::vector<bool>& begun_anew) {
+  using enum Sequences;
   if (sequences == Continue && state_->sequences != microbatches.size())
     throw bad_input(fmt::format("{} to go on with, of {} that are remembered",
                                 counted(static_cast<std::int64_t>(microbatches.size()), "sequence"), state_->sequences),
@@ -170,32 +188,47 @@ std::vector<Tensors> Pipeline::forward(const std::vector<Microbatch>& microbatch
   StepInput input;
   input.settings.with_loss = false;
   input.settings.sequences = sequences;
+  input.settings.begun_anew = begun_anew;
   input.microbatches = microbatches;
   input.keep_outputs = true;
   std::vector<Tensors> outputs(microbatches.size());
-  for (StepOutput& of_rank : state_->evaluate(std::move(input))) take_outputs(of_rank.outputs, outputs);
+  for (StepOutput& output : state_->evaluate(std::move(input))) take_outputs(output.outputs, outputs);
   state_->sequences = sequences == Whole ? 0 : microbatches.size();
   return outputs;
 }
 
 Tensors Pipeline::forward(const at::Tensor& input) { return merge_outputs(forward(cut(input, {}))); }
 
-void Pipeline::save(CheckpointPart& part) { save_state(state_->team, part); }
+void Pipeline::save(CheckpointPart& part) { save_state(state_->settled_team(), part); }
 
-void Pipeline::copy_state(std::vector<SavedStage>& copies) { penstock::copy_state(state_->team, copies); }
+void Pipeline::copy_state(std::vector<SavedStage>& copies) { penstock::copy_state(state_->settled_team(), copies); }
 
 void Pipeline::load(const CheckpointReader& reader, std::int64_t updates, bool with_optimizer) {
-  load_state(state_->team, reader, updates, with_optimizer);
+  load_state(state_->settled_team(), reader, updates, with_optimizer);
 }
 
-std::vector<std::pair<std::string, at::Tensor>> Pipeline::weights() { return copied_weights(state_->team); }
+std::vector<std::pair<std::string, at::Tensor>> Pipeline::weights() { return copied_weights(state_->settled_team()); }
 
-std::vector<std::string> Pipeline::exchange(const std::string& text) { return state_->control.exchange(text); }
+std::vector<std::string> Pipeline::exchange(const std::string& text) {
+  state_->steps.check_last();
+  return state_->control.exchange(text);
+}
 
-void Pipeline::begin_accounting() { state_->telemetry.begin_accounting(); }
-std::vector<StageReport> Pipeline::report() { return state_->telemetry.stages(); }
+void Pipeline::begin_accounting() {
+  state_->steps.check_last();
+  state_->telemetry.begin_accounting();
+}
+
+std::vector<StageReport> Pipeline::report() {
+  state_->steps.check_last();
+  return state_->telemetry.stages();
+}
+
 std::vector<LinkUse> Pipeline::links() const { return state_->telemetry.links(); }
-std::vector<Bytes> Pipeline::peak_memory() { return state_->telemetry.peak_memory(); }
+std::vector<Bytes> Pipeline::peak_memory() {
+  state_->steps.check_last();
+  return state_->telemetry.peak_memory();
+}
 
 int Pipeline::ranks() const { return state_->team.ranks(); }
 int Pipeline::threads_per_rank() const { return state_->plan.settings.threads_per_rank; }

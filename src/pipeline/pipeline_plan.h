@@ -7,7 +7,8 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "penstock/base/ids.h"
+#include "penstock/base/types.h"
+#include "penstock/exec/rank.h"
 #include "penstock/nn/ties.h"
 #include "penstock/pipeline/pipeline.h"
 
@@ -15,8 +16,9 @@ namespace penstock {
 
 struct PipelinePlan {
   Network network;
-  PipelineSettings settings;  // nothing is left to be chosen: `cut` and `threads_per_rank` are set
-  VerifiedSchedule training;  // lowered
+  PipelineSettings settings;     // nothing is left to be chosen: `cut` and `threads_per_rank` are set
+  VerifiedSchedule training;     // lowered
+  std::vector<Lead> leads = {};  // by rank
   std::vector<TieGroup> ties = {};
 };
 

@@ -59,7 +59,7 @@ RankTeam::RankTeam(const PipelinePlan& plan, ProcessGroup* group)
       lanes_(make_lanes(plan_, first_, own_)),
       transport_(ordered_by_events(std::move(ends_), views_of(lanes_))),
       leaders_(leaders_of(group)),
-      crew_(first_, static_cast<int>(own_)) {
+      crew_(first_, static_cast<int>(own_), [this](const std::string& reason) { transport_.front()->abort(reason); }) {
   try {
     run([this](RankId rank) {
       at::set_num_threads(plan_.settings.threads_per_rank);
@@ -77,19 +77,26 @@ RankTeam::~RankTeam() { take_down(); }
 
 // A worker counts its thread's memory: it is taken down where it was built.
 void RankTeam::take_down() {
-  crew_.run([this](RankId rank) { workers_[local(rank)].reset(); }, [](const std::string&) {});
+  try {
+    crew_.wait();
+  } catch (...) {
+    crew_.forget_failure();  // whoever waited for it has been told
+  }
+  crew_.submit([this](RankId rank) { workers_[local(rank)].reset(); });
+  crew_.wait();
 }
 
 // While no rank is at work, and on a thread whose memory nobody counts.
 void RankTeam::refuse_shared() {
   std::vector<PlacedLayer> layers;
   for (const auto& worker : workers_) {
-    const std::vector<PlacedLayer> of_rank = worker->layers();
-    layers.insert(layers.end(), of_rank.begin(), of_rank.end());
+    const std::vector<PlacedLayer> placed = worker->layers();
+    layers.insert(layers.end(), placed.begin(), placed.end());
   }
   try {
     refuse_shared_memory(layers);
     if (processes() > 1) refuse_shared_with_others(plan_.network, layers);
+    count_versions_apart(layers);
   } catch (const std::exception& error) {
     transport_.front()->abort(error.what());
     throw;
@@ -108,17 +115,21 @@ bool RankTeam::shares_device(RankId rank) const {
   return false;
 }
 
-void RankTeam::run(const std::function<void(RankId)>& work) {
+void RankTeam::submit(std::function<void(RankId)> work, Then then) {
   if (stopped_)
     throw run_failed("a pipeline that has failed before", "a new one", "make a new one and load a checkpoint");
+  // Shared by the ranks, since an event is not copied.
+  auto before = std::make_shared<const std::vector<c10::Event>>(marks_of_caller(plan_.settings.devices));
+  crew_.submit([this, before = std::move(before), work = std::move(work), then](RankId rank) {
+    lanes_[rank.index()]->enter(*before);
+    work(rank);
+    if (then == Then::WaitForDevice) lanes_[rank.index()]->wait();
+  });
+}
+
+void RankTeam::wait(const std::function<bool()>& is_done) {
   try {
-    const std::vector<c10::Event> before = marks_of_caller(plan_.settings.devices);
-    const auto on_device = [&](RankId rank) {
-      lanes_[rank.index()]->enter(before);
-      work(rank);
-      lanes_[rank.index()]->wait();
-    };
-    crew_.run(on_device, [this](const std::string& reason) { transport_.front()->abort(reason); });
+    crew_.wait(is_done);
   } catch (const c10::Error& error) {
     // Outside of an action, which has its own words: building layers, moving weights, the update.
     stopped_ = true;
@@ -129,6 +140,11 @@ void RankTeam::run(const std::function<void(RankId)>& work) {
     stopped_ = true;
     throw;
   }
+}
+
+void RankTeam::run(const std::function<void(RankId)>& work) {
+  submit(work);
+  wait([] { return false; });
 }
 
 }  // namespace penstock

@@ -6,8 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "penstock/base/clock.h"
-#include "penstock/base/ids.h"
+#include "penstock/base/types.h"
 #include "penstock/exec/device.h"
 #include "penstock/transport/transport.h"
 
@@ -32,9 +31,24 @@ class RankTeam {
   RankTeam& operator=(RankTeam&&) = delete;
   ~RankTeam();
 
-  // Runs `work` for each rank of this process, on its thread, and returns when all have ended. After a failure the team
-  // is stopped for good. Throws Error, that of the rank that failed first.
+  enum class Then : std::uint8_t {
+    WaitForDevice,  // what has been enqueued is done when the work is
+    GoOn,           // the work waits for what others read of it
+  };
+
+  // Has each rank of this process do `work` on its thread, when it has done what it was given before. Returns at once.
+  // After a failure the team is stopped for good. Throws Error (RunFailed) if it is.
+  void submit(std::function<void(RankId)> work, Then then = Then::WaitForDevice);
+  // Waits until all that was submitted is done, or `is_done` holds; see `Crew::wait`. Throws Error, that of the rank
+  // that failed first.
+  void wait(const std::function<bool()>& is_done);
+  // Changes what an `is_done` looks at; from any thread.
+  void change(const std::function<void()>& what) { crew_.change(what); }
+  // Submits and waits until all is done.
   void run(const std::function<void(RankId)>& work);
+
+  // Whether a wait has thrown: nothing more is begun.
+  [[nodiscard]] bool has_failed() const { return stopped_; }
 
   [[nodiscard]] const PipelinePlan& plan() const { return plan_; }
   [[nodiscard]] const Clock& clock() const { return clock_; }

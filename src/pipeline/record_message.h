@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <fmt/format.h>
+#include <span>
 #include <type_traits>
 #include <vector>
 
@@ -11,6 +13,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/exec/memory.h"
+#include "penstock/transport/layout.h"
 #include "penstock/transport/transport.h"
 
 namespace penstock {
@@ -26,18 +29,20 @@ void send_records(Transport& transport, RankId to, const Tag& tag, const std::ve
   transport.send(to, tag, {message});
 }
 
-// Waits for records of that kind. Throws Error (RunFailed) if the message holds no whole number of them.
+// Waits for records of that kind. Throws Error (RunFailed) if the message is no contiguous tensor
+// of bytes, or holds no whole number of them.
 template <class Record>
 [[nodiscard]] std::vector<Record> receive_records(Transport& transport, RankId from, const Tag& tag) {
   static_assert(std::is_trivially_copyable_v<Record> && std::is_default_constructible_v<Record>);
   const UncountedMemory exchanged;
-  const at::Tensor message = transport.receive(from, tag).at(0).contiguous();
-  const std::size_t bytes = message.nbytes();
-  if (message.scalar_type() != at::kByte || bytes % sizeof(Record) != 0)
-    throw run_failed(fmt::format("a report of {} bytes", bytes), fmt::format("{} for each record", sizeof(Record)),
+  const at::Tensor message = transport.receive(from, tag).at(0);
+  const std::span<const std::uint8_t> bytes = numbers_of<std::uint8_t>(message);
+  if (bytes.size() % sizeof(Record) != 0)
+    throw run_failed(fmt::format("a report of {} bytes", bytes.size()),
+                     fmt::format("{} for each record", sizeof(Record)),
                      "start every process of the run with the same penstock");
-  std::vector<Record> records(bytes / sizeof(Record));
-  if (bytes > 0) std::memcpy(records.data(), message.const_data_ptr(), bytes);
+  std::vector<Record> records(bytes.size() / sizeof(Record));
+  if (!bytes.empty()) std::memcpy(records.data(), bytes.data(), bytes.size());
   return records;
 }
 

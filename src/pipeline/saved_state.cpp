@@ -57,23 +57,23 @@ void save_state(RankTeam& team, CheckpointPart& part) {
 
 void copy_state(RankTeam& team, std::vector<SavedStage>& copies) {
   // Made here and not on the ranks' threads, whose memory is counted.
-  std::vector<std::vector<SavedStage>> of_ranks(team.size());
+  std::vector<std::vector<SavedStage>> by_rank(team.size());
   std::vector<std::size_t> first(team.size());
   std::size_t stages = 0;
   for (std::size_t own = 0; own < team.size(); ++own) {
-    of_ranks[own] = state_of(team.worker({static_cast<std::int32_t>(team.first().index() + own)}),
-                             team.plan().settings.shard_optimizer);
+    by_rank[own] = state_of(team.worker({static_cast<std::int32_t>(team.first().index() + own)}),
+                            team.plan().settings.shard_optimizer);
     first[own] = stages;
-    stages += of_ranks[own].size();
+    stages += by_rank[own].size();
   }
   copies.resize(stages);
   for (std::size_t own = 0; own < team.size(); ++own)
-    for (std::size_t index = 0; index < of_ranks[own].size(); ++index)
-      make_room(of_ranks[own][index], copies[first[own] + index]);
+    for (std::size_t index = 0; index < by_rank[own].size(); ++index)
+      make_room(by_rank[own][index], copies[first[own] + index]);
   team.run([&](RankId rank) {
     const std::size_t own = team.local(rank);
-    for (std::size_t index = 0; index < of_ranks[own].size(); ++index) {
-      const SavedStage& from = of_ranks[own][index];
+    for (std::size_t index = 0; index < by_rank[own].size(); ++index) {
+      const SavedStage& from = by_rank[own][index];
       for (std::size_t tensor = 0; tensor < from.tensors.size(); ++tensor)
         copies[first[own] + index].tensors[tensor].tensor.copy_(from.tensors[tensor].tensor);
     }
@@ -85,11 +85,12 @@ void load_state(RankTeam& team, const CheckpointReader& reader, std::int64_t upd
     const at::NoGradGuard no_graph;
     Worker& worker = team.worker(rank);
     std::vector<Worker::NamedTensorView> counts;
-    for (const auto& [stage, tensors] : with_optimizer ? worker.state() : worker.weights()) {
+    const bool outside = worker.updates_outside();
+    for (const auto& [stage, tensors] : with_optimizer && !outside ? worker.state() : worker.weights()) {
       for (const auto& [own_name, tensor] : tensors) {
         // A parameter of several names has its optimizer's state under the first only.
-        const std::string of_owner = worker.name_to_load(own_name);
-        const std::string& name = reader.contains(of_owner) ? of_owner : own_name;
+        const std::string owner_name = worker.name_to_load(own_name);
+        const std::string& name = reader.contains(owner_name) ? owner_name : own_name;
         if (is_update_count(name)) {
           if (!reader.contains(name)) continue;
           counts.emplace_back(own_name, tensor);
@@ -106,6 +107,7 @@ void load_state(RankTeam& team, const CheckpointReader& reader, std::int64_t upd
     }
     const bool scaled = with_optimizer && reader.contains(loss_scale_name);
     worker.resume(updates, scaled ? reader.read(loss_scale_name) : at::Tensor(), counts);
+    if (with_optimizer && outside) worker.resume_outside(updates, reader);
   });
 }
 
@@ -113,7 +115,7 @@ std::vector<std::pair<std::string, at::Tensor>> copied_weights(RankTeam& team) {
   std::map<StageId, std::vector<std::pair<std::string, at::Tensor>>> by_stage;
   std::mutex mutex;
   team.run([&](RankId rank) {
-    const UncountedMemory of_caller;
+    const UncountedMemory uncounted;
     for (const auto& [stage, tensors] : team.worker(rank).weights()) {
       std::vector<std::pair<std::string, at::Tensor>> copies;
       for (const auto& [name, tensor] : tensors) copies.emplace_back(name, tensor.detach().to(at::kCPU, false, true));

@@ -12,6 +12,7 @@
 #include <ATen/MemoryOverlap.h>
 
 #include "penstock/base/error.h"
+#include "penstock/nn/parameters.h"
 #include "penstock/nn/ties.h"
 
 namespace penstock {
@@ -38,11 +39,11 @@ Extent extent_of(const at::Tensor& tensor) {
 
 // Of two tensors of one storage: whether they have an element in common, also where they interleave.
 bool share_elements(const at::Tensor& a, const at::Tensor& b) {
-  const Extent of_a = extent_of(a);
-  const Extent of_b = extent_of(b);
+  const Extent extent_a = extent_of(a);
+  const Extent extent_b = extent_of(b);
   if (a.scalar_type() != b.scalar_type()) return true;
-  if (of_a.end <= of_b.first || of_b.end <= of_a.first) return false;
-  const at::Tensor marks = at::zeros({std::max(of_a.end, of_b.end)}, at::kBool);
+  if (extent_a.end <= extent_b.first || extent_b.end <= extent_a.first) return false;
+  const at::Tensor marks = at::zeros({std::max(extent_a.end, extent_b.end)}, at::kBool);
   marks.as_strided(a.sizes(), a.strides(), a.storage_offset()).fill_(true);
   return marks.as_strided(b.sizes(), b.strides(), b.storage_offset()).any().item<bool>();
 }
@@ -105,6 +106,23 @@ void refuse_shared_with_others(const Network& network, const std::vector<PlacedL
     std::vector<PlacedLayer> together = held;
     together.push_back({held.front().rank, layer, &other});
     refuse_shared_memory(std::move(together));
+  }
+}
+
+void count_versions_apart(const std::vector<PlacedLayer>& layers) {
+  std::map<const void*, std::vector<PlacedParameter>> by_storage;
+  for (const PlacedLayer& placed : layers)
+    for (const ModuleParameter& parameter : parameters_of(*placed.built))
+      if (parameter.tensor.has_storage())
+        by_storage[parameter.tensor.storage().unsafeGetStorageImpl()].push_back(
+            {placed.rank, {placed.layer, parameter.names.front()}, parameter.tensor});
+  for (const auto& [storage, parameters] : by_storage) {
+    // Those of one rank keep theirs: whether a layer writes into what another has saved is for autograd to see.
+    std::map<RankId, c10::VariableVersion> versions;
+    for (const PlacedParameter& parameter : parameters) versions.emplace(parameter.rank, c10::VariableVersion(0));
+    if (versions.size() < 2) continue;
+    for (const PlacedParameter& parameter : parameters)
+      parameter.tensor.unsafeGetTensorImpl()->set_version_counter(versions.at(parameter.rank));
   }
 }
 

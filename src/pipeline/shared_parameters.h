@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "penstock/base/ids.h"
+#include "penstock/base/types.h"
 #include "penstock/nn/layer.h"
 
 namespace penstock {
@@ -23,8 +23,13 @@ struct PlacedLayer {
 // work. Throws Error (BadInput).
 void refuse_shared_memory(std::vector<PlacedLayer> layers);
 
-// The same of several processes, each of which sees its own layers only. Where somebody else holds the module of one of
-// these, builds the others, one at a time, to see whether they are the same. Throws Error (BadInput).
+// Parameters of different ranks that are views of one storage, with no element in common, also share autograd's count
+// of changes: the update of a rank that is done would look like a change of what another has saved for its backward.
+// This gives each rank a count of its own. No layer may be at work.
+void count_versions_apart(const std::vector<PlacedLayer>& layers);
+
+// Refuses the same of several processes, each of which sees its own layers only. Where somebody else holds the module
+// of one of these, builds the others, one at a time, to see whether they are the same. Throws Error (BadInput).
 void refuse_shared_with_others(const Network& network, const std::vector<PlacedLayer>& own);
 
 }  // namespace penstock

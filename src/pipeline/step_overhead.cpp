@@ -5,9 +5,9 @@
 
 #include <torch/torch.h>
 
-#include "penstock/base/clock.h"
 #include "penstock/base/error.h"
 #include "penstock/base/quantile.h"
+#include "penstock/base/types.h"
 #include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "penstock/base/error.h"
+#include "penstock/exec/message_kind.h"
 
 #include "pipeline/record_message.h"
 
@@ -96,35 +97,37 @@ void Telemetry::compare_clocks(RankId rank) {
   }
 }
 
-void Telemetry::collect(RankId rank, std::vector<WorkerStep>& of_all) {
-  Transport& transport = team_.transport(rank);
-  if (!team_.is_own(RankId{0})) send_records(transport, RankId{0}, report_of(rank), records_of(of_all[rank.index()]));
+void Telemetry::send(RankId rank, const WorkerStep& step) {
+  if (!team_.is_own(RankId{0})) send_records(team_.transport(rank), RankId{0}, report_of(rank), records_of(step));
+}
+
+void Telemetry::receive(RankId rank, std::vector<WorkerStep>& by_rank) {
   if (rank != RankId{0}) return;
   for (RankId other{0}; other.value < team_.ranks(); ++other.value)
     if (!team_.is_own(other))
-      take_records(receive_records<EventRecord>(transport, other, report_of(other)), clock_offsets_[other.index()],
-                   of_all[other.index()]);
+      take_records(receive_records<EventRecord>(team_.transport(rank), other, report_of(other)),
+                   clock_offsets_[other.index()], by_rank[other.index()]);
 }
 
-Timeline Telemetry::timeline(std::vector<WorkerStep>& of_all, Milliseconds start) {
+Timeline Telemetry::timeline(std::vector<WorkerStep>& by_rank, Milliseconds start) {
   if (team_.is_own(RankId{0})) {
     std::vector<RankTraffic> traffic;
-    traffic.reserve(of_all.size());
-    for (const WorkerStep& of_rank : of_all) traffic.push_back({of_rank.events, of_rank.receipts});
+    traffic.reserve(by_rank.size());
+    for (const WorkerStep& worker_step : by_rank) traffic.push_back({worker_step.events, worker_step.receipts});
     links_.add(traffic);
   }
   Timeline timeline;
   RankId rank{0};
-  for (WorkerStep& of_rank : of_all) {
+  for (WorkerStep& worker_step : by_rank) {
     std::vector<MemorySample> memory;
-    for (std::size_t index = 0; index < of_rank.events.size(); ++index) {
-      Event& event = of_rank.events[index];
+    for (std::size_t index = 0; index < worker_step.events.size(); ++index) {
+      Event& event = worker_step.events[index];
       event.start = event.start - start;
       event.end = event.end - start;
-      memory.push_back({event.end, of_rank.activations[index]});
+      memory.push_back({event.end, worker_step.activations[index]});
     }
     if (team_.shares_device(rank)) memory.clear();
-    timeline.ranks.push_back(std::move(of_rank.events));
+    timeline.ranks.push_back(std::move(worker_step.events));
     timeline.memory.push_back(std::move(memory));
     ++rank.value;
   }

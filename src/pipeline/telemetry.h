@@ -3,9 +3,9 @@
 
 #include <vector>
 
-#include "penstock/base/units.h"
-#include "penstock/pipeline/link_use.h"
+#include "penstock/base/types.h"
 #include "penstock/pipeline/pipeline.h"
+#include "penstock/timeline/timeline.h"
 
 #include "pipeline/link_account.h"
 #include "pipeline/rank_team.h"
@@ -17,11 +17,13 @@ class Telemetry {
   // Compares the clocks of the ranks. `team` must outlive this.
   explicit Telemetry(RankTeam& team);
 
-  // On a rank's thread, after its step: rank 0 gets what the ranks of other processes did. `of_all` is by rank, and has
-  // those of this process already.
-  void collect(RankId rank, std::vector<WorkerStep>& of_all);
-  // The step's timeline, from `start` on; rank 0's process adds up its links. Takes the events out of `of_all`.
-  [[nodiscard]] Timeline timeline(std::vector<WorkerStep>& of_all, Milliseconds start);
+  // On a rank's thread, after its step: tells rank 0 what it did, if that lives in another process. Does not wait.
+  void send(RankId rank, const WorkerStep& step);
+  // On a rank's thread, at any time after that: rank 0 takes what the ranks of other processes did into `by_rank`,
+  // which is by rank and has those of this process already.
+  void receive(RankId rank, std::vector<WorkerStep>& by_rank);
+  // The step's timeline, from `start` on; rank 0's process adds up its links. Takes the events out of `by_rank`.
+  [[nodiscard]] Timeline timeline(std::vector<WorkerStep>& by_rank, Milliseconds start);
 
   // Each rank begins to count anew.
   void begin_accounting();

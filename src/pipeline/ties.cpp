@@ -9,6 +9,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/exec/counted_messages.h"
+#include "penstock/exec/message_kind.h"
 
 #include "pipeline/worker.h"
 
@@ -21,10 +22,12 @@ const std::vector<RankId>& Worker::holders_of_layer(std::int64_t layer) const {
 }
 
 at::Tensor* Worker::find(const ParameterAddress& address) {
-  for (Parameter& parameter : parameters_) {
-    const auto& names = parameter.names;
-    if (parameter.layer == address.layer && std::find(names.begin(), names.end(), address.name) != names.end())
-      return &parameter.tensor;
+  for (std::vector<Parameter>* parameters : {&parameters_, &frozen_}) {
+    for (Parameter& parameter : *parameters) {
+      const auto& names = parameter.names;
+      if (parameter.layer == address.layer && std::find(names.begin(), names.end(), address.name) != names.end())
+        return &parameter.tensor;
+    }
   }
   return nullptr;
 }
@@ -66,8 +69,8 @@ std::vector<at::Tensor*> Worker::held_members(const TieGroup& group) {
     const bool is_here = holds(holders_of_layer(member.layer), transport_.rank());
     held.push_back(is_here ? find(member) : nullptr);
     if (is_here && held.back() == nullptr)
-      throw bad_input(fmt::format("{} in a tie", to_text(member)),
-                      "a parameter of that layer, one that takes a gradient", "check the names in Network::ties");
+      throw bad_input(fmt::format("{} in a tie", to_text(member)), "a parameter of that layer",
+                      "check the names in Network::ties");
     const auto same = std::find(held.begin(), held.end() - 1, held.back());
     if (is_here && same != held.end() - 1)
       throw bad_input(
@@ -90,7 +93,9 @@ void Worker::share_initial_ties() {
       for (const ParameterAddress& member : group.members)
         for (const RankId rank : holders_of_layer(member.layer))
           if (!holds(owners, rank)) others.insert(rank);
-      for (const RankId rank : others) send_tied(rank, tag_of_sum(index), find(group.owner)->detach().clone());
+      const at::Tensor* owner = find(group.owner);
+      for (const RankId rank : others)
+        send_tied(rank, tag_of_sum(index), owner->detach().clone().requires_grad_(owner->requires_grad()));
     }
     if (std::all_of(held.begin(), held.end(), [](const at::Tensor* member) { return member == nullptr; })) continue;
     const at::Tensor* own = find(group.owner);
@@ -102,6 +107,10 @@ void Worker::share_initial_ties() {
         throw bad_input(fmt::format("a tie of {}, {}, with {}, {}", to_text(group.owner), shape_of(value),
                                     to_text(group.members[place]), shape_of(*member)),
                         "parameters of one shape and dtype", "correct Network::ties");
+      if (member->requires_grad() != value.requires_grad())
+        throw bad_input(fmt::format("a tie of {} with {}, of which one takes a gradient", to_text(group.owner),
+                                    to_text(group.members[place])),
+                        "parameters that both learn, or both stay", "freeze both (with_frozen_layers does), or none");
       member->copy_(value);
     }
   }

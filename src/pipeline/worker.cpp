@@ -10,6 +10,7 @@
 #include <ATen/ATen.h>
 
 #include "penstock/base/error.h"
+#include "penstock/checkpoint/checkpoint.h"
 #include "penstock/exec/device.h"
 #include "penstock/nn/buffers.h"
 #include "penstock/nn/parameters.h"
@@ -30,15 +31,22 @@ std::vector<std::shared_ptr<DeferredBatchNorm>> find_batch_norms(const std::vect
 Worker::Worker(const PipelinePlan& plan, Transport& transport, const Clock& clock)
     : plan_(plan),
       transport_(transport),
+      clock_(clock),
       training_(compile(plan.training, transport.rank())),
       memory_(plan.settings.memory_limit),
       executor_(build_stages(plan, training_, transport.rank(), held_elsewhere_), transport, clock, memory_,
                 plan.settings.boundary_dtype),
       copies_(plan.training->placement, plan.ties, executor_.stages(),
-              {plan.settings.gradient_bucket, plan.settings.shard_optimizer}, transport, memory_),
-      parameters_(find_parameters()),
+              {plan.settings.gradient_bucket, plan.settings.gradient_tree > 0, plan.settings.shard_optimizer},
+              transport, memory_),
+      gradient_tree_(executor_.stages(),
+                     gradient_runs(plan.settings.gradient_tree, plan.settings.replicas, plan.training->microbatches),
+                     plan.training->microbatches),
+      parameters_(find_parameters(/*learning=*/true)),
+      frozen_(find_parameters(/*learning=*/false)),
       batch_norms_(find_batch_norms(executor_.stages())),
-      optimizer_(plan.settings.optimizer, updated_parameters()) {
+      optimizer_(plan.settings.optimizer, updated_parameters(), plan.settings.outside_optimizer),
+      update_choice_(asked_to_update_first()) {
   if (plan.settings.precision == Precision::Float16)
     loss_scale_state_ = at::tensor({loss_scale_.scale, 0.0, 0.0}, at::kDouble);
   else
@@ -49,6 +57,7 @@ Worker::Worker(const PipelinePlan& plan, Transport& transport, const Clock& cloc
 void Worker::meet() {
   check_rules();
   share_initial_ties();
+  optimizer_.renew_masters();
   begin_accounting();
 }
 
@@ -93,14 +102,14 @@ std::vector<Stage> Worker::build_stages(const PipelinePlan& plan, const Program&
   return stages;
 }
 
-std::vector<Worker::Parameter> Worker::find_parameters() const {
+std::vector<Worker::Parameter> Worker::find_parameters(bool learning) const {
   std::vector<Parameter> parameters;
   for (const Stage& stage : executor_.stages()) {
     for (std::size_t index = 0; index < stage.layers().size(); ++index) {
       const std::int64_t layer = stage.first_layer() + static_cast<std::int64_t>(index);
       std::int64_t place = 0;
       for (ModuleParameter& parameter : parameters_of(stage.layers()[index])) {
-        if (!parameter.tensor.requires_grad()) continue;
+        if (parameter.tensor.requires_grad() != learning) continue;
         const bool copy = std::any_of(plan_.network.ties.begin(), plan_.network.ties.end(), [&](const Tie& tie) {
           const auto& names = parameter.names;
           return tie.copy.layer == layer && std::find(names.begin(), names.end(), tie.copy.name) != names.end();
@@ -138,12 +147,12 @@ void Worker::check_rules() {
   for (const Optimizer::Parameter& parameter : updated_parameters())
     for (std::size_t rule = 0; rule < rules.size(); ++rule)
       if (matches(rules[rule], parameter.rules_of)) met[rule] = 1;
-  const auto of_all = [&] {
+  const auto by_rank = [&] {
     const UncountedMemory exchanged;
     return all_gather(transport_, met);
   }();
   for (std::size_t rule = 0; rule < rules.size(); ++rule)
-    if (std::all_of(of_all.begin(), of_all.end(), [&](const auto& of_rank) { return of_rank[rule] == 0; }))
+    if (std::all_of(by_rank.begin(), by_rank.end(), [&](const auto& counts) { return counts[rule] == 0; }))
       throw bad_input(
           fmt::format("an optimizer's rule for \"{}\", which is the name of no parameter", rules[rule].names),
           "a pattern such as layers.0.* or *.bias, for tied parameters of their owner's name",
@@ -155,19 +164,42 @@ int Worker::place_among_holders(StageId stage) const {
   return static_cast<int>(std::find(holders.begin(), holders.end(), transport_.rank()) - holders.begin());
 }
 
-WorkerStep Worker::train(StepInput input, const UpdateSettings& settings) {
+WorkerStep Worker::train(StepInput input, const UpdateSettings& settings,
+                         const std::function<void(const StepResult&)>& on_checked) {
   input.settings.loss_scale = loss_scale_.scale;
+  StepHooks hooks{copies_.reduction(), {}, {}};
+  gradient_tree_.join(hooks.reduction);
+  if (unchecked_) {
+    hooks.confirmation.lead = &plan_.leads.at(transport_.rank().index());
+    hooks.confirmation.weights_stay = [&](StepSettings& next) {
+      const CheckedUpdate checked = check_update().value();
+      next.loss_scale = loss_scale_.scale;
+      if (!checked.stays) gradient_tree_.begin();
+      on_checked(checked.result);
+      return checked.stays;
+    };
+  }
+  // Behind the check, so that all ranks know alike how this step updates.
+  hooks.on_loss_weights = [&](const std::vector<double>& weights) {
+    if (updates_first()) send_loss_weights(weights);
+  };
   copies_.begin();
-  StepOutput output = executor_.run(training_, input, copies_.reduction());
-  account(output);
+  gradient_tree_.begin();
+  StepOutput output = executor_.run(training_, input, hooks);
+  gradient_tree_.finish();
   copies_.add_up();
   settle_gradients();
   add_tied_gradients();
   copies_.hand_back_tied();
-  StepResult result = update(output, settings);
-  if (!result.skipped) copies_.share_weights();
-  return {std::move(result), std::move(output.events), std::move(output.receipts), std::move(output.activations),
-          std::move(output.outputs)};
+  std::optional<StepResult> result = update(output, settings);
+  // Behind the update, which has waited for all of the passes.
+  executor_.resolve_times(output);
+  account(output);
+  WorkerStep done{std::move(result),          std::move(output.events),
+                  std::move(output.receipts), std::move(output.activations),
+                  std::move(output.outputs),  {}};
+  done.peak_memory = peak_memory();
+  return done;
 }
 
 std::vector<std::pair<StageId, std::vector<Worker::NamedTensorView>>> Worker::weights() const {
@@ -189,14 +221,14 @@ std::vector<std::pair<StageId, std::vector<Worker::NamedTensorView>>> Worker::we
 // "momentum.layers.0.linear.weight" stands behind "layers.0.linear.weight".
 std::vector<std::pair<StageId, std::vector<Worker::NamedTensorView>>> Worker::state() const {
   auto by_stage = weights();
-  std::unordered_map<std::string, std::vector<NamedTensorView>> of_parameter;
+  std::unordered_map<std::string, std::vector<NamedTensorView>> state_by_parameter;
   for (auto& [name, tensor] : optimizer_.state())
-    of_parameter[name.substr(name.find('.') + 1)].emplace_back(optimizer_prefix + name, tensor);
+    state_by_parameter[name.substr(name.find('.') + 1)].emplace_back(optimizer_prefix + name, tensor);
   for (auto& [id, tensors] : by_stage) {
-    const std::vector<NamedTensorView> of_stage = tensors;
-    for (const auto& [name, tensor] : of_stage) {
-      const auto found = of_parameter.find(name);
-      if (found != of_parameter.end()) tensors.insert(tensors.end(), found->second.begin(), found->second.end());
+    const std::vector<NamedTensorView> stage_weights = tensors;
+    for (const auto& [name, tensor] : stage_weights) {
+      const auto found = state_by_parameter.find(name);
+      if (found != state_by_parameter.end()) tensors.insert(tensors.end(), found->second.begin(), found->second.end());
     }
   }
   return by_stage;
@@ -224,11 +256,27 @@ void Worker::resume(std::int64_t updates, const at::Tensor& loss_scale_state,
     loss_scale_.clean_steps = static_cast<int>(state[1]);
     updates = static_cast<std::int64_t>(state[2]);
   }
-  std::vector<Optimizer::Named> of_optimizer;
+  std::vector<Optimizer::Named> update_counts;
   const std::size_t prefix = std::string(optimizer_prefix).size();
-  of_optimizer.reserve(counts.size());
-  for (const auto& [name, count] : counts) of_optimizer.emplace_back(name.substr(prefix), count);
-  optimizer_.resume(updates, of_optimizer);
+  update_counts.reserve(counts.size());
+  for (const auto& [name, count] : counts) update_counts.emplace_back(name.substr(prefix), count);
+  optimizer_.resume(updates, update_counts);
+}
+
+void Worker::resume_outside(std::int64_t updates, const CheckpointReader& reader) {
+  std::vector<Optimizer::Named> state;
+  const std::vector<std::string> saved = reader.names();
+  for (const Optimizer::Parameter& parameter : updated_parameters()) {
+    const std::string ending = fmt::format(".{}", name_to_load(parameter.name));
+    for (const std::string& name : saved) {
+      // "optimizer.exp_avg.layers.0.weight", of which the middle says what it is.
+      if (!name.starts_with(optimizer_prefix) || !name.ends_with(ending)) continue;
+      const std::size_t prefix = std::string(optimizer_prefix).size();
+      const std::string what = name.substr(prefix, name.size() - prefix - ending.size());
+      if (what.find('.') == std::string::npos) state.emplace_back(what + "." + parameter.name, reader.read(name));
+    }
+  }
+  optimizer_.resume_outside(updates, state);
 }
 
 void Worker::begin_accounting() {

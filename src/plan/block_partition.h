@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "penstock/plan/cut.h"
+#include "penstock/plan/plan.h"
 
 namespace penstock {
 

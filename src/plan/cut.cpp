@@ -1,22 +1,19 @@
-#include "penstock/plan/cut.h"
-
 #include <algorithm>
-#include <charconv>
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 #include <limits>
 
 #include "penstock/base/error.h"
 #include "penstock/base/index.h"
+#include "penstock/plan/plan.h"
 
 namespace penstock {
 namespace {
 
 void check_counts(std::int64_t layers, int stages) {
-  if (stages < 1) throw bad_input(counted(stages, "stage"), "at least 1", "raise --stages");
+  if (stages < 1) throw bad_input(counted(stages, "stage"), "at least 1", "raise `stages`");
   if (stages > layers)
     throw bad_input(fmt::format("{} for {}", counted(stages, "stage"), counted(layers, "layer")),
-                    "at most one stage a layer", "lower --stages or raise --layers");
+                    "at most one stage a layer", "lower `stages` or raise `layers`");
 }
 
 }  // namespace
@@ -54,33 +51,26 @@ Cut balanced_cut(const std::vector<std::int64_t>& weights, int stages) {
   return cut;
 }
 
-Cut parse_cut(const std::string& text, std::int64_t layers, int stages) {
+Cut cut_of(const CutChoice& choice, std::int64_t layers, int stages) {
+  check_invariant(choice.kind() == CutChoice::Uniform || choice.kind() == CutChoice::Explicit,
+                  "a cut that is still to be chosen");
+  if (choice.kind() == CutChoice::Uniform) return uniform_cut(layers, stages);
   check_counts(layers, stages);
   const auto refuse = [&](const std::string& why) {
-    return bad_input(fmt::format("the cut \"{}\" {}", shortened(text), why),
+    return bad_input(fmt::format("the cut \"{}\" {}", shortened(to_text(choice)), why),
                      fmt::format("uniform, parameters, or {} ascending layer numbers from 1 to {} with commas between",
                                  stages - 1, layers - 1),
-                     "change --cut or --stages");
+                     "change `cut` or `stages`");
   };
   Cut cut{0};
-  const char* next = text.data();
-  const char* const end = next + text.size();
-  while (next != end) {
-    std::int64_t first_layer = 0;
-    const auto [after, code] = std::from_chars(next, end, first_layer);
-    if (code != std::errc() || (after != end && *after != ',')) throw refuse("is not a list of numbers");
-    if (first_layer <= cut.back() || first_layer >= layers)
-      throw refuse(fmt::format("cuts before layer {}", first_layer));
+  for (const std::int64_t first_layer : choice.first_layers()) {
+    if (first_layer >= layers) throw refuse(fmt::format("cuts before layer {}", first_layer));
     cut.push_back(first_layer);
-    if (after != end && after + 1 == end) throw refuse("ends with a comma");
-    next = after == end ? end : after + 1;
   }
   if (cut.size() != as_size(stages)) throw refuse("makes " + counted(std::ssize(cut), "stage"));
   return cut;
 }
 
-std::string to_text(const Cut& cut) {
-  return cut.size() == 1 ? "uniform" : fmt::format("{}", fmt::join(cut.begin() + 1, cut.end(), ","));
-}
+CutChoice choice_of(const Cut& cut) { return CutChoice::before({cut.begin() + 1, cut.end()}); }
 
 }  // namespace penstock

@@ -7,6 +7,7 @@
 #include "penstock/base/error.h"
 #include "penstock/base/index.h"
 #include "penstock/cost/ledger.h"
+#include "penstock/schedule/replicas.h"
 #include "penstock/sim/passes.h"
 #include "penstock/sim/simulate.h"
 
@@ -36,7 +37,8 @@ Slopes slopes_of(const Cost& cost, const std::vector<std::int32_t>& rank_of, boo
     const RankId next{rank_of[stage + 1]};
     const bool moves = here != next;
     const double forward = moves ? until_arrival(link_between(cost, here, next), stage_cost.boundary) : 0;
-    const double back = moves ? until_arrival(link_between(cost, next, here), stage_cost.boundary) : 0;
+    const Bytes gradient = stage_cost.gradient_returns ? stage_cost.boundary : Bytes{};
+    const double back = moves ? until_arrival(link_between(cost, next, here), gradient) : 0;
     slopes.head.push_back(slopes.head.back() + stage_cost.forward.count + forward);
     slopes.tail.push_back(slopes.tail.back() + back + stage_cost.input_backward.count +
                           (split_backward ? 0 : stage_cost.weight_backward.count));
@@ -44,9 +46,10 @@ Slopes slopes_of(const Cost& cost, const std::vector<std::int32_t>& rank_of, boo
   return slopes;
 }
 
-/// For schedules in which each stage has one holder.
+/// For schedules in which each stage has one holder. \param overlaps whether it is a rank's own time that counts: its
+/// work, and on the rank of the first stage the way of a microbatch there and back.
 double pipeline_bound(const Cost& cost, const std::vector<std::int32_t>& rank_of, int ranks, int microbatches,
-                      bool split_backward, bool one_at_a_time) {
+                      bool split_backward, bool one_at_a_time, bool overlaps) {
   const Slopes slopes = slopes_of(cost, rank_of, split_backward);
   const StageCost& last = cost.stages.back();
   const double alone = slopes.head.back() + last.forward.count + last.input_backward.count + slopes.tail.back();
@@ -65,8 +68,8 @@ double pipeline_bound(const Cost& cost, const std::vector<std::int32_t>& rank_of
   for (std::size_t rank = 0; rank < work.size(); ++rank) {
     if (first[rank] == cost.stages.size()) continue;
     const double head = slopes.head[first[rank]];
-    bound = std::max(
-        {bound, head + microbatches * work[rank], head + microbatches * chain[rank] + slopes.tail[first[rank]]});
+    bound = std::max({bound, (overlaps ? 0 : head) + microbatches * work[rank],
+                      head + microbatches * chain[rank] + slopes.tail[first[rank]]});
   }
   return bound;
 }
@@ -115,7 +118,7 @@ std::pair<double, std::size_t> least_excess(const PlanningProblem& problem, cons
       held += static_cast<double>((change.at_start + change.at_end).count);
       if (computes_weight_gradients(*pass) && !entry(has_gradient, action.stage)) {
         entry(has_gradient, action.stage) = true;
-        held += static_cast<double>(stage.gradient.count);
+        held += static_cast<double>((stage.gradient + stage.kept_gradients).count);
       }
       most = std::max(most, held);
     }
@@ -125,11 +128,30 @@ std::pair<double, std::size_t> least_excess(const PlanningProblem& problem, cons
   return excess;
 }
 
+/// The longest time of a rank from its first action to its update. Steps in a row follow each other at this pace or a
+/// faster one: the same actions, each so much later, keep every rank's order.
+Milliseconds longest_part(const Timeline& timeline, const std::vector<double>& exchange,
+                          const std::vector<double>& update) {
+  double longest = 0;
+  for (std::size_t rank = 0; rank < timeline.ranks.size(); ++rank) {
+    const std::vector<Event>& events = timeline.ranks[rank];
+    if (events.empty()) continue;
+    longest = std::max(longest, events.back().end.count - events.front().start.count + exchange[rank] + update[rank]);
+  }
+  return {longest};
+}
+
 /// Ring all-reduce of `size` among `copies`.
 double exchange_time(const LinkCost& link, Bytes size, int copies) {
   if (copies < 2 || size.count == 0) return 0;
   const double steps = 2.0 * (copies - 1);
   return steps * (link.latency.count + static_cast<double>(size.count) / copies / link.bytes_per_millisecond);
+}
+
+int kept_gradients(const PlanRequest& request, const Configuration& configuration) {
+  return gradient_runs(request.gradient_tree, configuration.replicas,
+                       std::int64_t{configuration.replicas} * configuration.microbatches)
+      .kept();
 }
 
 }  // namespace
@@ -150,6 +172,7 @@ DivisionProblem Evaluation::division_problem(const Configuration& configuration,
   DivisionProblem division;
   division.layers = &problem_.at(configuration.replicas, configuration.microbatches);
   division.split_backward = split_backward;
+  division.kept_gradients = kept_gradients(problem_.request(), configuration);
   division.recomputation = problem_.request().recomputation;
   division.ties = configuration.shape->ties.get();
   const auto ranks = first_holders(configuration.shape->placement);
@@ -166,7 +189,8 @@ DivisionProblem Evaluation::division_problem(const Configuration& configuration,
 Cost Evaluation::cost(const Configuration& configuration, const Division& division, bool split_backward) {
   const LayerCosts& costs = problem_.costs();
   const LayersAtSize& layers = problem_.at(configuration.replicas, configuration.microbatches);
-  const CutRun run{division.recomputed, split_backward, first_holders(configuration.shape->placement)};
+  const CutRun run{division.recomputed, split_backward, first_holders(configuration.shape->placement),
+                   kept_gradients(problem_.request(), configuration)};
   return {stages_of_cut(costs, layers, division.cut, run), costs.default_link, costs.links, {}};
 }
 
@@ -196,7 +220,7 @@ double Evaluation::bound(const Configuration& configuration) {
   const Cost cost = this->cost(configuration, unconstrained(configuration), shape.split_backward);
   if (shape.family->bidirectional) return bidirectional_bound(cost, configuration.ranks, configuration.microbatches);
   return pipeline_bound(cost, first_holders(shape.placement), configuration.ranks, configuration.microbatches,
-                        shape.split_backward, shape.family->name == "naive");
+                        shape.split_backward, shape.family->name == "naive", problem_.request().steps_overlap);
 }
 
 Candidate Evaluation::play(const Configuration& configuration, const VerifiedSchedule& schedule, Division division,
@@ -226,6 +250,8 @@ Candidate Evaluation::play(const Configuration& configuration, const VerifiedSch
   add_tied_exchange(problem_.costs().ties, division.cut, schedule->placement, cost, exchange);
   prediction.exchange = {*std::max_element(exchange.begin(), exchange.end())};
   prediction.step = prediction.pipeline + prediction.exchange + prediction.update + problem_.costs().step_overhead;
+  if (problem_.request().steps_overlap)
+    prediction.step = longest_part(timeline, exchange, update) + problem_.costs().step_overhead;
   double busy = 0;
   for (std::int32_t rank = 0; rank < configuration.ranks; ++rank) {
     busy += busy_time(timeline, RankId{rank}).count;

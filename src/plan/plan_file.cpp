@@ -1,12 +1,7 @@
-#include "penstock/plan/plan_file.h"
-
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <memory>
-#include <numeric>
 #include <optional>
 #include <toml++/toml.h>
 #include <type_traits>
@@ -16,32 +11,18 @@
 #include "penstock/base/file.h"
 #include "penstock/base/index.h"
 #include "penstock/base/text_limits.h"
-#include "penstock/schedule/generators.h"
+#include "penstock/plan/plan.h"
+#include "penstock/plan/plan_layout.h"
+#include "penstock/schedule/replicas.h"
+#include "penstock/settings/checks.h"
+#include "penstock/settings/toml_text.h"
 
 namespace penstock {
 namespace {
 
-std::string real(double value) {
-  const std::string text = fmt::format("{}", value);
-  return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
-}
-
-std::string in_quotes(std::string_view text) {
-  std::string result = "\"";
-  for (const char letter : text) {
-    if (letter == '"' || letter == '\\') result += '\\';
-    // TOML allows no control character in a text.
-    if ((letter >= 0 && letter < ' ') || letter == '\x7f')
-      result += fmt::format("\\u{:04x}", static_cast<unsigned>(letter));
-    else
-      result += letter;
-  }
-  return result + '"';
-}
-
 std::string tie_words(const LayerTie& tie) {
   const auto end = [](const LayerParameter& of) {
-    return fmt::format("{{layer = {}, parameter = {}}}", of.layer, in_quotes(of.parameter));
+    return fmt::format("{{layer = {}, parameter = {}}}", of.layer, toml_text(of.parameter));
   };
   return fmt::format("{{owner = {}, copy = {}, bytes = {}}}", end(tie.owner), end(tie.copy), tie.size.count);
 }
@@ -61,6 +42,22 @@ class Reader {
     if constexpr (std::is_same_v<Value, std::string>)
       if (value->find('\0') != std::string::npos) throw refuse(key, expected);
     return *value;
+  }
+
+  /// A choice of one of these kinds.
+  template <class Choice>
+  [[nodiscard]] Choice choice(std::string_view key, std::initializer_list<typename Choice::Kind> kinds,
+                              const char* expected) const {
+    const auto text = read<std::string>(key, expected);
+    const auto chosen = [&]() -> std::optional<Choice> {
+      try {
+        return Choice(text);
+      } catch (const Error&) {
+        return std::nullopt;
+      }
+    }();
+    if (!chosen || std::find(kinds.begin(), kinds.end(), chosen->kind()) == kinds.end()) throw refuse(key, expected);
+    return *chosen;
   }
 
   [[nodiscard]] int count(std::string_view key) const {
@@ -128,7 +125,7 @@ class Reader {
   [[nodiscard]] Error refuse(std::string_view key, const char* expected) const {
     const auto node = table_[key];
     return bad_input(fmt::format("{}: {} is {}", source_, key, node ? "something else" : "missing"), expected,
-                     "write the plan anew with penstock plan -o");
+                     "write the plan anew with penstock plan");
   }
 
  private:
@@ -139,74 +136,16 @@ class Reader {
   std::string source_;
 };
 
-struct LayerRange {
-  std::int64_t first = 0;
-  std::int64_t last = 0;
-};
-
-// "4" or "4-7".
-std::optional<LayerRange> layer_range(std::string_view words, std::int64_t layers) {
-  const char* const begin = std::to_address(words.begin());
-  const char* const end = begin + words.size();
-  LayerRange range;
-  auto [after, code] = std::from_chars(begin, end, range.first);
-  range.last = range.first;
-  if (code == std::errc() && after != end && *after == '-') {
-    const auto second = std::from_chars(after + 1, end, range.last);
-    after = second.ptr;
-    code = second.ec;
-  }
-  const bool whole = code == std::errc() && after == end;
-  if (!whole || range.first < 0 || range.first > range.last || range.last >= layers) return std::nullopt;
-  return range;
-}
-
-// Plans recompute whole stages: each is named by the range that begins with its first layer, or lies within one. Ranges
-// are marked by their ends, as there may be as many as layers, and each as long.
-std::optional<std::vector<bool>> recomputed_stages(std::string_view words, const Plan& plan) {
-  std::vector<bool> stages(plan.cut.size(), words == "full");
-  if (words == "none" || words == "full") return stages;
-  std::vector<std::int64_t> ends(as_size(plan.layers) + 1);
-  for (std::size_t begin = 0; begin <= words.size();) {
-    const std::size_t end = std::min(words.find(',', begin), words.size());
-    const auto range = layer_range(words.substr(begin, end - begin), plan.layers);
-    if (!range) return std::nullopt;
-    ++entry(ends, range->first);
-    --ends[as_index(range->last) + 1];
-    begin = end + 1;
-  }
-  std::partial_sum(ends.begin(), ends.end(), ends.begin());
-  for (std::size_t stage = 0; stage < stages.size(); ++stage) stages[stage] = entry(ends, plan.cut[stage]) > 0;
+// Plans recompute whole stages: each is named by the range that begins with its first layer, or lies within one.
+std::vector<bool> recomputed_stages(const Recompute& recompute, const Plan& plan) {
+  const std::vector<bool> layers = recomputed_layers(recompute, plan.layers);
+  std::vector<bool> stages(plan.cut.size(), false);
+  for (std::size_t stage = 0; stage < stages.size() && !layers.empty(); ++stage)
+    stages[stage] = layers[as_index(plan.cut[stage])];
   return stages;
 }
 
-std::string read_schedule_file(const std::filesystem::path& plan, const std::string& schedule) {
-  std::error_code ignored;
-  if (std::filesystem::is_regular_file(schedule, ignored)) return read_file(schedule);
-  return read_file(plan.parent_path() / std::filesystem::path(schedule).filename());
-}
-
 }  // namespace
-
-bool needs_schedule_file(const Plan& plan) {
-  const ScheduleFamily* family = find_schedule_family(plan.schedule);
-  return !plan.schedule_csv.empty() || family == nullptr || family->stages_per_rank != plan.stages_per_rank;
-}
-
-std::string recompute_words(const Plan& plan) {
-  const auto count = std::count(plan.recomputed.begin(), plan.recomputed.end(), true);
-  if (count == 0) return "none";
-  if (count == plan.stages()) return "full";
-  std::vector<std::string> ranges;
-  for (std::size_t stage = 0; stage < plan.cut.size(); ++stage) {
-    if (!plan.recomputed[stage]) continue;
-    const std::int64_t first = plan.cut[stage];
-    while (stage + 1 < plan.cut.size() && plan.recomputed[stage + 1]) ++stage;
-    const std::int64_t last = (stage + 1 < plan.cut.size() ? plan.cut[stage + 1] : plan.layers) - 1;
-    ranges.push_back(first == last ? fmt::format("{}", first) : fmt::format("{}-{}", first, last));
-  }
-  return fmt::format("{}", fmt::join(ranges, ","));
-}
 
 std::string to_toml(const Plan& plan, std::string_view schedule_file) {
   const PlanPrediction& prediction = plan.prediction;
@@ -214,36 +153,43 @@ std::string to_toml(const Plan& plan, std::string_view schedule_file) {
   memory.reserve(prediction.memory.size());
   std::vector<std::string> passes;
   passes.reserve(prediction.stage_passes.size());
-  for (const Milliseconds pass : prediction.stage_passes) passes.push_back(real(pass.count));
+  for (const Milliseconds pass : prediction.stage_passes) passes.push_back(toml_text(pass.count));
   for (const Bytes bytes : prediction.memory) memory.push_back(bytes.count);
   std::string text = "# Chosen by `penstock plan`.\n";
+  const Layout layout = with_plan({}, plan, schedule_file);
   text += fmt::format("batch = {}\nstages = {}\ncut = {}\nschedule = {}\nmicrobatches = {}\nrecompute = {}\n",
-                      plan.batch, plan.stages(), in_quotes(to_text(plan.cut)),
-                      in_quotes(needs_schedule_file(plan) ? schedule_file : std::string_view(plan.schedule)),
-                      plan.microbatches * plan.replicas, in_quotes(recompute_words(plan)));
+                      plan.batch, layout.stages, toml_text(to_text(layout.cut)), toml_text(to_text(layout.schedule)),
+                      to_text(layout.microbatches), toml_text(to_text(layout.recompute)));
   if (plan.replicas > 1) text += fmt::format("replicas = {}\n", plan.replicas);
+  if (plan.gradient_tree > 0) text += fmt::format("gradient-tree = {}\n", plan.gradient_tree);
   if (plan.threads_per_rank > 0) text += fmt::format("threads-per-rank = {}\n", plan.threads_per_rank);
   text += fmt::format("\n[prediction]\nschedule = {}\nranks = {}\nstages-per-rank = {}\nreplicas = {}\nlayers = {}\n",
-                      in_quotes(plan.schedule), plan.ranks, plan.stages_per_rank, plan.replicas, plan.layers);
-  text += fmt::format("step-ms = {}\npipeline-ms = {}\nexchange-ms = {}\nupdate-ms = {}\n", real(prediction.step.count),
-                      real(prediction.pipeline.count), real(prediction.exchange.count), real(prediction.update.count));
-  text += fmt::format("utilisation = {}\nsamples-per-second = {}\nmemory-bytes = [{}]\n", real(prediction.utilisation),
-                      real(prediction.samples_per_second), fmt::join(memory, ", "));
+                      toml_text(plan.schedule), plan.ranks, plan.stages_per_rank, plan.replicas, plan.layers);
+  text += fmt::format("step-ms = {}\npipeline-ms = {}\nexchange-ms = {}\nupdate-ms = {}\n",
+                      toml_text(prediction.step.count), toml_text(prediction.pipeline.count),
+                      toml_text(prediction.exchange.count), toml_text(prediction.update.count));
+  text +=
+      fmt::format("utilisation = {}\nsamples-per-second = {}\nmemory-bytes = [{}]\n", toml_text(prediction.utilisation),
+                  toml_text(prediction.samples_per_second), fmt::join(memory, ", "));
   if (!passes.empty()) text += fmt::format("stage-ms = [{}]\n", fmt::join(passes, ", "));
   std::vector<std::string> ties;
   ties.reserve(plan.ties.size());
   for (const LayerTie& tie : plan.ties) ties.push_back(tie_words(tie));
   if (!ties.empty()) text += fmt::format("ties = [{}]\n", fmt::join(ties, ", "));
   if (plan.shared_ties) text += "shared-ties = true\n";
-  if (!plan.costs_file.empty()) text += fmt::format("costs = {}\n", in_quotes(plan.costs_file));
+  if (!plan.costs_file.empty()) text += fmt::format("costs = {}\n", toml_text(plan.costs_file));
   return text;
 }
 
+std::filesystem::path schedule_file_beside(std::filesystem::path plan_file) {
+  return plan_file.replace_extension(".csv");
+}
+
 void save_plan(const Plan& plan, const std::filesystem::path& path) {
-  std::filesystem::path schedule = path;
-  schedule.replace_extension(".csv");
+  const std::filesystem::path schedule = schedule_file_beside(path);
   if (needs_schedule_file(plan)) write_file_atomically(schedule, to_csv(schedule_of(plan).get()));
-  write_file_atomically(path, to_toml(plan, schedule.string()));
+  // By its name alone: the two may move together.
+  write_file_atomically(path, to_toml(plan, schedule.filename().string()));
 }
 
 Plan load_plan(const std::filesystem::path& path) {
@@ -256,7 +202,7 @@ Plan load_plan(const std::filesystem::path& path) {
   } catch (const toml::parse_error& error) {
     throw bad_input(
         fmt::format("{} line {} is not TOML: {}", path.string(), error.source().begin.line, error.description()),
-        "a plan", "write it anew with penstock plan -o");
+        "a plan", "write it anew with penstock plan");
   }
   const Reader settings(table, path.string());
   const toml::table* predicted = table["prediction"].as_table();
@@ -271,18 +217,24 @@ Plan load_plan(const std::filesystem::path& path) {
   plan.microbatches = settings.count("microbatches") / plan.replicas;
   if (plan.microbatches < 1)
     throw settings.refuse("microbatches", "at least one for each of the prediction's replicas");
+  if (table.contains("gradient-tree")) plan.gradient_tree = settings.count("gradient-tree");
+  if (!allows_gradient_tree(plan.gradient_tree, plan.replicas, std::int64_t{plan.replicas} * plan.microbatches))
+    throw settings.refuse("gradient-tree", "a power of two that the replicas divide and that divides the microbatches");
   plan.layers = prediction.count("layers");
   if (table.contains("threads-per-rank")) plan.threads_per_rank = settings.count("threads-per-rank");
   const int stages = settings.count("stages");
-  const auto cut = settings.read<std::string>("cut", "a text, such as \"3,6,9\"");
-  plan.cut = cut == "uniform" ? uniform_cut(plan.layers, stages) : parse_cut(cut, plan.layers, stages);
-  const char* layers_expected = "none, full, or the plan's layers, such as \"0-3,8\"";
-  const auto recomputed = recomputed_stages(settings.read<std::string>("recompute", layers_expected), plan);
-  if (!recomputed) throw settings.refuse("recompute", layers_expected);
-  plan.recomputed = *recomputed;
+  const auto cut =
+      settings.choice<CutChoice>("cut", {CutChoice::Uniform, CutChoice::Explicit}, "a text, such as \"3,6,9\"");
+  plan.cut = cut_of(cut, plan.layers, stages);
+  constexpr const char* layers_expected = "none, full, or the plan's layers, such as \"0-3,8\"";
+  const auto recompute =
+      settings.choice<Recompute>("recompute", {Recompute::None, Recompute::Full, Recompute::Layers}, layers_expected);
+  if (!recompute.ranges().empty() && recompute.ranges().back().last >= plan.layers)
+    throw settings.refuse("recompute", layers_expected);
+  plan.recomputed = recomputed_stages(recompute, plan);
   plan.schedule = prediction.read<std::string>("schedule", "a schedule's name");
   if (plan.schedule == synthesised_schedule)
-    plan.schedule_csv = read_schedule_file(path, settings.read<std::string>("schedule", "a file's name"));
+    plan.schedule_csv = read_file(schedule_file_of_plan(path, settings.read<std::string>("schedule", "a file's name")));
   plan.prediction.step = {prediction.number("step-ms")};
   plan.prediction.pipeline = {prediction.number("pipeline-ms")};
   plan.prediction.exchange = {prediction.number("exchange-ms")};

@@ -8,6 +8,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/index.h"
+#include "penstock/schedule/replicas.h"
 
 namespace penstock {
 namespace {
@@ -103,35 +104,35 @@ void PlanningProblem::check() const {
   validate(*costs_);
   const PlanRequest& request = *request_;
   if (request.ranks < 1 || request.ranks > most_ranks)
-    throw bad_input(fmt::format("--ranks {}", request.ranks), fmt::format("1 to {}", most_ranks), "change --ranks");
+    throw bad_input(fmt::format("`ranks` is {}", request.ranks), fmt::format("1 to {}", most_ranks), "change `ranks`");
   if (request.batch < 1 || request.batch > most_batch)
-    throw bad_input(fmt::format("--batch {}", request.batch), fmt::format("1 to {}", most_batch), "change --batch");
+    throw bad_input(fmt::format("`batch` is {}", request.batch), fmt::format("1 to {}", most_batch), "change `batch`");
   const auto layers = std::ssize(costs_->layers);
   // Auto may take as many replicas as ranks.
   const int most_replicas =
       request.replicas.empty() ? request.ranks : *std::max_element(request.replicas.begin(), request.replicas.end());
   if (most_replicas >= 1 && request.ranks / most_replicas > layers)
-    throw bad_input(fmt::format("--ranks {}", request.ranks), fmt::format("at most {}, the number of layers", layers),
-                    "lower --ranks, or allow --replicas");
+    throw bad_input(fmt::format("`ranks` is {}", request.ranks),
+                    fmt::format("at most {}, the number of layers", layers), "lower `ranks`, or raise `replicas`");
   if (!costs_->ranks.empty() && std::ssize(costs_->ranks) != request.ranks)
     throw bad_input(
-        fmt::format("--ranks {} with the costs of {}", request.ranks, counted(std::ssize(costs_->ranks), "rank")),
-        "as many", "change --ranks, or the list \"ranks\" of the costs");
+        fmt::format("`ranks` is {} with the costs of {}", request.ranks, counted(std::ssize(costs_->ranks), "rank")),
+        "as many", "change `ranks`, or the list \"ranks\" of the costs");
   for (const int replicas : request.replicas)
     if (replicas < 1 || request.ranks % replicas != 0 || request.batch % replicas != 0)
       throw bad_input(
-          fmt::format("--replicas {}", replicas),
+          fmt::format("`replicas` is {}", replicas),
           fmt::format("a divisor of {} and of the batch of {}", counted(request.ranks, "rank"), request.batch),
-          "change --replicas");
+          "change `replicas`");
   for (const int count : request.microbatches)
     if (count < 1 || count > request.batch)
-      throw bad_input(fmt::format("--microbatches {}", count),
-                      fmt::format("1 to {}, the samples of the batch", request.batch), "change --microbatches");
+      throw bad_input(fmt::format("`microbatches` is {}", count),
+                      fmt::format("1 to {}, the samples of the batch", request.batch), "change `microbatches`");
   for (const int count : request.stages_per_rank)
     if (count < 1 || static_cast<std::int64_t>(count) * (request.ranks / most_replicas) > layers)
-      throw bad_input(fmt::format("--stages-per-rank {}", count),
+      throw bad_input(fmt::format("`stages_per_rank` is {}", count),
                       fmt::format("at least 1, and in all no more stages than the {}", counted(layers, "layer")),
-                      "change --stages-per-rank");
+                      "change `stages_per_rank`");
   for (const std::string& name : request.schedules)
     if (name != synthesised_schedule) static_cast<void>(make_schedule(name, 2, 2));
 }
@@ -145,10 +146,14 @@ void PlanningProblem::check_range() const {
   for (const int replicas : request_->replicas.empty() ? std::vector<int>{1} : request_->replicas)
     any = any || !microbatch_counts(replicas, request_->ranks / replicas).empty();
   if (any) return;
+  if (request_->gradient_tree > 0)
+    throw bad_input(fmt::format("`gradient_tree` is {} for a batch of {}", request_->gradient_tree, request_->batch),
+                    "0, or a power of two that the replicas divide and that divides the microbatches",
+                    "change `gradient_tree`, `replicas`, `microbatches` or the batch");
   const std::string asked =
       request_->microbatches.empty()
           ? fmt::format("a batch of {}", request_->batch)
-          : fmt::format("--microbatches {} of a batch of {}", request_->microbatches.front(), request_->batch);
+          : fmt::format("`microbatches` {} of a batch of {}", request_->microbatches.front(), request_->batch);
   throw bad_input(asked,
                   fmt::format("microbatches of {} to {} samples, between which the layer \"{}\" was measured",
                               range.least, range.most, shortened(range.narrowest_layer)),
@@ -170,7 +175,8 @@ bool PlanningProblem::ranks_alike() const {
 }
 
 bool PlanningProblem::is_wanted(const ScheduleFamily& family) const {
-  if (family.name == "forward-only") return false;
+  if (family.forward_only) return false;
+  if (family.bidirectional && request_->gradient_tree > 0) return false;
   // A stage on two ranks of other speeds would have two costs, and a parameter of it two objects.
   if (family.bidirectional && (!request_->copies_of_stages || !ranks_alike() || shares_ties())) return false;
   // A synthesised schedule takes the place of a published one: where it is all that is asked for, of any.
@@ -186,6 +192,7 @@ std::vector<int> PlanningProblem::microbatch_counts(int replicas, int ranks) con
   const std::int64_t part = request_->batch / replicas;
   for (const int count : request_->microbatches.empty() ? sensible_microbatches(part, ranks) : request_->microbatches) {
     if (count > part || (request_->equal_microbatches && part % count != 0)) continue;
+    if (!allows_gradient_tree(request_->gradient_tree, replicas, std::int64_t{replicas} * count)) continue;
     const double mean = samples(replicas, count);
     if (mean >= static_cast<double>(range.least) && std::ceil(mean) <= static_cast<double>(range.most))
       counts.push_back(count);
@@ -232,7 +239,7 @@ Error PlanningProblem::no_shared_ties() const {
       fmt::format("no plan keeps {} on one rank", names_of(given_costs_->ties)),
       "a schedule and a cut under which one rank has all layers that share a parameter, as the gradients of two "
       "cannot be added there",
-      "allow zb-v, v-half or dualpipev, whose first and last stage are on one rank, lower --ranks, or untie them");
+      "allow zb-v, v-half or dualpipev, whose first and last stage are on one rank, lower `ranks`, or untie them");
 }
 
 std::vector<Configuration> PlanningProblem::configurations(std::vector<std::string>& notes) const {
@@ -266,7 +273,7 @@ std::vector<Configuration> PlanningProblem::configurations(std::vector<std::stri
   if (too_large > 0 && configurations.empty())
     throw bad_input(fmt::format("a batch of {} in microbatches that were measured", request_->batch),
                     fmt::format("a step of at most {} million passes", most_planned_passes / 1'000'000),
-                    "measure larger microbatches, or lower --batch");
+                    "measure larger microbatches, or lower `batch`");
   if (too_large > 0)
     notes.push_back(fmt::format("{} of more than {} million passes a step were not looked at",
                                 counted(too_large, "configuration"), most_planned_passes / 1'000'000));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/cost/layers_at_size.h"
 #include "penstock/cost/ledger.h"
 #include "penstock/plan/plan.h"
 #include "penstock/schedule/generators.h"

@@ -3,11 +3,12 @@
 #include <fmt/format.h>
 #include <map>
 
-#include "penstock/base/clock.h"
 #include "penstock/base/error.h"
 #include "penstock/base/index.h"
+#include "penstock/base/types.h"
 #include "penstock/cost/ledger.h"
 #include "penstock/plan/plan.h"
+#include "penstock/schedule/replicas.h"
 #include "penstock/sim/simulate.h"
 #include "penstock/synthesis/synthesise.h"
 
@@ -58,6 +59,7 @@ Plan plan_of(PlanningProblem& problem, const Candidate& candidate) {
   plan.prediction = candidate.prediction;
   plan.ties = problem.given_costs().ties;
   plan.shared_ties = problem.request().share_ties;
+  plan.gradient_tree = problem.request().gradient_tree;
   return plan;
 }
 
@@ -71,7 +73,7 @@ class Search {
     std::vector<Configuration> configurations = problem_.configurations(answer_.notes);
     if (configurations.empty())
       throw bad_input("no schedule that fits the request", "one that these ranks, layers and this cut allow",
-                      "allow more of --schedule, --stages-per-rank and --microbatches");
+                      "allow more of `schedule`, `stages_per_rank` and `microbatches`");
     answer_.configurations = std::ssize(configurations);
     for (Configuration& configuration : configurations) configuration.bound = evaluation_.bound(configuration);
     std::stable_sort(configurations.begin(), configurations.end(),
@@ -191,7 +193,7 @@ class Search {
                       fmt::format("at most {} passes a step, and no more kept after I than before it where memory is "
                                   "capped",
                                   most_passes),
-                      "allow published schedules with --schedule");
+                      "allow published schedules with `schedule`");
   }
 
   std::optional<Candidate> synthesise_for(const Candidate& candidate) {
@@ -274,6 +276,8 @@ Cost cost_for(const Plan& plan, const Schedule& schedule, const LayerCosts& cost
   run.recomputed = plan.recomputed;
   run.split_backward = has_split_backward(schedule);
   for (const auto& holders : schedule.placement.holders) run.ranks.push_back(holders.front().value);
+  run.kept_gradients =
+      gradient_runs(plan.gradient_tree, plan.replicas, std::int64_t{plan.replicas} * plan.microbatches).kept();
   Cost cost = cost_of_cut(plan.shared_ties && !costs.ties.empty() ? with_shared_ties(costs) : costs, plan.cut,
                           plan.samples(), run);
   // Ranks of replicas are alike, and the first replica stands for all.
@@ -298,10 +302,7 @@ std::optional<PlanAnswer> find_plans(const LayerCosts& costs, const PlanRequest&
 
 VerifiedSchedule schedule_of(const Plan& plan) {
   if (!plan.schedule_csv.empty()) return verify(parse_schedule(plan.schedule_csv));
-  const auto families = schedule_families();
-  const auto family = std::find_if(families.begin(), families.end(),
-                                   [&](const ScheduleFamily& known) { return known.name == plan.schedule; });
-  const bool varies = family != families.end() && family->stages_per_rank_varies;
+  const bool varies = schedule_family(plan.schedule).stages_per_rank_varies;
   return verify(make_schedule(plan.schedule, plan.ranks, plan.microbatches,
                               varies ? std::optional(plan.stages_per_rank) : std::nullopt));
 }

@@ -10,8 +10,8 @@ namespace {
 
 /// A part of the request that stands in the way, and the request without it.
 struct Knob {
-  std::string remedy;        // "raise --ranks to 6"
-  std::string circumstance;  // "with --ranks 6"
+  std::string remedy;        // "raise `ranks` to 6"
+  std::string circumstance;  // "with `ranks` 6"
   PlanRequest request;
 };
 
@@ -21,19 +21,19 @@ std::vector<Knob> knobs_of(const PlanRequest& request, std::int64_t layers, bool
     knobs.push_back({remedy, circumstance, request});
     change(knobs.back().request);
   };
-  if (request.cut) add("leave --cut out", "without --cut", [](PlanRequest& changed) { changed.cut.reset(); });
+  if (request.cut) add("leave `cut` out", "without `cut`", [](PlanRequest& changed) { changed.cut.reset(); });
   if (request.recomputation == Recomputation::None)
-    add("allow --recompute", "with --recompute auto",
+    add("allow `recompute`", "with `recompute` auto",
         [](PlanRequest& changed) { changed.recomputation = Recomputation::WhereNeeded; });
   if (!request.microbatches.empty())
-    add("leave --microbatches out", "without --microbatches",
+    add("leave `microbatches` out", "without `microbatches`",
         [](PlanRequest& changed) { changed.microbatches.clear(); });
   if (!request.schedules.empty())
-    add("leave --schedule out", "without --schedule", [](PlanRequest& changed) { changed.schedules.clear(); });
+    add("leave `schedule` out", "without `schedule`", [](PlanRequest& changed) { changed.schedules.clear(); });
   if (!ranks_are_listed && request.replicas == std::vector<int>{1})
     for (int factor = 2; std::int64_t{request.ranks} * factor <= layers; factor *= 2)
-      add(fmt::format("raise --ranks to {}", request.ranks * factor),
-          fmt::format("with --ranks {}", request.ranks * factor),
+      add(fmt::format("raise `ranks` to {}", request.ranks * factor),
+          fmt::format("with `ranks` {}", request.ranks * factor),
           [factor](PlanRequest& changed) { changed.ranks *= factor; });
   return knobs;
 }
@@ -60,6 +60,15 @@ double least_excess(const LayerCosts& costs, const PlanRequest& request) {
 
 Bytes rounded_up(double bytes) { return {static_cast<std::int64_t>(std::ceil(bytes))}; }
 
+// As people write it, and never too little: "36MiB".
+std::string size_that_holds(Bytes bytes) {
+  constexpr std::int64_t kibibyte = 1 << 10;
+  constexpr std::int64_t mebibyte = 1 << 20;
+  const bool is_large = bytes.count >= 16 * mebibyte;
+  const std::int64_t unit = is_large ? mebibyte : kibibyte;
+  return fmt::format("{}{}", (bytes.count + unit - 1) / unit, is_large ? "MiB" : "KiB");
+}
+
 }  // namespace
 
 Error Shortfall::error(const PlanningProblem& problem) const {
@@ -68,7 +77,7 @@ Error Shortfall::error(const PlanningProblem& problem) const {
   const Configuration& configuration = nearest_->configuration;
   const double cap = problem.cap(nearest_->excess_rank);
   std::string remedy = request.memory
-                           ? fmt::format("raise --memory to {} bytes", rounded_up(cap + nearest_->excess).count)
+                           ? fmt::format("raise `memory` to {}", size_that_holds(rounded_up(cap + nearest_->excess)))
                            : "raise memory_cap_bytes";
   const Knob* nearest_knob = nullptr;
   double least = nearest_->excess;

@@ -148,7 +148,8 @@ std::vector<std::vector<HeldMicrobatches>> held_microbatches(const Schedule& sch
 
 double memory_of_stage(const DivisionProblem& problem, std::size_t stage, std::size_t first, std::size_t end,
                        bool recomputed) {
-  const StageCost cost = problem.layers->stage(first, end, {recomputed, problem.split_backward, 1});
+  const StageCost cost =
+      problem.layers->stage(first, end, {recomputed, problem.split_backward, 1, true, problem.kept_gradients});
   StageBoundaries boundaries;
   if (stage > 0) boundaries.input = problem.layers->boundary_after(first - 1);
   if (stage + 1 < problem.places.size()) boundaries.output = cost.boundary;
@@ -159,7 +160,8 @@ double pace_of_stage(const DivisionProblem& problem, std::size_t stage, std::siz
                      bool recomputed) {
   const StagePlace& place = problem.places[stage];
   double pace = compute_time(problem, stage, first, end, recomputed);
-  if (stage > 0) pace = std::max(pace, occupied(place.to_previous, problem.layers->boundary_after(first - 1)));
+  if (stage > 0 && problem.layers->gradient_returns(first - 1))
+    pace = std::max(pace, occupied(place.to_previous, problem.layers->boundary_after(first - 1)));
   if (stage + 1 < problem.places.size())
     pace = std::max(pace, occupied(place.to_next, problem.layers->boundary_after(end - 1)));
   return pace;

@@ -6,10 +6,11 @@
 #include <vector>
 
 #include "penstock/base/index.h"
-#include "penstock/cost/layer_cost.h"
+#include "penstock/cost/cost.h"
+#include "penstock/cost/layers_at_size.h"
 #include "penstock/cost/ledger.h"
 #include "penstock/plan/plan.h"
-#include "penstock/schedule/schedule.h"
+#include "penstock/schedule/verify.h"
 
 #include "plan/ties.h"
 
@@ -41,6 +42,7 @@ struct DivisionProblem {
   const LayersAtSize* layers = nullptr;
   std::vector<StagePlace> places;  ///< by stage, at most as many as layers
   bool split_backward = false;
+  int kept_gradients = 0;  ///< as in `StageRun`
   Recomputation recomputation = Recomputation::None;
   const TiedLayers* ties = nullptr;  ///< to be kept, each on one rank; null: none
 };

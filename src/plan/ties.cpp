@@ -127,7 +127,7 @@ RankId rank_of_layer(const Cut& cut, const Placement& placement, std::int64_t la
 
 namespace {
 
-/// All layers that have one parameter.
+/// All layers that have one parameter, which learns.
 struct Shared {
   const LayerParameter* owner = nullptr;
   Bytes size;
@@ -137,6 +137,7 @@ struct Shared {
 std::vector<Shared> shared_parameters(const std::vector<LayerTie>& ties) {
   std::vector<Shared> all;
   for (const LayerTie& tie : ties) {
+    if (tie.frozen) continue;
     auto found = std::find_if(all.begin(), all.end(), [&](const Shared& other) { return *other.owner == tie.owner; });
     if (found == all.end()) found = all.insert(all.end(), {&tie.owner, tie.size, {&tie.owner}});
     found->members.push_back(&tie.copy);

@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "penstock/base/units.h"
-#include "penstock/cost/layer_cost.h"
-#include "penstock/plan/cut.h"
-#include "penstock/schedule/placement.h"
+#include "penstock/base/types.h"
+#include "penstock/cost/cost.h"
+#include "penstock/plan/plan.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 

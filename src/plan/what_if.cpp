@@ -1,8 +1,7 @@
-#include "penstock/plan/what_if.h"
-
 #include <algorithm>
 
 #include "penstock/base/error.h"
+#include "penstock/plan/plan.h"
 #include "penstock/schedule/generators.h"
 
 #include "plan/find_plans.h"
@@ -86,7 +85,7 @@ std::vector<Alternative> neighbours(const LayerCosts& costs, const PlanRequest& 
   } else if (request.schedules.empty()) {
     PlanRequest changed = request;
     for (const ScheduleFamily& family : schedule_families())
-      if (family.name != best.schedule && family.name != "forward-only") changed.schedules.emplace_back(family.name);
+      if (family.name != best.schedule && !family.forward_only) changed.schedules.emplace_back(family.name);
     add(alternatives, "the best other schedule", best_plan(costs, changed));
   }
   if (!request.cut && best.stages() > 1 && best.cut != uniform_cut(best.layers, best.stages())) {

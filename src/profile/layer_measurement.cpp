@@ -8,7 +8,7 @@
 
 #include <ATen/ATen.h>
 
-#include "penstock/nn/tensor_bytes.h"
+#include "penstock/transport/layout.h"
 
 namespace penstock {
 namespace {
@@ -102,9 +102,9 @@ Tensors LayerMeasurement::forward(LayerSamples& samples) {
   Tensors gradients;
   // Without storage of its own: the outputs' is freed, as when they have been sent.
   outputs_ = copies_of(outputs);
-  const Bytes of_copies = held(instruments_) - with_outputs;
+  const Bytes copied = held(instruments_) - with_outputs;
   outputs.clear();
-  const Bytes kept = held(instruments_) - of_copies - base_;
+  const Bytes kept = held(instruments_) - copied - base_;
   samples.sizes.boundary = size;
   samples.sizes.kept_output = not_below_0(size - (with_outputs - base_ - kept));
   samples.sizes.activation = not_below_0(kept - samples.sizes.kept_output);
@@ -113,27 +113,27 @@ Tensors LayerMeasurement::forward(LayerSamples& samples) {
   for (const at::Tensor& output : outputs_)
     gradients.push_back(output.defined() && output.requires_grad() ? at::randn_like(output).detach() : at::Tensor());
   if (stage_.has_loss()) gradients.clear();
-  base_ = base_ + of_copies;
+  base_ = base_ + copied;
   return gradients;
 }
 
 void LayerMeasurement::whole_backward(LayerSamples& samples, Tensors gradients) {
   const Bytes arrived = bytes_of(gradients);
-  Tensors of_inputs;
-  samples.backward.push_back(timed(gradients, [&] { of_inputs = stage_.backward({0}, std::move(gradients)); }));
+  Tensors input_gradients;
+  samples.backward.push_back(timed(gradients, [&] { input_gradients = stage_.backward({0}, std::move(gradients)); }));
   raise(samples.sizes.backward_workspace, peak(instruments_) - base_ - samples.sizes.activation - arrived);
 }
 
 void LayerMeasurement::split_backward(LayerSamples& samples, Tensors gradients) {
   const Bytes size = bytes_of(gradients);
   Tensors arrived = gradients;
-  Tensors of_inputs;
+  Tensors input_gradients;
   samples.input_backward.push_back(
-      timed(gradients, [&] { of_inputs = stage_.input_backward({0}, std::move(gradients)); }));
+      timed(gradients, [&] { input_gradients = stage_.input_backward({0}, std::move(gradients)); }));
   raise(samples.sizes.input_workspace, peak(instruments_) - base_ - samples.sizes.activation - size);
   samples.sizes.deferred = size_beside(stage_.deferred_gradients({0}), arrived);
   arrived.clear();
-  of_inputs.clear();
+  input_gradients.clear();
   samples.for_weights = not_below_0(held(instruments_) - base_);
   samples.weight_backward.push_back(timed({}, [&] { stage_.weight_backward({0}); }));
   raise(samples.sizes.weight_workspace, peak(instruments_) - base_ - samples.for_weights);

@@ -4,8 +4,8 @@
 #include <functional>
 #include <vector>
 
-#include "penstock/base/clock.h"
-#include "penstock/cost/layer_cost.h"
+#include "penstock/base/types.h"
+#include "penstock/cost/cost.h"
 #include "penstock/exec/device.h"
 #include "penstock/exec/memory.h"
 #include "penstock/exec/stage.h"

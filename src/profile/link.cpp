@@ -4,9 +4,10 @@
 
 #include <ATen/ATen.h>
 
-#include "penstock/base/clock.h"
 #include "penstock/base/quantile.h"
+#include "penstock/base/types.h"
 #include "penstock/exec/device.h"
+#include "penstock/exec/message_kind.h"
 #include "penstock/profile/profile.h"
 #include "penstock/transport/transport.h"
 
@@ -24,7 +25,7 @@ at::Device device_of(const ProfileSettings& settings, std::size_t rank) {
 // Half of a round trip, the median of several.
 double half_trip(const std::vector<std::unique_ptr<Transport>>& ends,
                  const std::vector<std::unique_ptr<DeviceLane>>& lanes, std::int64_t bytes) {
-  const Tag tag{MessageKind::Values, 0, 0};
+  const Tag tag{MessageKind::Probe, 0, 0};
   std::future<void> other = std::async(std::launch::async, [&] {
     lanes[1]->enter({});
     for (int trip = 0; trip < round_trips; ++trip) {

@@ -18,6 +18,7 @@
 #include "penstock/base/quantile.h"
 #include "penstock/base/thread.h"
 #include "penstock/nn/ties.h"
+#include "penstock/nn/weight_type.h"
 
 #include "profile/layer_measurement.h"
 
@@ -60,6 +61,7 @@ struct Entry {
 struct RankProfile {
   std::vector<Entry> entries;
   std::vector<std::size_t> entry_of_layer;
+  std::int64_t without_gradient = 0;  // the first so many layers
   int rounds = 0;
   double spread = 0;  // as in `Measurement`
 };
@@ -67,10 +69,10 @@ struct RankProfile {
 // The standard error of the median of values that are spread as a normal distribution, from their middle half: a single
 // outlier moves neither. As a share of the median.
 double spread_of_median(const std::vector<double>& values) {
-  constexpr double of_quartiles = 0.929;  // 1.2533 (of a median, by a mean) × 0.7413 (of a standard deviation)
+  constexpr double quartile_factor = 0.929;  // 1.2533 (of a median, by a mean) × 0.7413 (of a standard deviation)
   const double median = quantile(values, 0.5);
   if (!(median > 0)) return 0;
-  return of_quartiles * (quantile(values, 0.75) - quantile(values, 0.25)) /
+  return quartile_factor * (quantile(values, 0.75) - quantile(values, 0.25)) /
          (median * std::sqrt(static_cast<double>(values.size())));
 }
 
@@ -131,13 +133,14 @@ class RankBarrier {
   std::exception_ptr failure_;
 };
 
+bool takes_gradient(const at::Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
+
 // Hands on what it gets, in tensors of its own: as a layer behind another, its backward brings a gradient that nobody
 // else holds.
 struct PassThrough : torch::nn::Module {
   Tensors forward(const Tensors& inputs) {
     Tensors outputs;
-    for (const at::Tensor& input : inputs)
-      outputs.push_back(input.defined() && input.requires_grad() ? input * 1.0 : input);
+    for (const at::Tensor& input : inputs) outputs.push_back(takes_gradient(input) ? input * 1.0 : input);
     return outputs;
   }
 };
@@ -177,12 +180,15 @@ class RankProfiler {
       profile.entry_of_layer.push_back(found->second);
       if (is_new) profile.entries.push_back(survey(static_cast<std::int64_t>(layer)));
       flow_ = profile.entries[found->second].outputs;
+      const bool learned = std::any_of(flow_.back().begin(), flow_.back().end(), takes_gradient);
+      const auto number = static_cast<std::int64_t>(layer);
+      if (!learned && !is_last(number) && profile.without_gradient == number) ++profile.without_gradient;
     }
     flow_.clear();
-    const std::vector<std::int64_t> of_a_rank = share_of_a_rank(profile);
+    const std::vector<std::int64_t> rank_bytes = share_of_a_rank(profile);
     const Milliseconds start = clock_.now();
     do {
-      for (Entry& entry : profile.entries) time(entry, of_a_rank);
+      for (Entry& entry : profile.entries) time(entry, rank_bytes);
       ++profile.rounds;
       profile.spread = spread_of_rounds(profile);
       if (leads_) rank_barrier_.set_goes_on(goes_on(profile, clock_.now() - start));
@@ -284,19 +290,19 @@ class RankProfiler {
     return entry;
   }
 
-  void time(Entry& entry, const std::vector<std::int64_t>& of_a_rank) {
+  void time(Entry& entry, const std::vector<std::int64_t>& rank_bytes) {
     StageParts parts = parts_of(entry.layer);
     const Layer built = parts.layers.front();
     Stage stage(std::move(parts));
     for (std::size_t size = 0; size < entry.inputs.size(); ++size) {
       const LayerInput input = input_of(entry, size);
-      between_.set_bytes(of_a_rank[size] - entry.gone_through(size));
+      between_.set_bytes(rank_bytes[size] - entry.gone_through(size));
       LayerMeasurement measurement(instruments_, stage, input, &between_);
       const LayerSamples samples = measure_size(measurement);
       entry.round_ms[size].push_back(quantile(samples.forward, 0.5) + quantile(samples.backward, 0.5));
       entry.by_size[size].append_times(samples);
     }
-    time_update(built, entry, of_a_rank.empty() ? 0 : of_a_rank.front());
+    time_update(built, entry, rank_bytes.empty() ? 0 : rank_bytes.front());
     for (const at::Tensor& parameter : built.module().parameters()) parameter.mutable_grad().reset();
   }
 
@@ -307,10 +313,10 @@ class RankProfiler {
     measurement.cycle(nullptr);
     const Milliseconds start = clock_.now();
     measurement.cycle(nullptr);
-    const double of_a_cycle = (clock_.now() - start).count;
+    const double cycle_ms = (clock_.now() - start).count;
     if (leads_)
       rank_barrier_.set_cycles(static_cast<int>(
-          std::clamp(settings_.budget.count / rounds_in_budget / std::max(of_a_cycle, 1e-3), 1.0, 1.0 * most_cycles)));
+          std::clamp(settings_.budget.count / rounds_in_budget / std::max(cycle_ms, 1e-3), 1.0, 1.0 * most_cycles)));
     rank_barrier_.wait();
     for (int cycle = 0; cycle < rank_barrier_.cycles(); ++cycle) {
       // Together at every cycle, so that none measures alone at the end.
@@ -329,13 +335,15 @@ class RankProfiler {
     sizes.inner_deferred = samples.sizes.deferred;
   }
 
-  void time_update(const Layer& built, Entry& entry, std::int64_t of_a_rank) {
+  void time_update(const Layer& built, Entry& entry, std::int64_t rank_bytes) {
     if (!settings_.optimizer) return;
     const Bytes before = held(instruments_);
-    const std::function<void()> update = layer_update(*settings_.optimizer, built);
+    OptimizerSettings optimizer = *settings_.optimizer;
+    optimizer.masters = settings_.weights != Precision::Float32;
+    const std::function<void()> update = layer_update(optimizer, built);
     entry.optimizer = held(instruments_) - before;
     update();
-    between_.set_bytes(of_a_rank - entry.gone_through(0));
+    between_.set_bytes(rank_bytes - entry.gone_through(0));
     for (int count = 0; count < updates; ++count) {
       rank_barrier_.wait();
       between_.pass({});
@@ -376,11 +384,11 @@ MeasuredTime time_of(const std::vector<double>& milliseconds) {
 // The times of all ranks together; bytes are the first one's.
 LayerCost cost_of(const std::vector<RankProfile>& ranks, std::size_t entry, const std::vector<std::int64_t>& sizes) {
   const Entry& first = ranks.front().entries[entry];
-  const auto of_all = [&](const auto& of_entry) {
+  const auto over_ranks = [&](const auto& values_of) {
     std::vector<double> all;
     for (const RankProfile& rank : ranks) {
-      const std::vector<double>& of_rank = of_entry(rank.entries[entry]);
-      all.insert(all.end(), of_rank.begin(), of_rank.end());
+      const std::vector<double>& values = values_of(rank.entries[entry]);
+      all.insert(all.end(), values.begin(), values.end());
     }
     return all;
   };
@@ -388,12 +396,12 @@ LayerCost cost_of(const std::vector<RankProfile>& ranks, std::size_t entry, cons
   cost.parameter = first.parameter;
   cost.gradient = first.gradient;
   cost.optimizer = first.optimizer;
-  cost.update = time_of(of_all([](const Entry& of_rank) -> const auto& { return of_rank.update_ms; })).median;
+  cost.update = time_of(over_ranks([](const Entry& measured) -> const auto& { return measured.update_ms; })).median;
   for (std::size_t size = 0; size < sizes.size(); ++size) {
     LayerAtSize at_size = first.by_size[size].sizes;
     at_size.samples = sizes[size];
     const auto time = [&](std::vector<double> LayerSamples::* member) {
-      return time_of(of_all([&](const Entry& of_rank) -> const auto& { return of_rank.by_size[size].*member; }));
+      return time_of(over_ranks([&](const Entry& measured) -> const auto& { return measured.by_size[size].*member; }));
     };
     at_size.forward = time(&LayerSamples::forward);
     at_size.input_backward = time(&LayerSamples::input_backward);
@@ -423,7 +431,8 @@ std::vector<LayerTie> ties_of(const Network& network, std::uint64_t seed) {
       if (member.layer != group.owner.layer)
         ties.push_back({{group.owner.layer, group.owner.name},
                         {member.layer, member.name},
-                        {static_cast<std::int64_t>(parameter->nbytes())}});
+                        {static_cast<std::int64_t>(parameter->nbytes())},
+                        !parameter->requires_grad()});
   }
   return ties;
 }
@@ -435,11 +444,7 @@ std::vector<Microbatch> microbatches_of(const ProfileSettings& settings) {
   return microbatches;
 }
 
-}  // namespace
-
-LayerCosts profile_layers(const Network& network, const ProfileSettings& settings) {
-  check_network(network);
-  check(settings);
+LayerCosts measured_layers(const Network& network, const ProfileSettings& settings) {
   const std::vector<Microbatch> microbatches = microbatches_of(settings);
   RankBarrier rank_barrier(settings.ranks);
   std::vector<RankProfile> ranks(static_cast<std::size_t>(settings.ranks));
@@ -478,9 +483,18 @@ LayerCosts profile_layers(const Network& network, const ProfileSettings& setting
         costs.input_bytes_per_sample += static_cast<std::int64_t>(input.nbytes()) / settings.sizes.back();
   // Executors detach what comes from outside.
   costs.input_needs_gradient = false;
+  costs.layers_without_gradient = first.without_gradient;
   costs.default_link = profile_link(settings);
   costs.ties = ties_of(network, settings.seed);
   return costs;
+}
+
+}  // namespace
+
+LayerCosts profile_layers(const Network& network, const ProfileSettings& settings) {
+  check_network(network);
+  check(settings);
+  return measured_layers(with_weights_in(network, settings.weights), settings);
 }
 
 }  // namespace penstock

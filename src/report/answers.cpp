@@ -12,12 +12,22 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+Bytes most_bytes(const SimulationAnswer& answer) {
+  Bytes most;
+  for (const RankSummary& rank : answer.summary.ranks) most = std::max(most, rank.peak_bytes);
+  return most;
+}
+
+/// Without sizes in the costs every peak is 0, which says nothing.
+bool sizes_are_known(const SimulationAnswer& answer) { return most_bytes(answer).count > 0; }
+
 Json rank_to_json(const SimulationAnswer& answer, std::size_t rank) {
   const RankSummary& summary = answer.summary.ranks[rank];
   Json object = {{"rank", rank},
                  {"busy_ms", summary.busy.count},
                  {"peak_activations", summary.peak_activations},
-                 {"peak_bytes", summary.peak_bytes.count}};
+                 {"peak_bytes", nullptr}};
+  if (sizes_are_known(answer)) object["peak_bytes"] = summary.peak_bytes.count;
   if (rank < answer.memory_caps.size()) object["memory_cap_bytes"] = answer.memory_caps[rank].count;
   return object;
 }
@@ -25,13 +35,20 @@ Json rank_to_json(const SimulationAnswer& answer, std::size_t rank) {
 Json answer_to_json(const SimulationAnswer& answer) {
   Json ranks = Json::array();
   for (std::size_t rank = 0; rank < answer.summary.ranks.size(); ++rank) ranks.push_back(rank_to_json(answer, rank));
-  return {{"schedule", answer.schedule},
-          {"microbatches", answer.microbatches},
-          {"stages", answer.stages},
-          {"makespan_ms", answer.summary.makespan.count},
-          {"bubble_makespan", answer.summary.bubble_makespan},
-          {"bubble_span", answer.summary.bubble_span},
-          {"ranks", ranks}};
+  Json object = {{"schedule", answer.schedule},
+                 {"microbatches", answer.microbatches},
+                 {"stages", answer.stages},
+                 {"makespan_ms", answer.summary.makespan.count},
+                 {"bubble_makespan", answer.summary.bubble_makespan},
+                 {"bubble_span", answer.summary.bubble_span},
+                 {"ranks", ranks}};
+  if (answer.row) {
+    object["steps"] = answer.row->steps;
+    object["first_step_ms"] = answer.row->first.count;
+    object["pace_ms"] = answer.row->pace.count;
+    object["utilisation"] = answer.row->utilisation;
+  }
+  return object;
 }
 
 /// A file's name may hold bytes that are no text; the answer must still be JSON.
@@ -40,12 +57,6 @@ std::string print(const Json& json) { return json.dump(2, ' ', false, Json::erro
 int most_activations(const SimulationAnswer& answer) {
   int most = 0;
   for (const RankSummary& rank : answer.summary.ranks) most = std::max(most, rank.peak_activations);
-  return most;
-}
-
-Bytes most_bytes(const SimulationAnswer& answer) {
-  Bytes most;
-  for (const RankSummary& rank : answer.summary.ranks) most = std::max(most, rank.peak_bytes);
   return most;
 }
 
@@ -70,7 +81,8 @@ std::string over_caps(const SimulationAnswer& answer) {
 
 void sort_by_bubble(ComparisonAnswer& comparison) {
   const auto key = [](const SimulationAnswer& answer) {
-    return std::tuple(answer.summary.bubble_makespan, most_activations(answer), answer.schedule);
+    const double idle = answer.row ? 1 - answer.row->utilisation : answer.summary.bubble_makespan;
+    return std::tuple(idle, most_activations(answer), answer.schedule);
   };
   std::stable_sort(comparison.answers.begin(), comparison.answers.end(),
                    [&](const SimulationAnswer& a, const SimulationAnswer& b) { return key(a) < key(b); });
@@ -100,8 +112,7 @@ std::string to_json(const ComparisonAnswer& comparison) {
 }
 
 std::string to_text(const SimulationAnswer& answer) {
-  // Without sizes in the costs every peak is 0, which is not worth a column.
-  const bool bytes = most_bytes(answer).count > 0;
+  const bool bytes = sizes_are_known(answer);
   std::string text = fmt::format(
       "{}: {}, {}, {}\nmakespan {:.6g} ms, bubble {} of the makespan, {} of the longest "
       "span\n\n"
@@ -115,7 +126,11 @@ std::string to_text(const SimulationAnswer& answer) {
     text += fmt::format("{:>4}  {:>12.6g}  {:>16}{}\n", rank, summary.busy.count, summary.peak_activations,
                         bytes ? fmt::format("  {:>11}", to_string(summary.peak_bytes)) : "");
   }
-  return text + over_caps(answer);
+  text += over_caps(answer);
+  if (answer.row)
+    text += fmt::format("\n{} in a row: {:.6g} ms each behind the first, in which a rank computes {} of the time\n",
+                        counted(answer.row->steps, "step"), answer.row->pace.count, percent(answer.row->utilisation));
+  return text;
 }
 
 std::string to_text(const SynthesisAnswer& answer) {
@@ -133,17 +148,22 @@ std::string to_text(const SynthesisAnswer& answer) {
 std::string to_text(const ComparisonAnswer& comparison) {
   std::size_t widest = std::string("schedule").size();
   bool bytes = false;
+  bool row = false;
   for (const SimulationAnswer& answer : comparison.answers) {
+    row = row || answer.row;
     widest = std::max(widest, answer.schedule.size());
     bytes = bytes || most_bytes(answer).count > 0;
   }
   std::string text =
-      fmt::format("{:<{}}  {:>6}  {:>13}  {:>15}  {:>11}  {:>16}{}\n", "schedule", widest, "stages", "makespan (ms)",
-                  "bubble/makespan", "bubble/span", "peak activations", bytes ? "  peak memory" : "");
+      fmt::format("{:<{}}  {:>6}  {:>13}  {:>15}  {:>11}{}  {:>16}{}\n", "schedule", widest, "stages", "makespan (ms)",
+                  "bubble/makespan", "bubble/span", row ? "  a step in a row (ms)  busy in it" : "", "peak activations",
+                  bytes ? "  peak memory" : "");
   for (const SimulationAnswer& answer : comparison.answers) {
-    text += fmt::format("{:<{}}  {:>6}  {:>13.6g}  {:>15}  {:>11}  {:>16}", answer.schedule, widest, answer.stages,
+    const std::string in_a_row =
+        answer.row ? fmt::format("  {:>20.6g}  {:>10}", answer.row->pace.count, percent(answer.row->utilisation)) : "";
+    text += fmt::format("{:<{}}  {:>6}  {:>13.6g}  {:>15}  {:>11}{}  {:>16}", answer.schedule, widest, answer.stages,
                         answer.summary.makespan.count, percent(answer.summary.bubble_makespan),
-                        percent(answer.summary.bubble_span), most_activations(answer));
+                        percent(answer.summary.bubble_span), in_a_row, most_activations(answer));
     text += bytes ? fmt::format("  {:>11}\n", to_string(most_bytes(answer))) : "\n";
   }
   for (const RefusedSchedule& refused : comparison.refused)

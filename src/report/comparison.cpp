@@ -94,7 +94,7 @@ constexpr double figure_height = 20;
 constexpr double pair_gap = 2;
 constexpr double group_gap = 10;
 
-double group_height(const Layout& layout) { return 2 * layout.row_height + pair_gap + group_gap; }
+double group_height(const DrawingLayout& layout) { return 2 * layout.row_height + pair_gap + group_gap; }
 
 /// As wide as most boxes need for their numbers, within what a page shows.
 double rows_width(const Steps& steps, double duration) {
@@ -118,8 +118,8 @@ std::size_t most_digits(const Steps& steps) {
   return fmt::format("{}", largest).size();
 }
 
-Layout layout_of(const Steps& steps, const std::vector<LegendEntry>& legend, const SvgOptions& options) {
-  Layout layout;
+DrawingLayout layout_of(const Steps& steps, const std::vector<LegendEntry>& legend, const SvgOptions& options) {
+  DrawingLayout layout;
   layout.row_height = 24;
   layout.digits = most_digits(steps);
   layout.title = options.title;
@@ -137,7 +137,7 @@ Layout layout_of(const Steps& steps, const std::vector<LegendEntry>& legend, con
   return layout;
 }
 
-void append_figures(std::string& out, const Layout& layout, const Table& figures) {
+void append_figures(std::string& out, const DrawingLayout& layout, const Table& figures) {
   constexpr double column_width = 100;
   double y = padding + (layout.title.empty() ? 0 : title_height) + figure_height / 2;
   for (std::size_t line = 0; line < figures.size(); ++line) {
@@ -154,7 +154,7 @@ void append_figures(std::string& out, const Layout& layout, const Table& figures
 std::string comparison_svg(const Timeline& predicted, const Timeline& measured, const SvgOptions& options) {
   const Steps steps = steps_of(predicted, measured);
   const std::vector<LegendEntry> legend = legend_of({&steps.predicted, &steps.measured});
-  const Layout layout = layout_of(steps, legend, options);
+  const DrawingLayout layout = layout_of(steps, legend, options);
   const double memory_end = layout.left - group_gap;
   std::string out;
   append_head(out, layout);
@@ -187,7 +187,7 @@ std::string comparison_html(const Timeline& predicted, const Timeline& measured,
   Steps steps = steps_of(predicted, measured);
   const Table figures = figures_of(steps, options.time_unit);
   return make_page({{"predicted", std::move(steps.predicted)}, {"measured", std::move(steps.measured)}}, options,
-                   {true, figures});
+                   {.rank_by_rank = true, .figures = figures, .only_activations = true});
 }
 
 std::string comparison_text(const Timeline& predicted, const Timeline& measured, std::string_view time_unit) {

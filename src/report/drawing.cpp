@@ -6,7 +6,7 @@
 #include <fmt/format.h>
 #include <iterator>
 
-#include "penstock/schedule/schedule.h"
+#include "penstock/schedule/verify.h"
 
 #include "report/chunks.h"
 #include "report/kinds.h"
@@ -26,9 +26,11 @@ bool any_event(const std::vector<const Timeline*>& timelines, const auto& predic
   return false;
 }
 
-/// The styles are classes, so that a page in the dark can change all of them at once.
+/// The styles are classes, so that a page in the dark can change all of them at once. Opened by itself, a picture is no
+/// wider than its window.
 void append_style(std::string& out) {
   out += R"(<style>
+svg:root { max-width: 100%; height: auto; }
 text { font-family: ui-sans-serif, system-ui, -apple-system, "Segoe UI", "Liberation Sans", sans-serif; font-size: 13px; }
 .page { fill: #ffffff; stroke: #d0d7de; } .row { fill: #eef1f4; } .ink { fill: #1f2328; } .faint { fill: #57606a; }
 .pair { fill: #1f2328; } .line { stroke: #8c959f; } .title { font-size: 17px; font-weight: 600; } .number { text-anchor: middle; font-weight: 500; }
@@ -45,7 +47,7 @@ text { font-family: ui-sans-serif, system-ui, -apple-system, "Segoe UI", "Libera
 }
 
 /// A box touches its neighbours in time, and a hairline of the row shows between them.
-void append_box(std::string& out, const Layout& layout, const Event& event, double y, const std::string& fill) {
+void append_box(std::string& out, const DrawingLayout& layout, const Event& event, double y, const std::string& fill) {
   constexpr double hairline = 1.2;
   constexpr double digit_width = 7.6;
   const KindStyle& style = style_of(event.action.kind);
@@ -66,7 +68,7 @@ void append_box(std::string& out, const Layout& layout, const Event& event, doub
 }
 
 /// The two halves of an overlapped pair stand one behind the other: a line below both says that they belong together.
-void append_pair(std::string& out, const Layout& layout, const Event& first, const Event& second, double y) {
+void append_pair(std::string& out, const DrawingLayout& layout, const Event& first, const Event& second, double y) {
   constexpr double thickness = 3;
   constexpr double inset = 2.5;  // so that two pairs in a row are two
   const double left = layout.x(first.start.count) + inset;
@@ -84,7 +86,7 @@ double round_step(double least) {
 }
 
 /// The times of the axis's marks, from its left edge.
-std::vector<double> marks_of(const Layout& layout) {
+std::vector<double> marks_of(const DrawingLayout& layout) {
   constexpr double marks_apart = 64;
   std::vector<double> marks;
   if (layout.scale <= 0) return marks;
@@ -93,7 +95,7 @@ std::vector<double> marks_of(const Layout& layout) {
   return marks;
 }
 
-void append_axis(std::string& out, const Layout& layout) {
+void append_axis(std::string& out, const DrawingLayout& layout) {
   const double y = layout.top + layout.height + row_gap;
   fmt::format_to(std::back_inserter(out), "<line class=\"line\" x1=\"{0}\" y1=\"{2}\" x2=\"{1:.2f}\" y2=\"{2}\"/>\n",
                  layout.left, layout.left + layout.width, y);
@@ -107,7 +109,7 @@ void append_axis(std::string& out, const Layout& layout) {
   append_text(out, "faint end", layout.left - 14, y + 20, layout.time_unit);
 }
 
-void append_legend(std::string& out, const Layout& layout, const std::vector<LegendEntry>& legend) {
+void append_legend(std::string& out, const DrawingLayout& layout, const std::vector<LegendEntry>& legend) {
   double x = layout.left;
   const double y = layout.top + layout.height + axis_height;
   for (const LegendEntry& entry : legend) {
@@ -156,7 +158,7 @@ void append_text(std::string& out, std::string_view classes, double x, double y,
                  escape_markup(text));
 }
 
-void append_head(std::string& out, const Layout& layout) {
+void append_head(std::string& out, const DrawingLayout& layout) {
   const double width = layout.left + layout.width + padding;
   const double height = layout.top + layout.height + axis_height + legend_height;
   fmt::format_to(std::back_inserter(out),
@@ -170,13 +172,14 @@ void append_head(std::string& out, const Layout& layout) {
   if (!layout.title.empty()) append_text(out, "ink title", padding, padding + 14, layout.title);
 }
 
-void append_ground(std::string& out, const Layout& layout, double y) {
+void append_ground(std::string& out, const DrawingLayout& layout, double y) {
   fmt::format_to(std::back_inserter(out),
                  "<rect class=\"row\" x=\"{}\" y=\"{}\" width=\"{:.2f}\" height=\"{}\" rx=\"3\"/>\n", layout.left, y,
                  layout.width, layout.row_height);
 }
 
-void append_boxes(std::string& out, const Layout& layout, const Timeline& timeline, const std::vector<double>& rows) {
+void append_boxes(std::string& out, const DrawingLayout& layout, const Timeline& timeline,
+                  const std::vector<double>& rows) {
   const Chunks chunks(timeline);
   for (std::size_t rank = 0; rank < timeline.ranks.size(); ++rank) {
     const Event* first_half = nullptr;
@@ -190,14 +193,14 @@ void append_boxes(std::string& out, const Layout& layout, const Timeline& timeli
   }
 }
 
-void append_grid_lines(std::string& out, const Layout& layout) {
+void append_grid_lines(std::string& out, const DrawingLayout& layout) {
   for (const double mark : marks_of(layout))
     fmt::format_to(std::back_inserter(out),
                    "<line class=\"grid\" x1=\"{0:.2f}\" y1=\"{1}\" x2=\"{0:.2f}\" y2=\"{2}\"/>\n",
                    layout.left + mark * layout.scale, layout.top, layout.top + layout.height + row_gap);
 }
 
-void append_foot(std::string& out, const Layout& layout, const std::vector<LegendEntry>& legend) {
+void append_foot(std::string& out, const DrawingLayout& layout, const std::vector<LegendEntry>& legend) {
   append_axis(out, layout);
   append_legend(out, layout, legend);
   out += "</svg>\n";

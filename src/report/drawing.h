@@ -32,7 +32,7 @@ struct LegendEntry {
 [[nodiscard]] double narrowest_rows(const std::vector<LegendEntry>& legend);
 
 /// Where things are, in pixels from the upper left.
-struct Layout {
+struct DrawingLayout {
   double first = 0;     ///< the time at the left edge of the rows
   double duration = 0;  ///< up to the last end
   double scale = 0;     ///< pixels a millisecond
@@ -55,19 +55,20 @@ struct Layout {
 void append_text(std::string& out, std::string_view classes, double x, double y, std::string_view text);
 
 /// The beginning of a picture: its size, styles, page and title.
-void append_head(std::string& out, const Layout& layout);
+void append_head(std::string& out, const DrawingLayout& layout);
 
 /// The ground of a row.
-void append_ground(std::string& out, const Layout& layout, double y);
+void append_ground(std::string& out, const DrawingLayout& layout, double y);
 
 /// The boxes of all compute actions; several stages of one rank differ in lightness. \param rows the upper edges of
 /// the ranks' rows.
-void append_boxes(std::string& out, const Layout& layout, const Timeline& timeline, const std::vector<double>& rows);
+void append_boxes(std::string& out, const DrawingLayout& layout, const Timeline& timeline,
+                  const std::vector<double>& rows);
 
 /// Thin lines through all rows at the marks of the axis.
-void append_grid_lines(std::string& out, const Layout& layout);
+void append_grid_lines(std::string& out, const DrawingLayout& layout);
 
 /// Axis, legend and the end of the picture.
-void append_foot(std::string& out, const Layout& layout, const std::vector<LegendEntry>& legend);
+void append_foot(std::string& out, const DrawingLayout& layout, const std::vector<LegendEntry>& legend);
 
 }  // namespace penstock

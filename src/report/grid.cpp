@@ -1,11 +1,10 @@
-#include "penstock/report/grid.h"
-
 #include <cmath>
 #include <fmt/format.h>
 #include <vector>
 
 #include "penstock/base/index.h"
-#include "penstock/schedule/schedule.h"
+#include "penstock/report/report.h"
+#include "penstock/schedule/verify.h"
 
 #include "report/chunks.h"
 #include "report/extent.h"

@@ -1,5 +1,3 @@
-#include "penstock/report/html.h"
-
 #include <algorithm>
 #include <array>
 #include <fmt/format.h>
@@ -7,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "penstock/base/index.h"
+#include "penstock/report/report.h"
 
 #include "report/chunks.h"
 #include "report/extent.h"
@@ -83,7 +82,9 @@ Json kinds_to_json(const std::vector<NamedTimeline>& timelines, std::size_t most
   return kinds;
 }
 
-Json to_data(const std::vector<NamedTimeline>& timelines, const HtmlOptions& options, const PageExtras& extras) {
+}  // namespace
+
+Json chart_data(const std::vector<NamedTimeline>& timelines, const HtmlOptions& options, const PageExtras& extras) {
   double first = std::numeric_limits<double>::infinity();
   double last = 0;
   std::size_t most = 1;
@@ -102,10 +103,10 @@ Json to_data(const std::vector<NamedTimeline>& timelines, const HtmlOptions& opt
           {"kinds", kinds_to_json(timelines, most)},
           {"rank_by_rank", extras.rank_by_rank},
           {"figures", extras.figures},
+          {"only_activations", extras.only_activations},
           {"timelines", drawn}};
 }
 
-/// JSON within a script element: a `<` in a name must not end it.
 std::string to_script(const Json& data) {
   std::string text;
   for (const char letter : data.dump(-1, ' ', false, Json::error_handler_t::replace)) {
@@ -117,35 +118,33 @@ std::string to_script(const Json& data) {
   return text;
 }
 
-}  // namespace
-
 std::string to_html(const std::vector<NamedTimeline>& timelines, const HtmlOptions& options) {
   return make_page(timelines, options, {});
 }
 
 std::string make_page(const std::vector<NamedTimeline>& timelines, const HtmlOptions& options,
                       const PageExtras& extras) {
-  const std::array<std::pair<std::string_view, std::string>, 2> fillings = {{
-      {"%TITLE%", escape_markup(options.title)},
-      {"%DATA%", to_script(to_data(timelines, options, extras))},
-  }};
+  return fill(page_template, {{"%TITLE%", escape_markup(options.title)},
+                              {"%CHART%", std::string(timeline_chart)},
+                              {"%DATA%", to_script(chart_data(timelines, options, extras))}});
+}
+
+std::string fill(std::string_view page, const std::vector<Filling>& fillings) {
   std::string out;
-  std::string_view rest = page_template;
-  while (!rest.empty()) {
-    // One pass from front to back, so that a name that looks like a place is not filled.
-    const auto* next = &fillings.front();
+  while (!page.empty()) {
+    const Filling* next = &fillings.front();
     std::size_t at = std::string_view::npos;
-    for (const auto& filling : fillings) {
-      const std::size_t found = rest.find(filling.first);
+    for (const Filling& filling : fillings) {
+      const std::size_t found = page.find(filling.first);
       if (found < at) {
         at = found;
         next = &filling;
       }
     }
-    out += rest.substr(0, at);
+    out += page.substr(0, at);
     if (at == std::string_view::npos) break;
     out += next->second;
-    rest.remove_prefix(at + next->first.size());
+    page.remove_prefix(at + next->first.size());
   }
   return out;
 }

@@ -7,7 +7,7 @@
 #include <string_view>
 
 #include "penstock/base/index.h"
-#include "penstock/schedule/action.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 

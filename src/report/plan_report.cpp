@@ -1,5 +1,3 @@
-#include "penstock/report/plan_report.h"
-
 #include <algorithm>
 #include <cmath>
 #include <fmt/format.h>
@@ -8,7 +6,9 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/index.h"
-#include "penstock/plan/plan_file.h"
+#include "penstock/cost/comparable.h"
+#include "penstock/plan/plan_layout.h"
+#include "penstock/report/report.h"
 
 namespace penstock {
 namespace {
@@ -30,9 +30,9 @@ std::string in_words(const Plan& plan) {
   std::string words = fmt::format("{}, {}", plan.schedule, counted(plan.microbatches, "microbatch"));
   if (plan.stages_per_rank > 1) words += fmt::format(", {} stages a rank", plan.stages_per_rank);
   if (plan.replicas > 1) words += fmt::format(", {} replicas", plan.replicas);
-  const std::string again = recompute_words(plan);
-  if (again == "full") words += ", recomputing all layers";
-  if (again != "full" && again != "none") words += fmt::format(", recomputing layers {}", again);
+  const Recompute again = recompute_of(plan);
+  if (again.kind() == Recompute::Full) words += ", recomputing all layers";
+  if (again.kind() == Recompute::Layers) words += fmt::format(", recomputing layers {}", to_text(again));
   return words;
 }
 
@@ -52,9 +52,10 @@ std::string table(const std::vector<Plan>& plans, const std::vector<MeasuredPlan
                   "microbatches", "step (ms)", "computing", "samples/s", "memory", tried, "recompute");
   for (std::size_t index = 0; index < plans.size(); ++index) {
     const Plan& plan = plans[index];
-    std::string again = recompute_words(plan);
-    if (again != "none" && again != "full")
-      again = counted(std::count(plan.recomputed.begin(), plan.recomputed.end(), true), "stage");
+    const Recompute recompute = recompute_of(plan);
+    const std::string again = recompute.kind() == Recompute::Layers
+                                  ? counted(std::count(plan.recomputed.begin(), plan.recomputed.end(), true), "stage")
+                                  : to_text(recompute);
     const std::string columns =
         index < measured.size() ? measured_columns(plan, measured[index]) : std::string(tried.empty() ? 0 : 37, ' ');
     text += fmt::format("{:>2}  {:<16} {:>6} {:>13} {:>12} {:>8.1f} % {:>11.6g} {:>11}  {}{}{}\n", index + 1,
@@ -141,27 +142,37 @@ std::string reasons(const PlanReport& report) {
   return text;
 }
 
+/// Those of all replicas.
+int all_ranks(const Plan& plan) { return plan.ranks * plan.replicas; }
+
 /// "1 rank of 2 threads".
 std::string ranks_of(const Plan& plan) {
-  const std::string ranks = counted(plan.ranks, "rank");
+  const std::string ranks = counted(all_ranks(plan), "rank");
   return plan.threads_per_rank > 0 ? fmt::format("{} of {}", ranks, counted(plan.threads_per_rank, "thread")) : ranks;
 }
 
 /// The truth, also where a pipeline does not pay.
-std::string other_ranks(const PlanReport& report) {
-  const Plan& best = report.answer.plans.front();
+std::string verdict_on(const PlanElsewhere& other, const Plan& best, double spread) {
   constexpr double alike = 1.03;
+  if (std::max(spread, other.spread) >= incomparable_spread)
+    return fmt::format(
+        "the machine is too busy to compare it with the plan on {}: the times of the one are known to {:.1f} %, those "
+        "of the other to {:.1f} %",
+        ranks_of(best), other.spread * 100, spread * 100);
+  const double faster = other.plan.prediction.step.count / best.prediction.step.count;
+  if (faster > alike) return fmt::format("the plan on {} is {:.2f} times as fast", ranks_of(best), faster);
+  if (1 / faster <= alike) return fmt::format("as fast as the plan on {}, within 3 %", ranks_of(best));
+  const std::string_view loser = best.ranks > 1 ? "a pipeline does not pay here" : "replicas do not pay here";
+  return fmt::format("{:.2f} times as fast as the plan on {}{}", 1 / faster, ranks_of(best),
+                     all_ranks(other.plan) == 1 ? fmt::format(": {}", loser) : "");
+}
+
+std::string other_ranks(const PlanReport& report) {
   std::string text;
-  for (const Plan& other : report.on_other_ranks) {
-    const double faster = other.prediction.step.count / best.prediction.step.count;
-    std::string verdict = fmt::format("as fast as the plan on {}, within 3 %", ranks_of(best));
-    if (faster > alike) verdict = fmt::format("the plan on {} is {:.2f} times as fast", ranks_of(best), faster);
-    if (1 / faster > alike)
-      verdict = fmt::format("{:.2f} times as fast as the plan on {}{}", 1 / faster, ranks_of(best),
-                            other.ranks == 1 ? ": a pipeline does not pay here" : "");
-    text += fmt::format("  {} ({}): {} a step; {}\n", ranks_of(other), in_words(other),
-                        to_string(other.prediction.step), verdict);
-  }
+  for (const PlanElsewhere& other : report.on_other_ranks)
+    text += fmt::format("  {} ({}): {} a step; {}\n", ranks_of(other.plan), in_words(other.plan),
+                        to_string(other.plan.prediction.step),
+                        verdict_on(other, report.answer.plans.front(), report.spread));
   return text.empty() ? text : "\nOn other numbers of ranks:\n" + text;
 }
 
@@ -192,10 +203,11 @@ Json plan_to_json(const Plan& plan) {
                  {"stages_per_rank", plan.stages_per_rank},
                  {"stages", plan.stages()},
                  {"replicas", plan.replicas},
+                 {"gradient_tree", plan.gradient_tree},
                  {"batch", plan.batch},
                  {"microbatches", plan.microbatches},
                  {"cut", plan.cut},
-                 {"recompute", recompute_words(plan)},
+                 {"recompute", to_text(recompute_of(plan))},
                  {"step_ms", plan.prediction.step.count},
                  {"pipeline_ms", plan.prediction.pipeline.count},
                  {"exchange_ms", plan.prediction.exchange.count},
@@ -272,7 +284,11 @@ std::string to_json(const PlanReport& report) {
                    {"notes", report.answer.notes}};
   if (!report.sweep.empty()) document["sweep"] = sweep;
   if (report.spread > 0) document["spread"] = report.spread;
-  for (const Plan& other : report.on_other_ranks) document["on_other_ranks"].push_back(plan_to_json(other));
+  for (const PlanElsewhere& other : report.on_other_ranks) {
+    Json plan = plan_to_json(other.plan);
+    if (other.spread > 0) plan["spread"] = other.spread;
+    document["on_other_ranks"].push_back(plan);
+  }
   return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

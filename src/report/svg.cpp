@@ -2,7 +2,7 @@
 #include <fmt/format.h>
 #include <vector>
 
-#include "penstock/report/grid.h"
+#include "penstock/report/report.h"
 
 #include "report/drawing.h"
 #include "report/extent.h"
@@ -12,13 +12,13 @@ namespace {
 
 constexpr double label_width = 64;
 
-Layout layout_of(const Timeline& timeline, const std::vector<LegendEntry>& legend, const SvgOptions& options) {
+DrawingLayout layout_of(const Timeline& timeline, const std::vector<LegendEntry>& legend, const SvgOptions& options) {
   constexpr double usual_box_width = 26;
   // About a screen: of more boxes than that has room for the page of `to_html` shows each when it is zoomed.
   constexpr double widest_picture = 2'000;
   const double narrowest = narrowest_rows(legend);
   const Extent extent = extent_of(timeline);
-  Layout layout;
+  DrawingLayout layout;
   layout.title = options.title;
   layout.time_unit = options.time_unit;
   layout.left += label_width;
@@ -38,7 +38,7 @@ Layout layout_of(const Timeline& timeline, const std::vector<LegendEntry>& legen
 
 std::string to_svg(const Timeline& timeline, const SvgOptions& options) {
   const std::vector<LegendEntry> legend = legend_of({&timeline});
-  const Layout layout = layout_of(timeline, legend, options);
+  const DrawingLayout layout = layout_of(timeline, legend, options);
   std::string out;
   append_head(out, layout);
   std::vector<double> rows;

@@ -8,7 +8,7 @@
 #include <tuple>
 
 #include "penstock/base/error.h"
-#include "penstock/report/plan_report.h"
+#include "penstock/report/report.h"
 
 #include "report/drawing.h"
 
@@ -97,7 +97,7 @@ std::vector<SweepLine> lines_of(const std::vector<SweepPoint>& points) {
 
 /// Where a point is in the picture.
 struct Axes {
-  Layout layout;
+  DrawingLayout layout;
   double least = 0;     ///< log2 of the microbatches at the left edge
   double most = 1;      ///< and at the right one
   double shortest = 0;  ///< the step at the lower edge
@@ -301,7 +301,7 @@ std::string sweep_svg(const std::vector<SweepPoint>& points, const std::vector<M
   }
   if (spread > 0) append_spread(out, axes, points, spread);
   if (answer.best != nullptr) append_best(out, axes, *answer.best);
-  std::vector<std::string> notes{"ring: the best", "grey: within 3 % of it", "equal lines lie within each other"};
+  std::vector<std::string> notes{"ring: the best", "grey: within 3 % of it", "equal lines: one inside the other"};
   if (std::any_of(points.begin(), points.end(), [](const SweepPoint& point) { return !point.fits; }))
     notes.emplace_back("hollow: over the memory");
   if (!drawn.empty()) notes.emplace_back("crosses: measured");

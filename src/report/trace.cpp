@@ -1,11 +1,10 @@
-#include "penstock/report/trace.h"
-
 #include <cmath>
 #include <fmt/format.h>
 #include <iterator>
 #include <nlohmann/json.hpp>
 
-#include "penstock/schedule/schedule.h"
+#include "penstock/report/report.h"
+#include "penstock/schedule/verify.h"
 
 #include "report/kinds.h"
 

@@ -71,8 +71,8 @@ void check_same_data(ProcessGroup& group, const Job& job) {
                       "the same data in every process", "copy the files of `data` to every node");
 }
 
-std::optional<CheckpointId> agreed_checkpoint(ProcessGroup& group, const std::optional<CheckpointId>& of_first) {
-  const std::string own = of_first ? fmt::format("{} {}", of_first->step, of_first->path.string()) : "";
+std::optional<CheckpointId> agreed_checkpoint(ProcessGroup& group, const std::optional<CheckpointId>& proposed) {
+  const std::string own = proposed ? fmt::format("{} {}", proposed->step, proposed->path.string()) : "";
   const std::string agreed = group.exchange("checkpoint", own).front();
   if (agreed.empty()) return std::nullopt;
   const std::size_t space = agreed.find(' ');

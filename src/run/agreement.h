@@ -19,6 +19,6 @@ void check_same_data(ProcessGroup& group, const Job& job);
 
 // The first process's. \throws Error (BadInput) where this process does not see it.
 [[nodiscard]] std::optional<CheckpointId> agreed_checkpoint(ProcessGroup& group,
-                                                            const std::optional<CheckpointId>& of_first);
+                                                            const std::optional<CheckpointId>& proposed);
 
 }  // namespace penstock

@@ -1,7 +1,7 @@
 // What settings leave to a plan, chosen for a network that is already there.
 #pragma once
 
-#include "penstock/run/planning.h"
+#include "penstock/run/train.h"
 
 #include "run/job.h"
 

@@ -5,21 +5,35 @@
 #include <vector>
 
 #include "penstock/base/error.h"
+#include "penstock/nn/freeze.h"
+#include "penstock/settings/visit_settings.h"
 
+#include "run/file_samples.h"
 #include "run/model.h"
+#include "run/published.h"
 
 namespace penstock {
 
+namespace {
+
+Job frozen(Job job, const TrainSettings& settings) {
+  const auto layers = std::ssize(job.network.layers);
+  job.network = with_frozen_layers(std::move(job.network), frozen_layers(settings.model.freeze, layers));
+  return job;
+}
+
+}  // namespace
+
 Job job_of(const TrainSettings& settings) {
-  Data data = open_data(
-      {{settings.data.begin(), settings.data.end()}, settings.data_kind, settings.context, settings.held_out});
+  if (settings.model.kind == ModelKind::Published) return frozen(published_job(settings), settings);
+  Data data = open_files(settings.data);
   Job job;
   job.network = make_network(settings, data.description);
   job.data = data.description;
   job.train = samples_of(data.train);
   if (data.held_out) job.held_out = samples_of(data.held_out);
   job.files = std::move(data);
-  return job;
+  return frozen(std::move(job), settings);
 }
 
 Job job_of(Training training) {
@@ -42,12 +56,12 @@ TrainSettings settings_for(const Network& network, const TrainSettings& settings
   const TrainSettings defaults;
   const std::int64_t layers = std::ssize(network.layers);
   // As the folder of such a run has them.
-  if (own.model == own_model) {
-    own.model = defaults.model;
-    own.layers = defaults.layers;
+  if (own.model.kind == ModelKind::Own) {
+    own.model.kind = defaults.model.kind;
+    own.model.layers = defaults.model.layers;
   }
   visit_settings(own, [&](SettingGroup group, const std::string& name, const auto& value, const char* /*meaning*/) {
-    if (group != SettingGroup::Data && group != SettingGroup::Network) return;
+    if (group != SettingGroup::Data && group != SettingGroup::Model) return;
     visit_settings(defaults, [&](SettingGroup, const std::string& other, const auto& usual, const char*) {
       if constexpr (std::same_as<decltype(value), decltype(usual)>) {
         if (name == other && value != usual)
@@ -57,9 +71,19 @@ TrainSettings settings_for(const Network& network, const TrainSettings& settings
       }
     });
   });
-  own.model = own_model;
-  own.layers = layers;
+  own.model.kind = ModelKind::Own;
+  own.model.layers = layers;
   return own;
+}
+
+std::vector<SourceShare> train_sources(const Job& job) {
+  if (job.files && !job.files->train_sources.empty()) return job.files->train_sources;
+  return {{job.train->size()}};
+}
+
+std::vector<SourceShare> held_out_sources(const Job& job) {
+  if (job.files && !job.files->held_out_sources.empty()) return job.files->held_out_sources;
+  return {{job.held_out->size()}};
 }
 
 Tensors first_inputs(const Samples& samples, std::int64_t count) {

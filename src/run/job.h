@@ -20,7 +20,9 @@ struct Job {
   DataDescription data;
   std::shared_ptr<const Samples> train;     // never null
   std::shared_ptr<const Samples> held_out;  // null where nothing is held out
-  std::optional<Data> files;                // of a built-in network
+  std::optional<Data> files;                // of a built-in network or a published model
+  std::string shape;                        // of a published model, in words
+  bool weights_have_gone = false;           // of a published model whose folder is no longer there
   std::vector<UpdateRule> rules;
   std::function<double(std::int64_t step)> learning_rate;  // empty: that of the settings
 };
@@ -33,6 +35,10 @@ struct Job {
 // Of a network of one's own: the settings as the run's folder keeps them. Throws Error (BadInput) that names a setting
 // of data or built-in networks that was changed.
 [[nodiscard]] TrainSettings settings_for(const Network& network, const TrainSettings& settings);
+
+// The sources that its samples come from: those of a mixture, or one.
+[[nodiscard]] std::vector<SourceShare> train_sources(const Job& job);
+[[nodiscard]] std::vector<SourceShare> held_out_sources(const Job& job);
 
 // What the first layer takes for a microbatch of that many samples.
 [[nodiscard]] Tensors first_inputs(const Samples& samples, std::int64_t count);

@@ -13,15 +13,11 @@
 #include <c10/util/Exception.h>
 
 #include "penstock/base/error.h"
-#include "penstock/base/file.h"
-#include "penstock/base/parse_bytes.h"
 #include "penstock/base/text_limits.h"
 #include "penstock/exec/device.h"
 #include "penstock/exec/footprint.h"
 #include "penstock/nn/networks.h"
-#include "penstock/schedule/generators.h"
-#include "penstock/schedule/replicas.h"
-#include "penstock/settings/setting_words.h"
+#include "penstock/settings/checks.h"
 
 namespace penstock {
 namespace {
@@ -30,9 +26,9 @@ constexpr int notes_version = 1;
 
 bool is_image(const DataDescription& data) { return data.kind == DataKind::Images; }
 
-void check_kind(const TrainSettings& settings, const DataDescription& data, bool wants_images) {
+void check_kind(const TrainSettings::Model& model, const DataDescription& data, bool wants_images) {
   if (is_image(data) != wants_images)
-    throw bad_input(fmt::format("`model` = {} with {} data", settings.model, is_image(data) ? "image" : "token"),
+    throw bad_input(fmt::format("`model` = {} with {} data", to_text(model.kind), is_image(data) ? "image" : "token"),
                     wants_images ? "IDX images and labels" : "text or token files",
                     wants_images ? "use the `model` gpt, or name IDX files" : "use the `model` mlp or convnet");
 }
@@ -69,9 +65,13 @@ at::Device parse_device(const std::string& name) {
 
 // The settings that make one network another. Everything else may change from start to start.
 nlohmann::json network_settings(const TrainSettings& settings) {
-  return {{"model", settings.model},        {"layers", settings.layers},   {"width", settings.width},
-          {"heads", settings.heads},        {"context", settings.context}, {"tied-head", settings.tied_head},
-          {"optimizer", settings.optimizer}};
+  return {{"model", word_of(settings.model.kind.kind())},
+          {"layers", settings.model.layers},
+          {"width", settings.model.width},
+          {"heads", settings.model.heads},
+          {"context", settings.data.context},
+          {"tied-head", settings.model.tied_head},
+          {"optimizer", word_of(settings.training.optimizer)}};
 }
 
 nlohmann::json description_json(const DataDescription& data) {
@@ -83,165 +83,101 @@ nlohmann::json description_json(const DataDescription& data) {
           {"classes", data.classes}};
 }
 
-bool is_schedule_file(const std::string& schedule) { return schedule.ends_with(".csv"); }
-
-// 1 also for a name that does not exist: make_schedule has the words for that.
-int stages_per_rank_of(const std::string& schedule) {
-  const ScheduleFamily* family = find_schedule_family(schedule);
-  return family == nullptr ? 1 : family->stages_per_rank;
-}
-
 }  // namespace
 
 Network make_network(const TrainSettings& settings, const DataDescription& data) {
-  if (settings.model == "gpt") {
-    check_kind(settings, data, false);
+  const TrainSettings::Model& model = settings.model;
+  if (model.kind == ModelKind::Gpt) {
+    check_kind(model, data, false);
     GptSettings gpt;
     gpt.vocabulary = data.vocabulary;
-    gpt.layers = settings.layers;
-    gpt.width = settings.width;
-    gpt.heads = settings.heads;
-    gpt.context = settings.context;
-    gpt.dropout = settings.dropout;
-    gpt.tied_head = settings.tied_head;
+    gpt.layers = model.layers;
+    gpt.width = model.width;
+    gpt.heads = model.heads;
+    gpt.context = settings.data.context;
+    gpt.dropout = model.dropout;
+    gpt.tied_head = model.tied_head;
     return make_gpt(gpt);
   }
-  if (settings.model == own_model)
+  check_invariant(model.kind != ModelKind::Published, "a published model is made of its configuration");
+  if (model.kind == ModelKind::Own)
     throw bad_input("a run whose network is a program's own", "one of gpt, mlp or convnet",
                     "use the program that trained it: evaluate_run and trained_pipeline take its network");
-  check_kind(settings, data, true);
-  if (settings.model == "mlp")
-    return make_mlp(
-        {data.channels * data.rows * data.columns, settings.layers, settings.width, data.classes, settings.dropout});
+  check_kind(model, data, true);
+  if (model.kind == ModelKind::Mlp)
+    return make_mlp({data.channels * data.rows * data.columns, model.layers, model.width, data.classes, model.dropout});
   ConvnetSettings convnet;
   convnet.channels = data.channels;
   convnet.rows = data.rows;
   convnet.columns = data.columns;
-  convnet.layers = settings.layers;
-  convnet.width = settings.width;
+  convnet.layers = model.layers;
+  convnet.width = model.width;
   // Eight channels a group, or one group where the width does not divide.
-  convnet.groups = settings.width % 8 == 0 ? settings.width / 8 : 1;
+  convnet.groups = model.width % 8 == 0 ? model.width / 8 : 1;
   convnet.classes = data.classes;
-  convnet.dropout = settings.dropout;
+  convnet.dropout = model.dropout;
   return make_convnet(convnet);
 }
 
 namespace {
 
-Schedule read_schedule_file(const TrainSettings& settings, int microbatches) {
-  Schedule schedule = parse_schedule(read_file(settings.schedule));
-  if (schedule.stages != settings.stages || schedule.microbatches != microbatches)
-    throw bad_input(fmt::format("it has {} stages and {} microbatches", schedule.stages, schedule.microbatches),
-                    fmt::format("`stages` = {} and {}", settings.stages,
-                                settings.replicas == 1 ? fmt::format("`microbatches` is {}", microbatches)
-                                                       : fmt::format("{} of the {} microbatches for a replica",
-                                                                     microbatches, settings.microbatches)),
-                    "give the schedule's own numbers");
-  return schedule;
+Cut cut_of(const Layout& layout, const Network& network) {
+  if (layout.cut.kind() == CutChoice::ByParameters) return balanced_cut(parameter_counts(network), layout.stages);
+  return cut_of(layout.cut, std::ssize(network.layers), layout.stages);
 }
 
-// A schedule without a backward passes the verifier, and would leave the weights as they are.
-VerifiedSchedule verify_for_training(Schedule schedule) {
-  VerifiedSchedule verified = verify(std::move(schedule));
-  if (verified->forward_only)
-    throw bad_input("a schedule without backward passes", "one that trains", "take another schedule, such as 1f1b");
-  return verified;
-}
-
-VerifiedSchedule schedule_of_replica(const TrainSettings& settings, int microbatches) {
-  if (!is_schedule_file(settings.schedule)) {
-    if (settings.schedule.find_first_of("/.") != std::string::npos)
-      throw bad_input(fmt::format("`schedule` is \"{}\"", settings.schedule),
-                      "a schedule's name, or a file that ends in .csv", "rename the file or correct the name");
-    const int stages_per_rank = stages_per_rank_of(settings.schedule);
-    if (settings.stages % stages_per_rank != 0)
-      throw bad_input(fmt::format("{} with `stages` = {}", settings.schedule, settings.stages),
-                      fmt::format("a multiple of {}, the stages that it gives to each rank", stages_per_rank),
-                      "change `stages`, or take another schedule");
-    return verify_for_training(make_schedule(settings.schedule, settings.stages / stages_per_rank, microbatches));
-  }
-  try {
-    return verify_for_training(read_schedule_file(settings, microbatches));
-  } catch (const Error& error) {
-    // The verifier knows ranks and positions, but not whose.
-    const std::string reason = error.what();
-    if (reason.find(settings.schedule) != std::string::npos) throw;
-    throw Error(error.kind(), fmt::format("{}: {}", settings.schedule, reason));
-  }
+OptimizerSettings optimizer_of(const TrainSettings::Training& training) {
+  return {training.optimizer, training.weight_decay, training.momentum,
+          training.beta1,     training.beta2,        training.epsilon};
 }
 
 }  // namespace
 
-VerifiedSchedule make_run_schedule(const TrainSettings& settings) {
-  if (settings.replicas == 1) return schedule_of_replica(settings, settings.microbatches);
-  std::vector<Schedule> replicas;
-  for (int replica = 0; replica < settings.replicas; ++replica) {
-    const int share = microbatches_of_replica(settings.microbatches, settings.replicas, replica);
-    try {
-      replicas.push_back(schedule_of_replica(settings, share).get());
-    } catch (const Error& error) {
-      throw Error(error.kind(), fmt::format("replica {} of {}, with {}: {}", replica, settings.replicas,
-                                            counted(share, "microbatch"), error.what()));
-    }
-  }
-  return verify(side_by_side(replicas));
-}
-
-int ranks_of_run(const TrainSettings& settings) {
-  if (is_schedule_file(settings.schedule)) return make_run_schedule(settings)->ranks();
-  return settings.stages / stages_per_rank_of(settings.schedule) * settings.replicas;
-}
-
 PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Network& network,
                                         const std::function<Tensors()>& first_inputs) {
+  const Layout& layout = settings.layout;
   PipelineSettings pipeline;
-  const auto layers = static_cast<std::int64_t>(network.layers.size());
-  if (settings.cut == "uniform") {
-    pipeline.cut = uniform_cut(layers, settings.stages);
-  } else if (settings.cut == "parameters") {
-    pipeline.cut = balanced_cut(parameter_counts(network), settings.stages);
-  } else {
-    pipeline.cut = parse_cut(settings.cut, layers, settings.stages);
-  }
-  for (const std::string& device : settings.devices) pipeline.devices.push_back(parse_device(device));
+  pipeline.cut = cut_of(layout, network);
+  for (const std::string& device : layout.devices) pipeline.devices.push_back(parse_device(device));
   if (std::ranges::any_of(pipeline.devices, [](at::Device device) { return !device.is_cpu(); }))
     choose_repeatable_algorithms();
-  pipeline.threads_per_rank = settings.threads_per_rank;
-  pipeline.seed = settings.seed;
-  pipeline.optimizer = {settings.optimizer, settings.weight_decay, settings.momentum,
-                        settings.beta1,     settings.beta2,        settings.epsilon};
-  pipeline.clip_norm = settings.clip;
-  pipeline.offload = settings.offload;
-  pipeline.precision = settings.precision == "bf16"   ? Precision::BFloat16
-                       : settings.precision == "fp16" ? Precision::Float16
-                                                      : Precision::Float32;
-  pipeline.boundary_dtype = settings.boundary_dtype == "bf16" ? BoundaryDtype::BFloat16 : BoundaryDtype::Same;
-  pipeline.recompute = settings.recompute == "selected"
+  pipeline.threads_per_rank = layout.threads_per_rank;
+  pipeline.seed = settings.training.seed;
+  pipeline.optimizer = optimizer_of(settings.training);
+  pipeline.clip_norm = settings.training.clip;
+  pipeline.offload = layout.offload;
+  pipeline.precision = settings.training.precision;
+  pipeline.weights = settings.training.weights;
+  pipeline.boundary_dtype = layout.boundary_dtype;
+  pipeline.recompute = layout.recompute.kind() == Recompute::Selected
                            ? select_recomputed(layer_footprints(network, first_inputs(), pipeline.precision))
-                           : recomputed_layers(settings.recompute, layers);
-  pipeline.post_validation = settings.post_validation;
-  pipeline.check_finite = settings.check_finite;
-  if (!settings.memory_limit.empty()) pipeline.memory_limit = parse_bytes("`memory_limit`", settings.memory_limit);
-  pipeline.replicas = settings.replicas;
-  pipeline.shard_optimizer = settings.zero == 1;
-  pipeline.gradient_bucket = parse_bytes("`gradient_bucket`", settings.gradient_bucket);
+                           : recomputed_layers(layout.recompute, std::ssize(network.layers));
+  pipeline.post_validation = settings.training.post_validation;
+  pipeline.check_finite = settings.output.check_finite;
+  pipeline.memory_limit = layout.memory_limit.value_or(Bytes{});
+  pipeline.replicas = layout.replicas;
+  pipeline.gradient_tree = layout.gradient_tree;
+  pipeline.shard_optimizer = layout.zero == 1;
+  pipeline.gradient_bucket = layout.gradient_bucket;
   return pipeline;
 }
 
 PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Job& job) {
   PipelineSettings pipeline = make_pipeline_settings(settings, job.network, [&] {
-    return first_inputs(*job.train, (settings.batch + settings.microbatches - 1) / settings.microbatches);
+    const int microbatches = settings.layout.microbatches.count();
+    return first_inputs(*job.train, (settings.training.batch + microbatches - 1) / microbatches);
   });
   pipeline.optimizer.rules = job.rules;
   return pipeline;
 }
 
 std::string to_json(const CheckpointNotes& notes) {
-  return nlohmann::json{{"penstock", notes_version},
-                        {"updates", notes.updates},
-                        {"network", network_settings(notes.settings)},
-                        {"data", description_json(notes.data)}}
-      .dump();
+  nlohmann::json json{{"penstock", notes_version},
+                      {"updates", notes.updates},
+                      {"network", network_settings(notes.settings)},
+                      {"data", description_json(notes.data)}};
+  if (!notes.shape.empty()) json["shape"] = notes.shape;
+  return json.dump();
 }
 
 namespace {
@@ -259,6 +195,14 @@ void take(const std::string& source, const nlohmann::json& object, const char* n
   number = static_cast<Number>(value.get<std::int64_t>());
 }
 
+// What it throws, `parse_notes` tells in its own words.
+template <HasWords Kind>
+Kind kind_in(const nlohmann::json& object, const char* name) {
+  const auto kind = kind_named<Kind>(object.at(name).get<std::string>());
+  if (!kind) throw std::invalid_argument("another word");
+  return *kind;
+}
+
 }  // namespace
 
 CheckpointNotes parse_notes(const std::string& text, const std::filesystem::path& checkpoint) {
@@ -272,13 +216,16 @@ CheckpointNotes parse_notes(const std::string& text, const std::filesystem::path
     if (json.at("penstock") != notes_version) throw std::invalid_argument("another version");
     take(source, json, "updates", 0, most_updates, notes.updates);
     const nlohmann::json& network = json.at("network");
-    network.at("model").get_to(notes.settings.model);
-    take(source, network, "layers", 1, most, notes.settings.layers);
-    take(source, network, "width", 1, most, notes.settings.width);
-    take(source, network, "heads", 1, most, notes.settings.heads);
-    take(source, network, "context", 1, most, notes.settings.context);
-    network.at("tied-head").get_to(notes.settings.tied_head);
-    network.at("optimizer").get_to(notes.settings.optimizer);
+    // Which folder it came from belongs to the run, not to the checkpoint.
+    const auto network_kind = kind_in<ModelKind>(network, "model");
+    notes.settings.model.kind = network_kind == ModelKind::Published ? ModelChoice("./") : ModelChoice(network_kind);
+    if (json.contains("shape")) json.at("shape").get_to(notes.shape);
+    take(source, network, "layers", 1, most, notes.settings.model.layers);
+    take(source, network, "width", 1, most, notes.settings.model.width);
+    take(source, network, "heads", 1, most, notes.settings.model.heads);
+    take(source, network, "context", 1, most, notes.settings.data.context);
+    network.at("tied-head").get_to(notes.settings.model.tied_head);
+    notes.settings.training.optimizer = kind_in<OptimizerKind>(network, "optimizer");
     const nlohmann::json& data = json.at("data");
     int kind = 0;
     take(source, data, "kind", 0, static_cast<int>(DataKind::Own), kind);

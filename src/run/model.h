@@ -9,7 +9,6 @@
 #include "penstock/nn/layer.h"
 #include "penstock/pipeline/pipeline.h"
 #include "penstock/run/trainer.h"
-#include "penstock/schedule/verify.h"
 #include "penstock/settings/settings.h"
 
 #include "run/job.h"
@@ -18,11 +17,6 @@ namespace penstock {
 
 // Throws Error (BadInput) where model and data do not fit.
 [[nodiscard]] Network make_network(const TrainSettings& settings, const DataDescription& data);
-
-[[nodiscard]] VerifiedSchedule make_run_schedule(const TrainSettings& settings);
-
-// The ranks of that schedule; only a file's is read for it. What `make_run_schedule` refuses may have any number.
-[[nodiscard]] int ranks_of_run(const TrainSettings& settings);
 
 // \param first_inputs what the first layer takes for a largest microbatch; called only where layers to recompute are
 // selected by what they keep.
@@ -36,6 +30,7 @@ struct CheckpointNotes {
   TrainSettings settings;  // only what defines the network is compared
   DataDescription data;
   std::int64_t updates = 0;
+  std::string shape;  // of a published model
 };
 [[nodiscard]] std::string to_json(const CheckpointNotes& notes);
 // Throws Error (BadInput) that names the checkpoint where the text is not penstock's.

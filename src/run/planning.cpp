@@ -1,5 +1,3 @@
-#include "penstock/run/planning.h"
-
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
@@ -13,18 +11,19 @@
 #include <thread>
 #include <utility>
 
-#include "penstock/base/clock.h"
 #include "penstock/base/error.h"
-#include "penstock/base/parse_bytes.h"
 #include "penstock/base/quantile.h"
 #include "penstock/base/random.h"
-#include "penstock/base/wall_time.h"
+#include "penstock/base/types.h"
+#include "penstock/cost/comparable.h"
 #include "penstock/data/order.h"
 #include "penstock/nn/ties.h"
 #include "penstock/pipeline/pipeline.h"
 #include "penstock/pipeline/step_overhead.h"
-#include "penstock/plan/plan_file.h"
+#include "penstock/plan/plan.h"
+#include "penstock/plan/plan_layout.h"
 #include "penstock/profile/profile.h"
+#include "penstock/run/train.h"
 
 #include "run/automatic.h"
 #include "run/job.h"
@@ -40,21 +39,29 @@ void report(const Note& note, const std::string& line) {
   if (note) note(line);
 }
 
+// What it costs does not depend on the weights, which need not be there.
+Job job_to_measure(TrainSettings settings) {
+  settings.model.from_scratch = true;
+  return job_of(settings);
+}
+
 // What the numbers of a profile depend on beside the machine.
-Description describe_model(const TrainSettings& settings, const DataDescription& data) {
-  Description model{{"name", settings.model},
-                    {"layers", std::to_string(settings.layers)},
-                    {"width", std::to_string(settings.width)},
-                    {"dropout", fmt::format("{}", settings.dropout)},
-                    {"optimizer", settings.optimizer},
-                    {"precision", settings.precision}};
+Description describe_model(const TrainSettings& settings, const Job& job) {
+  const DataDescription& data = job.data;
+  Description model{
+      {"name", word_of(settings.model.kind.kind())},       {"layers", std::to_string(settings.model.layers)},
+      {"width", std::to_string(settings.model.width)},     {"dropout", fmt::format("{}", settings.model.dropout)},
+      {"optimizer", word_of(settings.training.optimizer)}, {"precision", word_of(settings.training.precision)}};
+  if (settings.training.weights != Precision::Float32) model["weights"] = word_of(settings.training.weights);
   if (data.kind == DataKind::Own) return model;
+  if (!job.shape.empty()) model["shape"] = job.shape;
+  if (!settings.model.freeze.empty()) model["freeze"] = to_text(settings.model.freeze);
   if (data.kind == DataKind::Images) {
     model["input"] = fmt::format("{}x{}x{}", data.channels, data.rows, data.columns);
     model["classes"] = std::to_string(data.classes);
   } else {
-    model["heads"] = std::to_string(settings.heads);
-    model["context"] = std::to_string(settings.context);
+    model["heads"] = std::to_string(settings.model.heads);
+    model["context"] = std::to_string(settings.data.context);
     model["vocabulary"] = std::to_string(data.vocabulary);
   }
   return model;
@@ -91,7 +98,7 @@ void check_sizes(const PlanRequest& request, std::int64_t layers) {
 std::uint64_t fingerprint(const Description& model, const Description& machine,
                           const std::vector<std::int64_t>& sizes) {
   // Of another form of the measurement, another file.
-  constexpr std::uint64_t version = 3;
+  constexpr std::uint64_t version = 4;
   std::uint64_t key = version;
   const auto add = [&](const std::string& text) {
     for (const char letter : text) key = mix_key({key, static_cast<unsigned char>(letter)});
@@ -130,8 +137,8 @@ bool covers(const LayerCosts& costs, const std::vector<std::int64_t>& sizes) {
 // A name of a network of one's own says nothing of its layers: what was measured of it lies with the run.
 fs::path file_of_costs(const TrainSettings& settings, const Description& model, const Description& machine,
                        const std::vector<std::int64_t>& sizes) {
-  if (!settings.cost.empty()) return settings.cost;
-  if (settings.model == own_model) return fs::path(settings.out) / "cost.json";
+  if (!settings.planning.cost.empty()) return settings.planning.cost;
+  if (settings.model.kind == ModelKind::Own) return fs::path(settings.output.folder) / "cost.json";
   return cache_folder() / fmt::format("cost-{:016x}.json", fingerprint(model, machine, sizes));
 }
 
@@ -166,7 +173,7 @@ std::optional<LayerCosts> found_costs(const fs::path& file, bool named, const De
                                       const Description& machine, const std::vector<std::int64_t>& sizes,
                                       const Network& network) {
   std::error_code ignored;
-  if (!fs::exists(file, ignored) || (!named && model.at("name") == own_model)) return std::nullopt;
+  if (!fs::exists(file, ignored) || (!named && model.at("name") == word_of(ModelKind::Own))) return std::nullopt;
   try {
     LayerCosts costs = load_layer_costs(file);
     require_description(costs.model, model, "model", file.string());
@@ -184,11 +191,12 @@ ProfileSettings profile_settings(const TrainSettings& settings, const PlanReques
   ProfileSettings profile;
   profile.ranks = request.ranks;
   profile.devices = pipeline.devices;
-  profile.threads_per_rank = settings.threads_per_rank > 0 ? settings.threads_per_rank : default_threads(request.ranks);
+  profile.threads_per_rank = threads_of(settings.layout, request.ranks);
   profile.sizes = sizes_of(request);
   profile.precision = pipeline.precision;
-  profile.seed = settings.seed;
-  profile.microbatch = [&samples, seed = settings.seed](std::int64_t count) {
+  profile.weights = pipeline.weights;
+  profile.seed = settings.training.seed;
+  profile.microbatch = [&samples, seed = settings.training.seed](std::int64_t count) {
     return split_minibatch(samples.minibatch(samples_of_step(samples.size(), 0, count, seed)), 1).front();
   };
   profile.optimizer = pipeline.optimizer;
@@ -197,44 +205,50 @@ ProfileSettings profile_settings(const TrainSettings& settings, const PlanReques
 
 // The settings as one stage has them: what they leave to a plan is none of the network's.
 PipelineSettings one_stage_settings(TrainSettings settings, const Job& job) {
-  settings.stages = 1;
-  settings.cut = "uniform";
-  settings.recompute = "none";
+  settings.layout.stages = 1;
+  settings.layout.cut = CutChoice::Uniform;
+  settings.layout.recompute = Recompute::None;
   return make_pipeline_settings(settings, job);
 }
 
-Recomputation recomputation_of(const std::string& word) {
-  if (word == "auto") return Recomputation::WhereNeeded;
-  return word == "full" ? Recomputation::Full : Recomputation::None;
-}
-
+// Without ranks.
 PlanRequest request_of(const TrainSettings& settings) {
   PlanRequest request;
-  request.ranks = settings.ranks == 0 ? static_cast<int>(settings.devices.size()) : settings.ranks;
-  request.batch = settings.batch;
-  if (!settings.memory_limit.empty()) request.memory = parse_bytes("`memory_limit`", settings.memory_limit);
-  if (settings.schedule != "auto") request.schedules = {settings.schedule};
-  if (settings.microbatches != automatic_count) request.microbatches = {settings.microbatches};
-  request.recomputation = recomputation_of(settings.recompute);
+  const Layout& layout = settings.layout;
+  request.batch = settings.training.batch;
+  request.memory = layout.memory_limit;
+  if (!layout.schedule.is_automatic()) request.schedules = {layout.schedule.text()};
+  if (!layout.microbatches.is_automatic()) request.microbatches = {layout.microbatches.count()};
+  request.gradient_tree = layout.gradient_tree;
+  request.recomputation = recomputation_of(layout.recompute);
+  // Where nobody says, ranks go ahead if that is faster and there is room for it.
+  request.steps_overlap = settings.training.post_validation.value_or(!layout.memory_limit && layout.devices.empty()) ||
+                          (settings.training.clip == 0 && settings.training.precision != Precision::Float16);
   request.most_plans = 1;
   return request;
 }
 
+// The ranks that were asked for, or one for each device.
+int given_ranks(const Layout& layout) {
+  return layout.ranks.are_the_schedules() ? static_cast<int>(layout.devices.size()) : layout.ranks.count();
+}
+
 // A cut that is not automatic has as many stages as were asked for, or a stage a rank.
 std::optional<Cut> cut_of(TrainSettings settings, int ranks, const Job& job) {
-  if (settings.cut == "auto") return std::nullopt;
-  if (settings.cut == "uniform" || settings.cut == "parameters")
-    settings.stages = std::max(settings.stages, ranks);
+  Layout& layout = settings.layout;
+  if (layout.cut.is_automatic()) return std::nullopt;
+  if (layout.cut.kind() == CutChoice::Explicit)
+    layout.stages = static_cast<int>(layout.cut.first_layers().size()) + 1;
   else
-    settings.stages = static_cast<int>(std::count(settings.cut.begin(), settings.cut.end(), ',')) + 2;
-  settings.recompute = "none";
+    layout.stages = std::max(layout.stages, ranks);
+  layout.recompute = Recompute::None;
   return make_pipeline_settings(settings, job).cut;
 }
 
 // The powers of two up to the most ranks that this machine or its devices have room for, and that number.
 std::vector<int> candidate_ranks(const TrainSettings& settings, std::int64_t layers) {
   const std::int64_t cores = std::max(1U, std::thread::hardware_concurrency());
-  const std::int64_t places = settings.devices.empty() ? cores : std::ssize(settings.devices);
+  const std::int64_t places = settings.layout.devices.empty() ? cores : std::ssize(settings.layout.devices);
   const auto most = static_cast<int>(std::min(places, layers));
   std::vector<int> ranks;
   for (int count = 1; count < most; count *= 2) ranks.push_back(count);
@@ -245,23 +259,42 @@ std::vector<int> candidate_ranks(const TrainSettings& settings, std::int64_t lay
 // Costs of several numbers of ranks are of several machines.
 TrainSettings settings_on(const TrainSettings& settings, int ranks) {
   TrainSettings own = settings;
-  own.ranks = ranks;
-  if (settings.devices.empty()) own.threads_per_rank = default_threads(ranks);
-  fs::path cost = settings.cost;
-  if (cost.empty() && settings.model == own_model) {
+  own.layout.ranks = ranks;
+  if (settings.layout.devices.empty()) own.layout.threads_per_rank = default_threads(ranks);
+  fs::path cost = settings.planning.cost;
+  if (cost.empty() && settings.model.kind == ModelKind::Own) {
     // A file of an earlier start may be of another network of that name.
-    cost = fs::path(settings.out) / "cost.json";
-    own.remeasure = true;
+    cost = fs::path(settings.output.folder) / "cost.json";
+    own.planning.remeasure = true;
   }
   if (!cost.empty())
-    own.cost =
+    own.planning.cost =
         (cost.parent_path() / fmt::format("{}-ranks-{}{}", cost.stem().string(), ranks, cost.extension().string()))
             .string();
   return own;
 }
 
+bool is_too_noisy(const PlanOnRanks& planned) {
+  const auto& how = planned.measured.costs.measured;
+  return how && how->spread >= incomparable_spread;
+}
+
+// The fastest first; or, where nobody can tell, the most ranks.
+void order_by_speed(std::vector<PlanOnRanks>& plans, const Note& note) {
+  const bool is_noisy = std::any_of(plans.begin(), plans.end(), is_too_noisy);
+  std::stable_sort(plans.begin(), plans.end(), [&](const PlanOnRanks& a, const PlanOnRanks& b) {
+    return is_noisy ? a.plan.ranks * a.plan.replicas > b.plan.ranks * b.plan.replicas
+                    : a.plan.prediction.step < b.plan.prediction.step;
+  });
+  if (!is_noisy || plans.size() < 2) return;
+  const Plan& first = plans.front().plan;
+  report(note, fmt::format("the machine is too busy to compare numbers of ranks: the plan is for all {}; plan "
+                           "again when the machine does nothing else, or name `ranks`",
+                           counted(std::int64_t{first.ranks} * first.replicas, "rank")));
+}
+
 // Of several numbers of ranks each has a plan of its own.
-std::vector<PlanOnRanks> best_by_ranks(const TrainSettings& settings, const std::vector<int>& ranks,
+std::vector<PlanOnRanks> best_by_ranks(const TrainSettings& settings, const std::vector<int>& ranks, const Note& note,
                                        const std::function<PlanOnRanks(const TrainSettings& on, int ranks)>& plan) {
   std::vector<PlanOnRanks> plans;
   std::exception_ptr refusal;
@@ -274,9 +307,7 @@ std::vector<PlanOnRanks> best_by_ranks(const TrainSettings& settings, const std:
     }
   }
   if (plans.empty()) std::rethrow_exception(refusal);
-  std::stable_sort(plans.begin(), plans.end(), [](const PlanOnRanks& a, const PlanOnRanks& b) {
-    return a.plan.prediction.step < b.plan.prediction.step;
-  });
+  order_by_speed(plans, note);
   return plans;
 }
 
@@ -292,9 +323,9 @@ PlanOnRanks plan_on(const PlanRequest& request, MeasuredCosts measured) {
 
 std::vector<PlanOnRanks> plans_by_ranks(const TrainSettings& settings, const PlanRequest& request,
                                         const std::vector<int>& ranks, const Note& note) {
-  const Job job = job_of(settings);
+  const Job job = job_to_measure(settings);
   const auto candidates = ranks.empty() ? candidate_ranks(settings, std::ssize(job.network.layers)) : ranks;
-  return best_by_ranks(settings, candidates, [&](const TrainSettings& on, int count) {
+  return best_by_ranks(settings, candidates, note, [&](const TrainSettings& on, int count) {
     PlanRequest own = request;
     own.ranks = count;
     return plan_on(own, measured_costs(on, job, own, note));
@@ -313,7 +344,7 @@ std::optional<PlanOnRanks> plan_on_one_rank(const TrainSettings& settings, const
   for (const int count : {1, 2, 4})
     if (count <= request.batch) alone.microbatches.push_back(count);
   alone.most_plans = 1;
-  const Job job = job_of(settings);
+  const Job job = job_to_measure(settings);
   const TrainSettings on = settings_on(settings, 1);
   alone.ranks = 1;
   MeasuredCosts measured = measured_costs(on, job, alone, note);
@@ -326,7 +357,7 @@ std::optional<PlanOnRanks> plan_on_one_rank(const TrainSettings& settings, const
 }
 
 MeasuredCosts measured_costs(const TrainSettings& settings, const PlanRequest& request, const Note& note) {
-  return measured_costs(settings, job_of(settings), request, note);
+  return measured_costs(settings, job_to_measure(settings), request, note);
 }
 
 MeasuredCosts measured_costs(const TrainSettings& settings, const Job& job, const PlanRequest& request,
@@ -334,16 +365,16 @@ MeasuredCosts measured_costs(const TrainSettings& settings, const Job& job, cons
   check_sizes(request, std::ssize(job.network.layers));
   const PipelineSettings pipeline = one_stage_settings(settings, job);
   const ProfileSettings profile = profile_settings(settings, request, pipeline, *job.train);
-  const Description model = describe_model(settings, job.data);
+  const Description model = describe_model(settings, job);
   const Description machine = describe_machine(profile);
   MeasuredCosts measured;
-  measured.threads_per_rank = settings.devices.empty() ? profile.threads_per_rank : 0;
+  measured.threads_per_rank = settings.layout.devices.empty() ? profile.threads_per_rank : 0;
   measured.file = file_of_costs(settings, model, machine, profile.sizes);
-  const bool named = !settings.cost.empty();
+  const bool named = !settings.planning.cost.empty();
   if (auto found = found_costs(measured.file, named, model, machine, profile.sizes, job.network)) {
     // What a user has named may come from elsewhere, and is theirs.
     const bool noisy = !named && found->measured && found->measured->spread > noisy_spread;
-    if (!settings.remeasure && !noisy) {
+    if (!settings.planning.remeasure && !noisy) {
       measured.costs = std::move(*found);
       measured.reused = true;
       tell_reused(measured, note);
@@ -353,8 +384,8 @@ MeasuredCosts measured_costs(const TrainSettings& settings, const Job& job, cons
       report(note, fmt::format("the layers were measured before, on a busy machine ({}): they are measured again",
                                how_measured(*found)));
   }
-  report(note, fmt::format("measuring the layers on {} at once, in microbatches of {}", counted(profile.ranks, "rank"),
-                           fmt::join(profile.sizes, ", ")));
+  report(note, fmt::format("measuring the layers on {}{}, in microbatches of {}", counted(profile.ranks, "rank"),
+                           profile.ranks > 1 ? " at once" : "", fmt::join(profile.sizes, ", ")));
   const SteadyClock clock;
   const Milliseconds start = clock.now();
   measured.costs = profile_layers(job.network, profile);
@@ -375,21 +406,19 @@ MeasuredCosts measured_costs(const TrainSettings& settings, const Job& job, cons
 MeasuredPlan try_plan(const TrainSettings& settings, const Plan& plan, int steps) {
   constexpr int warm_up = 2;
   TrainSettings own = settings;
-  own.stages = plan.stages();
-  own.microbatches = plan.microbatches;
-  own.batch = plan.batch;
-  own.cut = to_text(plan.cut);
-  own.recompute = recompute_words(plan);
-  if (plan.threads_per_rank > 0) own.threads_per_rank = plan.threads_per_rank;
-  const Job job = job_of(own);
+  own.layout = with_plan(settings.layout, plan);
+  own.training.batch = plan.batch;
+  const Job job = job_to_measure(own);
   Pipeline pipeline(job.network, schedule_of(plan), make_pipeline_settings(own, job));
   const SteadyClock clock;
   std::vector<double> step_ms;
   std::vector<double> utilisations;
   for (int step = 0; step < warm_up + steps; ++step) {
-    const Minibatch minibatch = job.train->minibatch(samples_of_step(job.train->size(), step, own.batch, own.seed));
+    const Minibatch minibatch =
+        job.train->minibatch(samples_of_step(job.train->size(), step, own.training.batch, own.training.seed));
     const Milliseconds start = clock.now();
-    const StepResult result = pipeline.step(split_minibatch(minibatch, own.microbatches), {step, own.learning_rate});
+    const StepResult result =
+        pipeline.step(split_minibatch(minibatch, plan.microbatches), {step, own.training.learning_rate});
     if (step < warm_up) continue;
     step_ms.push_back((clock.now() - start).count);
     utilisations.push_back(utilisation(result.timeline));
@@ -399,13 +428,13 @@ MeasuredPlan try_plan(const TrainSettings& settings, const Plan& plan, int steps
 
 TrainSettings choose_automatic(const TrainSettings& settings, const Note& note) {
   // What refuses the folder is known before the data is opened.
-  static_cast<void>(RunFolder(settings.out, settings.resume));
+  static_cast<void>(RunFolder(settings.output.folder, settings.output.resume));
   return choose_automatic(settings, job_of(settings), note);
 }
 
 TrainSettings choose_automatic(const TrainSettings& settings, const Job& job, const Note& note) {
   // What refuses the folder is known before anything is measured.
-  static_cast<void>(RunFolder(settings.out, settings.resume));
+  static_cast<void>(RunFolder(settings.output.folder, settings.output.resume));
   const auto planned_on = [&](const TrainSettings& on, int ranks) {
     PlanRequest request = request_of(on);
     request.ranks = ranks;
@@ -413,27 +442,27 @@ TrainSettings choose_automatic(const TrainSettings& settings, const Job& job, co
     request.cut = cut_of(on, ranks, job);
     return plan_on(request, measured_costs(on, job, request, note));
   };
-  const bool chooses_ranks = settings.ranks == automatic_count;
   const std::vector<PlanOnRanks> planned =
-      chooses_ranks ? best_by_ranks(settings, candidate_ranks(settings, std::ssize(job.network.layers)), planned_on)
-                    : std::vector{planned_on(settings, request_of(settings).ranks)};
-  for (std::size_t other = 1; other < planned.size(); ++other)
+      settings.layout.ranks.is_automatic()
+          ? best_by_ranks(settings, candidate_ranks(settings, std::ssize(job.network.layers)), note, planned_on)
+          : std::vector{planned_on(settings, given_ranks(settings.layout))};
+  const bool is_comparable = std::none_of(planned.begin(), planned.end(), is_too_noisy);
+  for (std::size_t other = 1; is_comparable && other < planned.size(); ++other)
     report(note, fmt::format("on {} a step would take {}", counted(planned[other].plan.ranks, "rank"),
                              to_string(planned[other].plan.prediction.step)));
   const Plan& plan = planned.front().plan;
   std::error_code failure;
-  fs::create_directories(settings.out, failure);
+  fs::create_directories(settings.output.folder, failure);
   if (failure)
-    throw bad_input(fmt::format("cannot make the folder {}: {}", settings.out, failure.message()),
+    throw bad_input(fmt::format("cannot make the folder {}: {}", settings.output.folder, failure.message()),
                     "a folder that can be made", "choose another `out`");
-  const fs::path file = fs::path(settings.out) / "plan.toml";
+  const fs::path file = fs::path(settings.output.folder) / "plan.toml";
   save_plan(plan, file);
   TrainSettings chosen = settings;
-  chosen.ranks = plan.ranks;
-  apply_toml(chosen, file);
-  chosen.plan = file.string();
+  chosen.layout = with_plan(settings.layout, plan, schedule_file_beside(file));
+  chosen.planning.plan = file.string();
   report(note, fmt::format("planned: {}, {}, {}, cut {}: {} a step predicted ({})", counted(plan.ranks, "rank"),
-                           plan.schedule, counted(plan.microbatches, "microbatch"), to_text(plan.cut),
+                           plan.schedule, counted(plan.microbatches, "microbatch"), to_text(choice_of(plan.cut)),
                            to_string(plan.prediction.step), file.string()));
   return chosen;
 }

@@ -1,5 +1,3 @@
-#include "penstock/run/progress.h"
-
 #include <algorithm>
 #include <cstdio>
 #include <fmt/format.h>
@@ -7,6 +5,8 @@
 #include <thread>
 #include <unistd.h>
 #include <utility>
+
+#include "penstock/run/train.h"
 
 namespace penstock {
 namespace {

@@ -11,8 +11,7 @@
 #include <thread>
 #include <vector>
 
-#include "penstock/base/clock.h"
-#include "penstock/base/units.h"
+#include "penstock/base/types.h"
 #include "penstock/checkpoint/checkpoint.h"
 #include "penstock/pipeline/pipeline.h"
 

@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
+#include "penstock/plan/plan.h"
 #include "penstock/run/train.h"
 #include "penstock/settings/settings.h"
 
@@ -28,7 +30,17 @@ class RunFolder {
   // What the run had seen after those updates, as its metrics say.
   [[nodiscard]] std::int64_t tokens() const { return tokens_; }
 
+  // Keeps what a run needs of its published model but the weights, where it is not kept yet.
+  void keep_model(const std::filesystem::path& folder) const;
+
+  // Keeps the plan that the run follows, which it has from `source`.
+  void keep_plan(const Plan& plan, const std::filesystem::path& source) const;
+
   void append(const StepMetrics& metrics);
+  // A line of events.jsonl; `kind` is start, note or drift.
+  void tell(std::int64_t step, std::string_view kind, std::string_view text);
+  // Its last line for this start of the run. `held_out_loss`: not a number where it was not evaluated.
+  void tell_end(std::int64_t step, std::string_view text, double held_out_loss);
   // Waits until the metrics are on the disk.
   void sync_metrics();
 
@@ -42,6 +54,7 @@ class RunFolder {
   std::filesystem::path out_;
   int lock_ = -1;
   int metrics_ = -1;
+  int events_ = -1;
   std::int64_t tokens_ = 0;
 };
 

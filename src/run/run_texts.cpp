@@ -9,6 +9,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/quantile.h"
+#include "penstock/settings/data_sources.h"
 
 namespace penstock {
 namespace {
@@ -73,6 +74,24 @@ std::string saving_text(const SavingTimes& times, const std::vector<double>& ste
   if (!beside_writes.empty())
     text += fmt::format("; a step beside a write took {:+.1f} %",
                         100 * (quantile(beside_writes, 0.5) / quantile(step_ms, 0.5) - 1));
+  return text;
+}
+
+std::string mixture_text(const TrainSettings& settings, const std::vector<SourceShare>& sources) {
+  const std::vector<DataSource> named = data_sources(settings.data.paths);
+  const std::vector<std::int64_t> drawn = counts_of_first(sources, settings.training.steps * settings.training.batch);
+  std::int64_t weights = 0;
+  for (const SourceShare& source : sources) weights += source.weight;
+  std::string text = "the data is a mixture:";
+  for (std::size_t index = 0; index < sources.size(); ++index) {
+    const SourceShare& source = sources[index];
+    // A window begins at every token: as many of them as do not overlap are one time through all tokens.
+    const auto context = static_cast<double>(settings.data.context);
+    const double windows = std::max(1.0, (static_cast<double>(source.size) + context) / context);
+    text += fmt::format("{} {} {:.1f} % ({:.2g} times through its tokens)", index == 0 ? "" : ",", named[index].path,
+                        100 * static_cast<double>(source.weight) / static_cast<double>(weights),
+                        static_cast<double>(drawn[index]) / windows);
+  }
   return text;
 }
 

@@ -4,9 +4,11 @@
 #include <string>
 #include <vector>
 
-#include "penstock/base/units.h"
+#include "penstock/base/types.h"
+#include "penstock/data/order.h"
 #include "penstock/plan/plan.h"
 #include "penstock/run/train.h"
+#include "penstock/settings/settings.h"
 
 #include "run/run_checkpoints.h"
 
@@ -18,5 +20,8 @@ namespace penstock {
 // What checkpoints cost the steps. Empty where none was written between steps.
 [[nodiscard]] std::string saving_text(const SavingTimes& times, const std::vector<double>& step_ms,
                                       const std::vector<double>& beside_writes);
+
+// Of a mixture: which share each source has, and how often all steps together pass through it.
+[[nodiscard]] std::string mixture_text(const TrainSettings& settings, const std::vector<SourceShare>& sources);
 
 }  // namespace penstock

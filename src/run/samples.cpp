@@ -3,6 +3,9 @@
 
 #include "penstock/base/error.h"
 #include "penstock/run/trainer.h"
+#include "penstock/settings/data_sources.h"
+
+#include "run/file_samples.h"
 
 namespace penstock {
 namespace {
@@ -75,6 +78,35 @@ std::shared_ptr<const Samples> samples_of(std::shared_ptr<const Dataset> dataset
     Batch batch = dataset->batch(numbers);
     return Minibatch{{{std::move(batch.input)}}, {{std::move(batch.target)}}};
   });
+}
+
+Data open_sources(const TrainSettings::Data& data, const std::function<Data(const DataSettings&)>& open) {
+  DataSettings wanted{{}, data.kind, data.context, data.held_out, data.field};
+  const std::vector<DataSource> sources = data_sources(data.paths);
+  if (!have_weights(sources)) {
+    wanted.paths = {data.paths.begin(), data.paths.end()};
+    return open(wanted);
+  }
+  std::vector<Data> opened;
+  std::vector<std::int64_t> weights;
+  for (const DataSource& source : sources) {
+    wanted.paths = {source.path};
+    opened.push_back(open(wanted));
+    weights.push_back(source.weight);
+  }
+  return mixed(opened, weights);
+}
+
+Data open_files(const TrainSettings::Data& data) { return open_sources(data, open_data); }
+
+FileSamples open_samples(const TrainSettings::Data& data) {
+  Data opened = open_files(data);
+  FileSamples samples;
+  samples.train = samples_of(std::move(opened.train));
+  if (opened.held_out) samples.held_out = samples_of(std::move(opened.held_out));
+  const DataDescription& files = opened.description;
+  samples.classes = files.kind == DataKind::Images ? files.classes : files.vocabulary;
+  return samples;
 }
 
 }  // namespace penstock

@@ -5,7 +5,7 @@
 #include <array>
 
 #include "penstock/base/index.h"
-#include "penstock/schedule/schedule.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 

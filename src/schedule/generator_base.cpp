@@ -45,11 +45,21 @@ Schedule empty_v_schedule(int ranks, int microbatches) {
   return empty_schedule(ranks, microbatches, v_placement(ranks));
 }
 
-Placement bidirectional_placement(std::string_view name, int ranks) {
+void check_two_directions(std::string_view name, int ranks) {
   if (ranks % 2 != 0)
     throw bad_input(fmt::format("{} on {}", name, counted(ranks, "rank")),
                     "an even number of ranks, half of them for each direction",
                     "change the number of ranks, or take dualpipev, which has one direction");
+}
+
+void check_waves(int stages_per_rank) {
+  if (stages_per_rank % 2 != 0)
+    throw bad_input(fmt::format("hanayo with {} a rank", counted(stages_per_rank, "stage")),
+                    "an even number, two for each wave", "raise it by one");
+}
+
+Placement bidirectional_placement(std::string_view name, int ranks) {
+  check_two_directions(name, ranks);
   Placement placement;
   for (int stage = 0; stage < ranks; ++stage) {
     const int mirror = ranks - 1 - stage;

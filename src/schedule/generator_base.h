@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "penstock/base/index.h"
-#include "penstock/schedule/schedule.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 
@@ -20,6 +20,12 @@ namespace penstock {
 
 /// \throws Error (BadInput) if a size is below 1, or so large that stage numbers do not hold it.
 void check_sizes(int ranks, int stages_per_rank, int microbatches);
+
+/// \throws Error (BadInput) for an odd number of ranks; `name` is that of a schedule in two directions.
+void check_two_directions(std::string_view name, int ranks);
+
+/// \throws Error (BadInput) for an odd number of stages a rank: a wave goes over the ranks and back.
+void check_waves(int stages_per_rank);
 
 /// Leaves only the microbatches below `microbatches`: what remains keeps its order, so a correct schedule stays one.
 void keep_microbatches(Schedule& schedule, int microbatches);

@@ -10,6 +10,8 @@
 #include "penstock/base/index.h"
 #include "penstock/base/nearest.h"
 
+#include "schedule/generator_base.h"
+
 namespace penstock {
 namespace {
 
@@ -24,7 +26,12 @@ Schedule fixed(int ranks, int /*stages_per_rank*/, int microbatches) {
 
 constexpr std::array families{
     ScheduleFamily{.name = "naive", .title = "naive", .paper = "", .bubble = "utilisation 1/p", .memory = "1"},
-    ScheduleFamily{.name = "forward-only", .title = "forward only", .paper = "", .bubble = "0", .memory = "0"},
+    ScheduleFamily{.name = "forward-only",
+                   .title = "forward only",
+                   .paper = "",
+                   .bubble = "0",
+                   .memory = "0",
+                   .forward_only = true},
     ScheduleFamily{
         .name = "gpipe", .title = "GPipe", .paper = "arXiv 1811.06965", .bubble = "(p-1)(T_F+T_B+T_W)", .memory = "m"},
     ScheduleFamily{.name = "1f1b",
@@ -136,26 +143,38 @@ constexpr std::array<MakeWithStages, families.size()> makers{
 std::span<const ScheduleFamily> schedule_families() { return families; }
 
 const ScheduleFamily* find_schedule_family(std::string_view name) {
-  const auto* const found = std::ranges::find(families, name, &ScheduleFamily::name);
-  return found == std::ranges::end(families) ? nullptr : &*found;
+  const auto* const found = std::find_if(std::begin(families), std::end(families),
+                                         [&](const ScheduleFamily& family) { return family.name == name; });
+  return found == std::end(families) ? nullptr : &*found;
+}
+
+const ScheduleFamily& schedule_family(std::string_view name) {
+  const ScheduleFamily* const found = find_schedule_family(name);
+  if (found != nullptr) return *found;
+  std::vector<std::string> names;
+  names.reserve(families.size());
+  for (const ScheduleFamily& family : families) names.emplace_back(family.name);
+  throw bad_input(fmt::format("there is no schedule '{}'", shortened(name)),
+                  fmt::format("one of {}", fmt::join(names, ", ")), "correct the name" + did_you_mean(name, names));
+}
+
+void check_generated(std::string_view name, int ranks, int microbatches, std::optional<int> stages_per_rank) {
+  const ScheduleFamily& family = schedule_family(name);
+  const int stages = stages_per_rank.value_or(family.stages_per_rank);
+  if (!family.stages_per_rank_varies && stages != family.stages_per_rank)
+    throw bad_input(fmt::format("{} with {} a rank", name, counted(stages, "stage")),
+                    fmt::format("{}, the only number it has", family.stages_per_rank),
+                    "leave the number out, or take interleaved-1f1b");
+  check_sizes(ranks, stages, microbatches);
+  if (family.bidirectional) check_two_directions(name, ranks);
+  if (family.stages_multiple > 1) check_waves(stages);
 }
 
 Schedule make_schedule(std::string_view name, int ranks, int microbatches, std::optional<int> stages_per_rank) {
-  const auto* const found =
-      std::find_if(families.begin(), families.end(), [name](const ScheduleFamily& f) { return f.name == name; });
-  if (found == families.end()) {
-    std::vector<std::string> names;
-    names.reserve(families.size());
-    for (const ScheduleFamily& family : families) names.emplace_back(family.name);
-    throw bad_input(fmt::format("there is no schedule '{}'", shortened(name)),
-                    fmt::format("one of {}", fmt::join(names, ", ")), "correct the name" + did_you_mean(name, names));
-  }
-  const int stages = stages_per_rank.value_or(found->stages_per_rank);
-  if (!found->stages_per_rank_varies && stages != found->stages_per_rank)
-    throw bad_input(fmt::format("{} with {} a rank", name, counted(stages, "stage")),
-                    fmt::format("{}, the only number it has", found->stages_per_rank),
-                    "leave the number out, or take interleaved-1f1b");
-  return makers.at(as_index(found - families.begin()))(ranks, stages, microbatches);
+  check_generated(name, ranks, microbatches, stages_per_rank);
+  const ScheduleFamily& family = schedule_family(name);
+  return makers.at(as_index(&family - families.data()))(ranks, stages_per_rank.value_or(family.stages_per_rank),
+                                                        microbatches);
 }
 
 }  // namespace penstock

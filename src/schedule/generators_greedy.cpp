@@ -1,7 +1,5 @@
 #include <algorithm>
-#include <fmt/format.h>
 
-#include "penstock/base/error.h"
 #include "penstock/base/index.h"
 #include "penstock/schedule/generators.h"
 
@@ -28,9 +26,7 @@ Schedule chimera_schedule(int ranks, int microbatches) {
 
 Schedule hanayo_schedule(int ranks, int stages_per_rank, int microbatches) {
   check_sizes(ranks, stages_per_rank, microbatches);
-  if (stages_per_rank % 2 != 0)
-    throw bad_input(fmt::format("hanayo with {} a rank", counted(stages_per_rank, "stage")),
-                    "an even number, two for each wave", "raise it by one");
+  check_waves(stages_per_rank);
   Schedule schedule = empty_schedule(ranks, microbatches, wave_placement(ranks, stages_per_rank));
   const auto rank_of = [&schedule](int stage, int) { return entry(schedule.placement.holders, stage).front().value; };
   // The paper draws p microbatches; with more, a quarter above p keeps the waves from running dry in between.

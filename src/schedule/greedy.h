@@ -5,7 +5,7 @@
 
 #include <functional>
 
-#include "penstock/schedule/schedule.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 

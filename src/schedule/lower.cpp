@@ -1,5 +1,3 @@
-#include "penstock/schedule/lower.h"
-
 #include <algorithm>
 #include <fmt/format.h>
 #include <iterator>
@@ -9,6 +7,7 @@
 #include "penstock/base/error.h"
 #include "penstock/base/index.h"
 #include "penstock/schedule/routes.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 namespace {

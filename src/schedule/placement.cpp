@@ -1,9 +1,8 @@
-#include "penstock/schedule/placement.h"
-
 #include <fmt/format.h>
 
 #include "penstock/base/error.h"
 #include "penstock/base/index.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 

@@ -1,5 +1,6 @@
 #include "penstock/schedule/replicas.h"
 
+#include <bit>
 #include <cstdint>
 #include <fmt/format.h>
 
@@ -11,6 +12,27 @@ namespace penstock {
 int microbatches_of_replica(int microbatches, int replicas, int replica) {
   const auto begin = [&](std::int64_t index) { return index * microbatches / replicas; };
   return static_cast<int>(begin(replica + std::int64_t{1}) - begin(replica));
+}
+
+int GradientRuns::kept() const { return static_cast<int>(std::bit_width(static_cast<unsigned>(count))) - 1; }
+
+bool allows_gradient_tree(int gradient_tree, int replicas, std::int64_t microbatches) {
+  if (gradient_tree == 0) return true;
+  return gradient_tree > 0 && std::has_single_bit(static_cast<unsigned>(gradient_tree)) &&
+         gradient_tree % replicas == 0 && microbatches % gradient_tree == 0;
+}
+
+void check_gradient_tree(int gradient_tree, int replicas, int microbatches) {
+  if (allows_gradient_tree(gradient_tree, replicas, microbatches)) return;
+  throw bad_input(fmt::format("`gradient_tree` is {} with {} and {}", gradient_tree, counted(replicas, "replica"),
+                              counted(microbatches, "microbatch")),
+                  "0, or a power of two that the replicas divide and that divides the microbatches",
+                  "change `gradient_tree`, `replicas` or `microbatches`");
+}
+
+GradientRuns gradient_runs(int gradient_tree, int replicas, std::int64_t microbatches) {
+  if (gradient_tree == 0) return {microbatches, 1};
+  return {microbatches / gradient_tree, gradient_tree / replicas};
 }
 
 Schedule side_by_side(const std::vector<Schedule>& replicas) {

@@ -7,7 +7,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/index.h"
-#include "penstock/schedule/schedule.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 namespace {

@@ -86,10 +86,12 @@ class Ledger {
     if (exists(stage - 1)) {
       found.input = entry(cost_.stages, StageId{stage - 1}).boundary;
       found.input_is_local = !elsewhere(stage - 1, action.microbatch);
+      found.input_returns_gradient = entry(cost_.stages, StageId{stage - 1}).gradient_returns;
     }
     if (exists(stage + 1)) {
       found.output = entry(cost_.stages, action.stage).boundary;
       found.output_is_local = !elsewhere(stage + 1, action.microbatch);
+      found.output_returns_gradient = entry(cost_.stages, action.stage).gradient_returns;
     }
     return found;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <utility>
 
 #include "penstock/base/error.h"
 #include "penstock/base/index.h"
@@ -31,9 +32,11 @@ struct Message {
 /// ranks are visited.
 class Player {
  public:
-  Player(const Schedule& schedule, const Cost& cost)
+  Player(const Schedule& schedule, const Cost& cost, const Updates& updates)
       : schedule_(schedule),
         cost_(cost),
+        updates_(updates),
+        step_(schedule.actions.size(), 0),
         played_{std::vector<std::vector<Event>>(schedule.actions.size()), Routes(schedule),
                 Arrivals(cost.stages.size(), as_size(schedule.microbatches)),
                 Arrivals(cost.stages.size(), as_size(schedule.microbatches))},
@@ -104,6 +107,10 @@ class Player {
 
   void compute(std::int32_t rank, const Action& action, double ready) {
     double& clock = entry(clock_, rank);
+    if (updates_.microbatches > 0) {
+      const int step = action.microbatch.value / updates_.microbatches;
+      if (std::exchange(entry(step_, rank), step) != step) clock += entry(updates_.milliseconds, rank);
+    }
     const double start = std::max(clock, ready);
     clock = start + duration_of(entry(cost_.stages, action.stage), *pass_of(action.kind)).count;
     entry(played_.events, rank).push_back({action, {start}, {clock}});
@@ -137,7 +144,9 @@ class Player {
     Link& link = link_to(rank, to);
     const StageCost& boundary_owner = entry(cost_.stages, forward ? to_stage - 1 : to_stage);
     const double start = std::max(entry(clock_, rank), link.free_at);
-    link.free_at = start + static_cast<double>(boundary_owner.boundary.count) / link.bytes_per_millisecond;
+    const bool has_content = forward || boundary_owner.gradient_returns;
+    const double bytes = has_content ? static_cast<double>(boundary_owner.boundary.count) : 0;
+    link.free_at = start + bytes / link.bytes_per_millisecond;
     arrive(to, to_stage, forward, microbatch, link.free_at + link.latency);
   }
 
@@ -170,6 +179,8 @@ class Player {
 
   const Schedule& schedule_;
   const Cost& cost_;
+  const Updates& updates_;
+  std::vector<int> step_;  ///< by rank, that it is at
   bool lowered_ = false;
   Play played_;
   std::vector<std::size_t> next_;  ///< by rank, the position in its actions
@@ -181,6 +192,8 @@ class Player {
 
 }  // namespace
 
-Play play(const Schedule& schedule, const Cost& cost) { return Player(schedule, cost).run(); }
+Play play(const Schedule& schedule, const Cost& cost, const Updates& updates) {
+  return Player(schedule, cost, updates).run();
+}
 
 }  // namespace penstock

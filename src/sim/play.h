@@ -8,7 +8,7 @@
 
 #include "penstock/cost/cost.h"
 #include "penstock/schedule/routes.h"
-#include "penstock/schedule/schedule.h"
+#include "penstock/schedule/verify.h"
 #include "penstock/timeline/timeline.h"
 
 namespace penstock {
@@ -41,8 +41,17 @@ struct Play {
   Arrivals gradients;  ///< when the gradient of a stage's output is on its rank
 };
 
+/// What a rank does between the steps of a schedule that holds several.
+struct Updates {
+  int microbatches = 0;                   ///< of one step; 0: it is all one step
+  std::vector<double> milliseconds = {};  ///< by rank
+};
+
+/// \throws Error (BadInput) if the costs do not fit to the schedule.
+void require_fit(const Schedule& schedule, const Cost& cost);
+
 /// Plays the schedule, which is verified, with costs that fit to it.
-[[nodiscard]] Play play(const Schedule& schedule, const Cost& cost);
+[[nodiscard]] Play play(const Schedule& schedule, const Cost& cost, const Updates& updates = {});
 
 /// The memory of every rank over time.
 [[nodiscard]] std::vector<std::vector<MemorySample>> memory_of(const Schedule& schedule, const Cost& cost,

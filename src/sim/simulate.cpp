@@ -8,7 +8,6 @@
 #include "sim/play.h"
 
 namespace penstock {
-namespace {
 
 void require_fit(const Schedule& schedule, const Cost& cost) {
   validate(cost);
@@ -24,8 +23,6 @@ void require_fit(const Schedule& schedule, const Cost& cost) {
         fmt::format("memory caps for {}", counted(static_cast<std::int64_t>(cost.memory_caps.size()), "rank")),
         fmt::format("one for each of {} ranks", schedule.ranks()), "correct memory_cap_bytes");
 }
-
-}  // namespace
 
 Timeline simulate(const VerifiedSchedule& schedule, const Cost& cost, const SimulationOptions& options) {
   require_fit(schedule.get(), cost);

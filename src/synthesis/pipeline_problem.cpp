@@ -73,7 +73,10 @@ PipelineProblem make_problem(const Placement& placement, int ranks, int microbat
     const std::int32_t rank = problem.rank_of[index];
     problem.down.push_back(
         stage + 1 < problem.stages ? links.hop(rank, problem.rank_of[index + 1], cost.stages[index].boundary) : Hop{});
-    problem.up.push_back(stage > 0 ? links.hop(rank, problem.rank_of[index - 1], cost.stages[index - 1].boundary)
+    const auto gradient_of = [](const StageCost& before) {
+      return before.gradient_returns ? before.boundary : Bytes{};
+    };
+    problem.up.push_back(stage > 0 ? links.hop(rank, problem.rank_of[index - 1], gradient_of(cost.stages[index - 1]))
                                    : Hop{});
   }
   problem.links = links.count();

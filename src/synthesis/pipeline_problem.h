@@ -7,7 +7,7 @@
 #include "penstock/base/index.h"
 #include "penstock/cost/cost.h"
 #include "penstock/cost/ledger.h"
-#include "penstock/schedule/schedule.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 

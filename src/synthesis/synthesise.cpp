@@ -60,10 +60,10 @@ void check_sizes(std::int64_t stages, int stages_per_rank, int microbatches) {
   if (stages > most_synthesised_stages || stages_per_rank > most_synthesised_stages_per_rank)
     throw bad_input(
         got, fmt::format("at most {} stages, {} on a rank", most_synthesised_stages, most_synthesised_stages_per_rank),
-        "lower --ranks or --stages-per-rank, or take a published schedule");
+        "lower `ranks` or `stages_per_rank`, or take a published schedule");
   if (stages > most_synthesised_passes / microbatches)
     throw bad_input(got, fmt::format("a product of stages and microbatches of at most {}", most_synthesised_passes),
-                    "lower --ranks or --microbatches, or take a published schedule");
+                    "lower `ranks` or `microbatches`, or take a published schedule");
 }
 
 void check(const SynthesisSettings& settings, const Cost& cost) {
@@ -114,7 +114,7 @@ void check_caps(const PipelineProblem& problem, const Cost& cost) {
     if (one.count > problem.count_cap[rank])
       throw bad_input(fmt::format("a memory cap of {} on rank {}",
                                   counted(static_cast<std::int64_t>(problem.count_cap[rank]), "activation"), rank),
-                      fmt::format("at least {}, the smallest that a schedule meets", one.count), "raise --memory-cap");
+                      fmt::format("at least {}, the smallest that a schedule meets", one.count), "raise `memory_cap`");
     throw bad_input(fmt::format("a memory cap of {} on rank {}", to_string(cost.memory_caps[rank]), rank),
                     fmt::format("at least {}, the smallest that a schedule meets",
                                 to_string(cost.memory_caps[rank] +

@@ -1,5 +1,3 @@
-#include "penstock/tokenizer/corpus.h"
-
 #include <array>
 #include <bit>
 #include <fmt/format.h>
@@ -12,6 +10,7 @@
 #include "penstock/base/file.h"
 #include "penstock/base/list_files.h"
 #include "penstock/base/text_limits.h"
+#include "penstock/tokenizer/tokenizer.h"
 
 #include "tokenizer/documents.h"
 #include "tokenizer/encoding_team.h"
@@ -84,25 +83,25 @@ class UnfinishedFile {
 };
 
 void check_settings(const CorpusSettings& settings) {
-  if (settings.data.empty()) throw bad_input("no data", "at least one file or folder", "name it with --data");
+  if (settings.data.empty()) throw bad_input("no data", "at least one file or folder", "name it with `data`");
   if (settings.output.empty() || settings.output.filename().empty())
     throw bad_input(fmt::format("the corpus's name is \"{}\"", settings.output.string()), "a name without a suffix",
-                    "name it with --output");
+                    "name it with `output`");
   constexpr int most_threads = 1024;
   if (settings.threads < 1 || settings.threads > most_threads)
-    throw bad_input(fmt::format("--threads is {}", settings.threads), fmt::format("1 to {}", most_threads),
-                    "change --threads");
+    throw bad_input(fmt::format("`threads` is {}", settings.threads), fmt::format("1 to {}", most_threads),
+                    "change `threads`");
   const fs::path folder = settings.output.parent_path();
   std::error_code problem;
   if (!folder.empty() && !fs::is_directory(folder, problem))
-    throw bad_input(fmt::format("--output {}, but there is no folder {}", shortened(settings.output.string()),
+    throw bad_input(fmt::format("`output` is {}, but there is no folder {}", shortened(settings.output.string()),
                                 shortened(folder.string())),
                     "a name in a folder that exists", "make the folder or correct the path");
   for (const char* suffix : {".bin", ".idx", ".json"}) {
     const fs::path file = with_suffix(settings.output, suffix);
     if (fs::exists(fs::symlink_status(file, problem)))
       throw bad_input(fmt::format("{} is there already", shortened(file.string())), "a new name for the corpus",
-                      "choose another with --output, or take the file away");
+                      "choose another with `output`, or take the file away");
   }
 }
 
@@ -111,11 +110,11 @@ TokenId end_of_document(const Tokenizer& tokenizer, const CorpusSettings& settin
     const auto id = tokenizer.id_of(*settings.end_of_document);
     if (id) return *id;
     throw bad_input(fmt::format("the end of a document is \"{}\"", shortened(*settings.end_of_document)),
-                    "a token of the tokenizer's vocabulary", "correct --end-of-document");
+                    "a token of the tokenizer's vocabulary", "correct `end_of_document`");
   }
   if (!tokenizer.end_of_document())
     throw bad_input("the tokenizer has no token that is known to end a document", "such as <|endoftext|>",
-                    "name the token with --end-of-document");
+                    "name the token with `end_of_document`");
   return *tokenizer.end_of_document();
 }
 
@@ -137,6 +136,7 @@ std::string index_of(const Corpus& corpus, const fs::path& output) {
                                         {"vocabulary", corpus.vocabulary},
                                         {"tokens", corpus.tokens},
                                         {"documents", corpus.documents},
+                                        {"text_bytes", corpus.text_bytes},
                                         {"end_of_document", corpus.end_of_document},
                                         {"tokenizer_xxh3_128", corpus.tokenizer_digest}};
   return index.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
@@ -161,6 +161,7 @@ class CorpusFiles {
     } else {
       tokens_.write(block.tokens.data(), block.tokens.size() * sizeof(block.tokens[0]));
     }
+    corpus_.text_bytes += block.text_bytes;
     const std::int64_t before = corpus_.tokens;
     for (const std::size_t end : block.ends) {
       corpus_.tokens = before + static_cast<std::int64_t>(end);
@@ -230,7 +231,7 @@ Corpus write_corpus(const Tokenizer& tokenizer, const CorpusSettings& settings,
       block.documents = reader.next(block_size);
       block.bytes_read = reader.bytes_read();
       is_at_end = block.documents.empty();
-      if (!is_at_end) team.give(std::move(block));
+      if (!is_at_end) team.submit(std::move(block));
     }
     if (team.outstanding() == 0 || (!is_at_end && team.outstanding() < most_outstanding)) continue;
     const Block block = team.take();
@@ -258,6 +259,7 @@ Corpus read_corpus_index(const fs::path& file) {
   corpus.vocabulary = number("vocabulary");
   corpus.tokens = number("tokens");
   corpus.documents = number("documents");
+  if (index.contains("text_bytes")) corpus.text_bytes = number("text_bytes");
   corpus.end_of_document =
       static_cast<TokenId>(json.at("end_of_document").whole_number(std::numeric_limits<std::int32_t>::max()));
   corpus.tokenizer_digest = json.at("tokenizer_xxh3_128").text();

@@ -14,6 +14,7 @@ void encode(const DocumentEncoding& encoding, Encoder& encoder, Block& block) {
     if (document.line > 0)
       document.content = text_of_json_line(document.content, encoding.field,
                                            DocumentReader::place_of(encoding.files[document.file], document.line));
+    block.text_bytes += static_cast<std::int64_t>(document.content.size());
     const std::vector<TokenId> tokens = encoder.encode(document.content, encoding.options);
     block.tokens.insert(block.tokens.end(), tokens.begin(), tokens.end());
     // A template may have put the same token there.
@@ -46,7 +47,7 @@ void EncodingTeam::end() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-void EncodingTeam::give(Block block) {
+void EncodingTeam::submit(Block block) {
   auto work = std::make_shared<Work>(Work{std::move(block)});
   blocks_.push_back(work);
   {

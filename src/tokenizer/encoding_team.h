@@ -25,6 +25,7 @@ struct Block {
   std::int64_t bytes_read = 0;    ///< of the files, when this block had been read
   std::vector<TokenId> tokens;    ///< of all documents, each with its end
   std::vector<std::size_t> ends;  ///< of the documents, in `tokens`
+  std::int64_t text_bytes = 0;    ///< of the documents' texts
   std::exception_ptr error;
 };
 
@@ -48,7 +49,7 @@ class EncodingTeam {
   /// Waits for the blocks in work, and lets the others be.
   ~EncodingTeam();
 
-  void give(Block block);
+  void submit(Block block);
   /// The block that was given first of those that were not taken; waits for it. \throws what encoding it has thrown.
   [[nodiscard]] Block take();
   /// How many blocks were given and not taken.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "penstock/base/error.h"
+#include "penstock/base/text_limits.h"
 
 #include "tokenizer/expression.h"
 #include "tokenizer/unicode.h"
@@ -56,7 +57,7 @@ class LineReading : public nlohmann::json_sax<Json> {
   std::string take() {
     if (!found_)
       throw bad_input(fmt::format("{} has no \"{}\"", place_, shortened(one_line(field_))),
-                      "the document under that name", "name another one with --field, or correct the line");
+                      "the document under that name", "name another one with `field`, or correct the line");
     return std::move(*found_);
   }
 
@@ -66,7 +67,7 @@ class LineReading : public nlohmann::json_sax<Json> {
       throw bad_input(fmt::format("{} is {}", place_, what), "an object on each line", "correct the line");
     if (is_field_)
       throw bad_input(fmt::format("{}: \"{}\" is {}", place_, shortened(one_line(field_)), what), "a text",
-                      "name another one with --field, or correct the line");
+                      "name another one with `field`, or correct the line");
     return true;
   }
   bool open() {
@@ -92,6 +93,7 @@ class LineReading : public nlohmann::json_sax<Json> {
 }  // namespace
 
 std::string text_of_json_line(std::string_view line, std::string_view field, const std::string& place) {
+  check_json_gaps(line, place);
   LineReading reading(field, place);
   if (is_valid_utf8(line))
     Json::sax_parse(line, &reading);

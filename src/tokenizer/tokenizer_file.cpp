@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "penstock/base/error.h"
+#include "penstock/base/text_limits.h"
 
 #include "tokenizer/expression.h"
 #include "tokenizer/json_value.h"
@@ -209,6 +210,7 @@ TokenizerFile read_tokenizer_file(std::string_view text, const std::string& sour
   file.source = source;
   if (!is_valid_utf8(text))
     throw bad_input(source + " holds bytes that are no UTF-8", "a tokenizer.json", "check that the file is whole");
+  check_json_gaps(text, source);
   FileReading reading(file, text);
   Json::sax_parse(text, &reading);
   if (!file.rest.is_object()) throw JsonValue(file.rest, source).refused("an object, as every tokenizer.json is");

@@ -4,10 +4,14 @@
 #include <ATen/ATen.h>
 
 #include "penstock/base/error.h"
+#include "penstock/transport/layout.h"
 #include "penstock/transport/transport.h"
 
 namespace penstock {
 namespace {
+
+constexpr MessageKind values_kind = first_own_kind;
+constexpr MessageKind texts_kind{0xf1};
 
 at::Tensor to_tensor(const std::vector<double>& values) {
   at::Tensor tensor = at::empty({static_cast<std::int64_t>(values.size())}, at::kDouble);
@@ -16,21 +20,17 @@ at::Tensor to_tensor(const std::vector<double>& values) {
 }
 
 std::vector<double> to_values(const at::Tensor& tensor) {
-  const auto* data = tensor.const_data_ptr<double>();
-  return {data, data + tensor.numel()};
+  const std::span<const double> values = numbers_of<double>(tensor);
+  return {values.begin(), values.end()};
 }
 
-Tag values_from(std::int32_t rank) { return {MessageKind::Values, rank, 0}; }
+Tag values_from(std::int32_t rank) { return {values_kind, rank, 0}; }
+// Those that do not go over rank 0.
+Tag values_between(RankId from) { return {values_kind, from.value, 1}; }
 
 }  // namespace
 
-void offer_to_all(Transport& transport, const std::vector<double>& values) {
-  // Rank 0's own go out with those that have come in.
-  if (transport.rank() != RankId{0})
-    transport.send(RankId{0}, values_from(transport.rank().value), {to_tensor(values)});
-}
-
-std::vector<std::vector<double>> gather_from_all(Transport& transport, const std::vector<double>& values) {
+std::vector<std::vector<double>> all_gather(Transport& transport, const std::vector<double>& values) {
   const std::int32_t ranks = transport.ranks();
   std::vector<at::Tensor> all;
   if (transport.rank() == RankId{0}) {
@@ -39,6 +39,7 @@ std::vector<std::vector<double>> gather_from_all(Transport& transport, const std
       all.push_back(transport.receive(RankId{rank}, values_from(rank)).front());
     for (std::int32_t rank = 1; rank < ranks; ++rank) transport.send(RankId{rank}, values_from(0), all);
   } else {
+    transport.send(RankId{0}, values_from(transport.rank().value), {to_tensor(values)});
     all = transport.receive(RankId{0}, values_from(0));
   }
   std::vector<std::vector<double>> gathered;
@@ -47,9 +48,20 @@ std::vector<std::vector<double>> gather_from_all(Transport& transport, const std
   return gathered;
 }
 
-std::vector<std::vector<double>> all_gather(Transport& transport, const std::vector<double>& values) {
-  offer_to_all(transport, values);
-  return gather_from_all(transport, values);
+void send_to_each(Transport& transport, const std::vector<double>& values) {
+  const at::Tensor message = to_tensor(values);
+  for (std::int32_t rank = 0; rank < transport.ranks(); ++rank)
+    if (RankId{rank} != transport.rank()) transport.send({rank}, values_between(transport.rank()), {message});
+}
+
+std::vector<std::vector<double>> receive_from_each(Transport& transport, const std::vector<double>& values) {
+  std::vector<std::vector<double>> gathered;
+  for (std::int32_t rank = 0; rank < transport.ranks(); ++rank) {
+    const RankId from{rank};
+    gathered.push_back(from == transport.rank() ? values
+                                                : to_values(transport.receive(from, values_between(from)).front()));
+  }
+  return gathered;
 }
 
 namespace {
@@ -68,17 +80,15 @@ std::vector<at::Tensor> packed(const std::vector<std::string>& texts) {
 }
 
 std::vector<std::string> unpacked(const std::vector<at::Tensor>& message) {
-  const at::Tensor& lengths = message.at(0);
-  const auto* letter = static_cast<const char*>(message.at(1).data_ptr());
-  const char* const end = letter + message.at(1).nbytes();
+  std::span<const std::uint8_t> letters = numbers_of<std::uint8_t>(message.at(1));
   std::vector<std::string> texts;
-  for (std::int64_t index = 0; index < lengths.numel(); ++index) {
-    const std::int64_t length = lengths.data_ptr<std::int64_t>()[index];
-    if (length < 0 || length > end - letter)
+  for (const std::int64_t length : numbers_of<std::int64_t>(message.at(0))) {
+    if (length < 0 || length > std::ssize(letters))
       throw run_failed("texts longer than their message", "their lengths, and as many bytes",
                        "start every process of the run with the same penstock");
-    texts.emplace_back(letter, static_cast<std::size_t>(length));
-    letter += length;
+    const auto text = letters.first(static_cast<std::size_t>(length));
+    texts.emplace_back(text.begin(), text.end());
+    letters = letters.subspan(text.size());
   }
   return texts;
 }
@@ -87,7 +97,7 @@ std::vector<std::string> unpacked(const std::vector<at::Tensor>& message) {
 
 std::vector<std::string> all_gather_texts(Transport& transport, const std::string& text,
                                           const std::vector<RankId>& members) {
-  const auto tag = [](RankId from) { return Tag{MessageKind::Report, from.value, 0}; };
+  const auto tag = [](RankId from) { return Tag{texts_kind, from.value, 0}; };
   const RankId root = members.front();
   if (transport.rank() != root) {
     transport.send(root, tag(transport.rank()), packed({text}));

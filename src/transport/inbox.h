@@ -11,10 +11,9 @@
 #include <utility>
 #include <vector>
 
-#include "penstock/base/clock.h"
+#include "penstock/base/types.h"
 #include "penstock/transport/transport.h"
-
-#include "transport/spin.h"
+#include "penstock/wire/spin.h"
 
 namespace penstock {
 

@@ -35,6 +35,25 @@ void check_is_plain_memory(const at::Tensor& tensor) {
                     "let the layer that returns it return dense ones, as with to_dense(), dequantize() or reshape()");
 }
 
+Bytes bytes_of(const at::Tensor& tensor) {
+  return tensor.defined() && tensor.has_storage() ? Bytes{static_cast<std::int64_t>(tensor.nbytes())} : Bytes{};
+}
+
+Bytes bytes_of(const std::vector<at::Tensor>& tensors) {
+  Bytes total;
+  for (const at::Tensor& tensor : tensors) total += bytes_of(tensor);
+  return total;
+}
+
+void check_is_contiguous(const at::Tensor& tensor, at::ScalarType dtype) {
+  if (tensor.defined() && tensor.is_cpu() && tensor.layout() == at::kStrided && tensor.scalar_type() == dtype &&
+      tensor.is_contiguous())
+    return;
+  throw run_failed("numbers in an unknown layout from another rank",
+                   fmt::format("a contiguous tensor of {} on the host", c10::toString(dtype)),
+                   "start every process of the run with the same penstock");
+}
+
 Extent extent_of(const at::Tensor& tensor) {
   const auto extent = extent_of(std::span(tensor.sizes().data(), tensor.sizes().size()),
                                 std::span(tensor.strides().data(), tensor.strides().size()));

@@ -1,8 +1,8 @@
-#include "penstock/transport/process_settings.h"
-
+#include <algorithm>
 #include <fmt/format.h>
 
 #include "penstock/base/error.h"
+#include "penstock/transport/c10d.h"
 
 namespace penstock {
 
@@ -27,6 +27,12 @@ void check_process_settings(const ProcessSettings& settings) {
                     "name the devices of its own ranks, or none");
   if (settings.address.empty())
     throw bad_input("no address of process 0", "a host's name or number", "set MASTER_ADDR");
+}
+
+int ranks_of_machine(const ProcessSettings& settings) {
+  const int most_of_a_process = (settings.ranks + settings.processes - 1) / settings.processes;
+  const int processes = settings.processes_here > 0 ? settings.processes_here : settings.processes;
+  return std::min(processes * most_of_a_process, settings.ranks);
 }
 
 std::pair<RankId, RankId> ranks_of_process(int process, int processes, int ranks) {

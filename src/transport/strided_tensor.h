@@ -3,7 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "transport/strided.h"
+#include "penstock/wire/strided.h"
 
 namespace penstock {
 

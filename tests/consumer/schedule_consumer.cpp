@@ -1,7 +1,6 @@
 #include <iostream>
 
 #include <penstock/schedule/generators.h>
-#include <penstock/schedule/lower.h>
 #include <penstock/schedule/verify.h>
 
 // Exit code 0 only when the installed package generated, proved and lowered a schedule.

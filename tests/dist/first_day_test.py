@@ -55,6 +55,12 @@ class Mistakes(p.Case):
         self.assertEqual(p.run("-V"), p.run("--version"))
         self.assertIn("help", p.run("--help")[1])
 
+    def test_topics(self):
+        pages = pathlib.Path(__file__).resolve().parents[2] / "docs"
+        self.assertEqual(p.run("help", "glossary"), (0, (pages / "glossary.md").read_text(encoding="utf-8"), ""))
+        self.assertIn("glossary", p.run("help")[1])
+        self.refused(["did you mean", "glossary", "a topic:"], "help", "glosary")
+
     def test_every_name_that_is_listed_is_shown(self):
         listed = json.loads(p.run("schedule", "list", "--json")[1])["schedules"]
         self.assertEqual(len(listed), 16)
@@ -125,7 +131,7 @@ class Answers(p.Case):
                            "--backward-ms", 2, "--steps", 1)
         self.assertEqual([row["microbatches"] for row in told["rows"]], [1, 2])
         self.assertAlmostEqual(told["rows"][0]["theory"], 0.5)
-        self.assertGreater(told["rows"][0]["step_ms"], 0)
+        self.assertGreater(told["rows"][0]["ms_per_step"], 0)
 
     def test_eval(self):
         out = self.must_train(self.folder / "out")

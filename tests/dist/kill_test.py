@@ -14,14 +14,18 @@ MOMENTS = int(os.environ.get("PENSTOCK_KILL_MOMENTS", "20"))
 
 class Kill(p.Case):
     def test_twenty_moments(self):
-        undisturbed = self.must_train(self.folder / "undisturbed")
+        # Ranks that wait for the norm, that go on without one, and that take back what the norm forbids.
+        updates = [{}, {"clip": 0}, {"clip": 2, "post-validation": True}]
+        undisturbed = [self.must_train(self.folder / f"undisturbed-{number}", **{**p.SMALL, **update})
+                       for number, update in enumerate(updates)]
         draw = random.Random(SEED)
         print(f"seed {SEED}")
         for moment in range(MOMENTS):
             out = self.folder / f"killed-{moment}"
             after_step = draw.randrange(p.SMALL["steps"])
             later_s = draw.random() * 0.05
-            settings = {**p.SMALL, "data": self.text, "out": out}
+            kind = draw.randrange(len(updates))
+            settings = {**p.SMALL, **updates[kind], "data": self.text, "out": out}
             process = p.start("train", *p.flags(settings))
             p.wait_for_step(process, out, after_step)
             time.sleep(later_s)
@@ -32,9 +36,10 @@ class Kill(p.Case):
             self.assertEqual(code, 0, f"moment {moment}: {err}")
             if "resuming after step" not in told:
                 self.assertIn("from the beginning", told)
-            with self.subTest(moment=moment, after_step=after_step, later_s=later_s):
-                self.assertEqual(p.losses(out), p.losses(undisturbed))
-                self.assertEqual(p.tensors(out, p.SMALL["steps"]), p.tensors(undisturbed, p.SMALL["steps"]))
+            with self.subTest(moment=moment, after_step=after_step, later_s=later_s,
+                              update=updates[kind]):
+                self.assertEqual(p.losses(out), p.losses(undisturbed[kind]))
+                self.assertEqual(p.tensors(out, p.SMALL["steps"]), p.tensors(undisturbed[kind], p.SMALL["steps"]))
 
 
 if __name__ == "__main__":

@@ -100,6 +100,16 @@ def is_listening(port):
         return caller.connect_ex(("127.0.0.1", port)) == 0
 
 
+LISTENING, CONNECTED = "0A", "01"
+
+
+def has_connection(port, state):
+    """Whether a socket of this machine has that local port and state; nobody is called for it."""
+    local = f":{port:04X}"
+    lines = [line for file in ("tcp", "tcp6") for line in pathlib.Path("/proc/net", file).read_text().splitlines()[1:]]
+    return any(fields[1].endswith(local) and fields[3] == state for fields in map(str.split, lines))
+
+
 def environment_of(rank, world, port, **more):
     return {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port), **more}

@@ -66,11 +66,15 @@ class Plan(p.Case):
     def test_other_numbers_of_ranks_are_looked_at(self):
         told, err = self.must_plan()
         self.assertIn("On other numbers of ranks:\n  1 rank of ", told)
-        self.assertIn("measuring the layers on 1 rank at once", err)
+        self.assertIn("measuring the layers on 1 rank, in ", err)
         told, _ = self.must_plan("--json", "-o", self.folder / "plan.toml", ranks="auto")
         answer = json.loads(told)
         plans = [answer["plans"][0], *answer.get("on_other_ranks", [])]
-        self.assertEqual([plan["step_ms"] for plan in plans], sorted(plan["step_ms"] for plan in plans))
+        # Where a busy machine's times say nothing about which is the faster, the most ranks are chosen.
+        if max(answer.get("spread", 0), *(plan.get("spread", 0) for plan in plans)) < 0.2:
+            self.assertEqual(plans[0]["step_ms"], min(plan["step_ms"] for plan in plans))
+        else:
+            self.assertEqual(plans[0]["ranks"], max(plan["ranks"] for plan in plans))
         self.assertIn(1, [plan["ranks"] for plan in plans])
         threads = plans[0]["threads_per_rank"]
         self.assertIn(f"threads-per-rank = {threads}\n", (self.folder / "plan.toml").read_text())

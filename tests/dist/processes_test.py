@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import unittest
 
 import penstock_process as p
@@ -80,10 +79,10 @@ class SameBits(p.Case):
 class Together(p.Case):
     """Processes that are started by somebody else."""
 
-    def start_rank(self, rank, world, port, out=None, **changes):
+    def start_rank(self, rank, world, port, out=None, variables=None, **changes):
         settings = {**p.SMALL, "data": self.text, "out": out or self.folder / "out", "steps": 3, "join-timeout": 10}
         settings.update({name.replace("_", "-"): value for name, value in changes.items()})
-        return p.start("train", *p.flags(settings), env=p.environment_of(rank, world, port))
+        return p.start("train", *p.flags(settings), env=p.environment_of(rank, world, port, **(variables or {})))
 
     def outcomes(self, processes):
         ended = []
@@ -98,6 +97,18 @@ class Together(p.Case):
             self.assertEqual(code, 0, err)
         alone = self.must_train(self.folder / "alone", steps=3)
         self.assertEqual(p.losses(self.folder / "out"), p.losses(alone))
+
+    def test_each_has_the_cores_of_its_machine(self):
+        cores = len(os.sched_getaffinity(0))
+        for of_machine in (1, 2):
+            with self.subTest(of_machine=of_machine):
+                port = p.free_port()
+                out = self.folder / f"of-{of_machine}"
+                variables = {"LOCAL_WORLD_SIZE": str(of_machine)}
+                started = [self.start_rank(rank, 2, port, out, variables, threads_per_rank=0) for rank in (0, 1)]
+                for code, err in self.outcomes(started):
+                    self.assertEqual(code, 0, err)
+                self.assertIn(f"\nthreads-per-rank = {max(1, cores // of_machine)} ", (out / "config.toml").read_text())
 
     @unittest.skipUnless(TORCHRUN.exists(), "no torchrun beside this Python")
     def test_under_torchrun(self):
@@ -145,7 +156,7 @@ class Together(p.Case):
     def test_process_0_is_stopped_while_the_others_come(self):
         port = p.free_port()
         first, second = (self.start_rank(rank, 3, port, stages=3, join_timeout=4) for rank in (0, 1))
-        time.sleep(1.5)
+        self.assertTrue(p.comes_true(lambda: p.has_connection(port, p.CONNECTED)), "process 1 has come")
         os.kill(first.pid, signal.SIGSTOP)
         try:
             self.assert_all_fail([second], "process 0 gone or stopped|nobody at|within 4 s")
@@ -164,7 +175,7 @@ class Together(p.Case):
     def test_the_same_rank_twice(self):
         port = p.free_port()
         processes = [self.start_rank(0, 3, port, stages=3)]
-        time.sleep(0.5)
+        self.assertTrue(p.comes_true(lambda: p.has_connection(port, p.LISTENING)))
         processes += [self.start_rank(1, 3, port, stages=3), self.start_rank(1, 3, port, stages=3)]
         ended = self.outcomes(processes)
         self.assertTrue(all(code != 0 for code, _ in ended), ended)

@@ -91,12 +91,15 @@ class Replicas(p.Case):
                     self.assertEqual(p.losses(out), whole)
 
     def test_a_lost_process_leaves_fewer_replicas_or_as_many(self):
+        config_file = self.folder / "run.toml"
+        config_file.write_text('optimizer = "sgd"\n')
         for processes, stages, expected in ((4, 2, {"replicas": 1, "stages": 3}), (2, 1, {"replicas": 1, "stages": 1})):
             with self.subTest(processes=processes):
                 out = self.folder / f"elastic-{processes}"
                 settings = {**p.SMALL, "data": self.text, "out": out, "processes": processes, "replicas": 2,
                             "stages": stages, "zero": 1, "elastic": True, "steps": 40, "peer-timeout": 2,
-                            "join-timeout": 20}
+                            "join-timeout": 20, "config": config_file,
+                            "cut": "2" if stages == 2 else "uniform"}
                 launcher = p.start("train", *p.flags(settings))
                 p.wait_for_step(launcher, out, 6)
                 os.kill(p.workers_of(launcher.pid)[1], signal.SIGKILL)
@@ -104,8 +107,36 @@ class Replicas(p.Case):
                 self.assertEqual(launcher.returncode, 0, err)
                 self.assertEqual([step for step, _, _ in p.losses(out)], list(range(1, 41)))
                 config = (out / "config.toml").read_text()
-                for name, value in expected.items():
+                for name, value in {**expected, "ranks": 0, "zero": 0, "cut": '"uniform"', "optimizer": '"sgd"'}.items():
                     self.assertIn(f"\n{name} = {value} ", config)
+                self.assertFalse((out / "restart.toml").exists())
+
+    def test_under_a_gradient_tree_the_bits_are_those_of_one_replica(self):
+        tree = {"gradient-tree": 4, "optimizer": "adamw", "batch": 6}
+        one = self.must_train(self.folder / "tree-1", stages=1, **tree)
+        self.assertNotEqual(p.losses(one), p.losses(self.must_train(self.folder / "row", stages=1, batch=6)))
+        for name, changes in {"two": {"replicas": 2, "stages": 2},
+                              "four-processes": {"replicas": 4, "stages": 1, "processes": 4, "zero": 1},
+                              "two-processes": {"replicas": 2, "stages": 2, "processes": 2,
+                                                "gradient-bucket": "100B"}}.items():
+            with self.subTest(name):
+                self.assert_same_bits(self.must_train(self.folder / name, **tree, **changes), one)
+
+    def test_a_lost_replica_leaves_the_bits_under_a_gradient_tree(self):
+        settings = {**p.SMALL, "data": self.text, "steps": 40, "gradient-tree": 4, "peer-timeout": 2,
+                    "join-timeout": 20}
+        one = self.folder / "whole"
+        code, _, err = p.run("train", *p.flags({**settings, "out": one}))
+        self.assertEqual(code, 0, err)
+        out = self.folder / "lost"
+        launcher = p.start("train", *p.flags({**settings, "out": out, "processes": 4, "replicas": 4, "stages": 1,
+                                              "zero": 1, "elastic": True}))
+        p.wait_for_step(launcher, out, 6)
+        os.kill(p.workers_of(launcher.pid)[1], signal.SIGKILL)
+        _, err = launcher.communicate(timeout=120)
+        self.assertEqual(launcher.returncode, 0, err)
+        self.assertIn("\nreplicas = 1 ", (out / "config.toml").read_text())
+        self.assert_same_bits(one, out, step=40)
 
     def test_the_table_has_a_line_for_every_holder_and_tokens_are_of_the_whole_minibatch(self):
         out = self.folder / "out"

@@ -1,5 +1,7 @@
 """Stopping and going on: by request, on other stages, on a full disk, with checkpoints damaged."""
 
+import json
+import pathlib
 import resource
 import shutil
 import signal
@@ -7,6 +9,8 @@ import time
 import unittest
 
 import penstock_process as p
+
+EARLIER = pathlib.Path(__file__).parent.parent / "golden" / "run_of_12fd677"
 
 
 class Resume(p.Case):
@@ -37,6 +41,27 @@ class Resume(p.Case):
         self.assertIn("resuming after step 5", told)
         self.assertEqual(p.losses(half), p.losses(whole))
         self.assertEqual(p.tensors(half, 12), p.tensors(whole, 12))
+
+    def test_goes_on_with_a_run_of_an_earlier_version(self):
+        """Its checkpoint, settings and plan are those that commit 12fd677 wrote; another processor rounds differently."""
+        for stages, schedule in ((2, "1f1b"), (4, "zb-h1")):
+            with self.subTest(stages=stages):
+                out = self.folder / f"earlier-{stages}"
+                shutil.copytree(EARLIER, out)
+                code, told, err = p.run("train", "--resume", "--out", out, "--data", self.text, "--stages", stages,
+                                        "--schedule", schedule)
+                self.assertEqual(code, 0, err)
+                self.assertIn("resuming after step 6", told)
+                expected = json.loads((EARLIER / "losses.json").read_text())[6:]
+                for (_, got, _), earlier in zip(p.losses(out), expected, strict=True):
+                    self.assertLess(abs(got / earlier - 1), 1e-5)
+
+    def test_trains_by_a_plan_of_an_earlier_version(self):
+        code, told, err = p.run("train", "--plan", EARLIER / "plan.toml", "--data", self.text, "--layers", 2, "--width", 8,
+                                "--heads", 2, "--context", 8, "--steps", 2, "--out", self.folder / "planned",
+                                cwd=EARLIER)
+        self.assertEqual(code, 0, err)
+        self.assertIn("on 2 ranks", told)
 
     def test_begins_anew_only_when_told_to_where_there_is_no_whole_checkpoint(self):
         out = self.must_train(self.folder / "run")

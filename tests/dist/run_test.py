@@ -80,7 +80,7 @@ class Run(p.Case):
         out = self.must_train(self.folder / "run")
         code, told, err = p.run("eval", out, "--data", self.text)
         self.assertEqual(code, 0, err)
-        self.assertRegex(told, r"^loss \d+\.\d+ nats .* after step 12\n$")
+        self.assertRegex(told, r"^loss \d+\.\d+ nats .* after step 12\nperplexity \d+\.\d+\n\d+\.\d+ bits a byte\n$")
         first = p.run("sample", out, "--prompt", "pipe", "--bytes", 30, "--seed", 3)
         self.assertEqual(first[0], 0, first[2])
         self.assertTrue(first[1].startswith("pipe"))
@@ -134,6 +134,30 @@ class Run(p.Case):
         for model in ("mlp", "convnet"):
             out = self.must_train(self.folder / model, data=[images, labels], model=model)
             self.assertEqual(len(p.metrics(out)), 12)
+
+    def test_a_mixture_goes_on_to_the_same_bits(self):
+        other = self.folder / "other.txt"
+        other.write_text("".join(f"{number} " for number in range(3000)))
+        whole, parted, cut = (self.folder / name for name in ("whole", "parted", "cut"))
+        data = [f"{self.text}:0.7", f"{other}:0.3"]
+        steady = {"data": data, "final_learning_rate": 1}
+        code, told, err = self.train(whole, **steady, steps=8)
+        self.assertEqual(code, 0, err)
+        self.assertIn("the data is a mixture:", told)
+        self.assertRegex(told, r"text\.txt 70\.0 % \(.* times through its tokens\), .*other\.txt 30\.0 %")
+        self.must_train(parted, **steady, steps=5)
+        code, _, err = p.run("train", "--resume", "--out", parted, "--steps", 8)
+        self.assertEqual(code, 0, err)
+        self.must_train(cut, **steady, steps=8, stages=4, schedule="zb-v")
+        for run in (parted, cut):
+            self.assertEqual([line["loss"] for line in p.metrics(run)], [line["loss"] for line in p.metrics(whole)])
+        self.assertEqual(p.tensors(parted, 8), p.tensors(whole, 8))
+        weighted = self.must_train(self.folder / "weighted", data=[f"{self.text}:0.2", f"{other}:0.8"], steps=2)
+        self.assertNotEqual(p.metrics(weighted)[0]["loss"], p.metrics(whole)[0]["loss"])
+        for data in ([f"{self.text}:0.7", other], [f"{self.text}:0", f"{other}:1"]):
+            code, told, err = self.train(self.folder / "refused", data=data)
+            self.assertEqual((code, told, len(err.splitlines())), (2, "", 1), err)
+            self.assertFalse((self.folder / "refused").exists())
 
 
 class Limits(p.Case):

@@ -62,11 +62,11 @@ class Stops(p.Case):
             return p.group_of(first)
         return [first, *p.descendants_of(first)]
 
-    def stopped_run(self, out, starter, how, whom, twice, step):
+    def stopped_run(self, out, starter, update, how, whom, twice, step):
         """The exit code, standard error, and every process that was there."""
         before, more = starters()[starter]
-        process = p.start("train", *p.flags({**SETTINGS, **more, "data": self.text, "out": out}), before=before,
-                          start_new_session=True)
+        process = p.start("train", *p.flags({**SETTINGS, **update, **more, "data": self.text, "out": out}),
+                          before=before, start_new_session=True)
         p.wait_for_step(process, out, step)
         everybody = [process.pid, *p.descendants_of(process.pid)]
         receivers = self.receivers(whom, process.pid, p.workers_of(process.pid))
@@ -78,7 +78,7 @@ class Stops(p.Case):
         self.assertTrue(p.comes_true(lambda: not any(map(p.is_there, everybody))), "somebody is left")
         return process.returncode, err
 
-    def check_saved(self, out, step, err):
+    def check_saved(self, out, update, step, err):
         """That the run has saved the step that it was in, and goes on to the bits of a run that nobody stopped."""
         steps = len(p.metrics(out))
         self.assertGreaterEqual(steps, step, err)
@@ -86,7 +86,7 @@ class Stops(p.Case):
         end = steps + MORE_STEPS
         code, _, err = p.run("train", "--resume", "--steps", end, "--out", out)
         self.assertEqual(code, 0, err)
-        undisturbed = self.must_train(out.with_name(f"{out.name}-undisturbed"), **{**SETTINGS, "steps": end})
+        undisturbed = self.must_train(out.with_name(f"{out.name}-undisturbed"), **{**SETTINGS, **update, "steps": end})
         self.assertEqual(p.losses(out), p.losses(undisturbed))
         self.assertEqual(p.tensors(out, end), p.tensors(undisturbed, end))
         shutil.rmtree(undisturbed)
@@ -103,13 +103,16 @@ class Stops(p.Case):
                 whom = "all"
             twice = self.draw.random() < 0.5
             step = self.draw.randrange(1, LATEST_STOP)
+            # Ranks that wait for the norm, that go on without one, and that take back what the norm forbids.
+            update = self.draw.choice([{}, {"clip": 0}, {"clip": 2, "post-validation": True}])
             out = self.folder / f"run-{number}"
-            with self.subTest(run=number, starter=starter, how=how.name, whom=whom, twice=twice, step=step):
-                code, err = self.stopped_run(out, starter, how, whom, twice, step)
+            with self.subTest(run=number, starter=starter, how=how.name, whom=whom, twice=twice, step=step,
+                              update=update):
+                code, err = self.stopped_run(out, starter, update, how, whom, twice, step)
                 # The codes of others are their own.
                 if starter in ("threads", "processes"):
                     self.assertEqual(code, 128 + how, err)
-                self.check_saved(out, step, err)
+                self.check_saved(out, update, step, err)
             shutil.rmtree(out, ignore_errors=True)
 
     def test_a_stop_of_one_worker_is_no_failure(self):

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "penstock/settings/settings.h"
+#include "penstock/settings/visit_settings.h"
 
 #include "memory_bound.h"
 #include "read_input.h"
@@ -42,7 +43,7 @@ extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t siz
   TrainSettings again;
   apply_toml(again, UnnamedFile(written).path());
   if (to_toml(again) != written) std::abort();
-  settings.out = "out";
+  settings.output.folder = "out";
   refuse_in_one_line([&] {
     check_settings(settings);
     if (!is_finite(settings)) std::abort();

@@ -5,7 +5,6 @@
 #include <string>
 
 #include "penstock/cost/cost.h"
-#include "penstock/cost/layer_cost.h"
 
 #include "memory_bound.h"
 #include "read_input.h"

@@ -8,8 +8,7 @@
 #include <vector>
 
 #include "penstock/base/error.h"
-
-#include "transport/c10d/frame.h"
+#include "penstock/wire/frame.h"
 
 namespace {
 
@@ -48,10 +47,7 @@ void check(const Incoming& incoming, const std::vector<std::byte>& frame, std::u
   const std::uint64_t message = bytes_of(*incoming.layouts);
   // Room is made for every element that sizes and strides reach, counted here in a way of its own.
   std::array<std::uint64_t, 2> room{};
-  for (const TensorLayout& layout : *incoming.layouts) {
-    if (!layout.strides.empty() && incoming.address.tag_kind == 3) std::abort();
-    room.at(layout.on_device ? 1 : 0) += room_of(layout);
-  }
+  for (const TensorLayout& layout : *incoming.layouts) room.at(layout.on_device ? 1 : 0) += room_of(layout);
   if (room[0] > largest || room[1] > largest || message > room[0]) std::abort();
   if (incoming.offset + incoming.bytes.size() > message) std::abort();
   if (incoming.last != (incoming.offset + incoming.bytes.size() == message)) std::abort();
@@ -61,10 +57,9 @@ void check(const Incoming& incoming, const std::vector<std::byte>& frame, std::u
 
 // NOLINTNEXTLINE(readability-identifier-naming): libFuzzer's name.
 extern "C" int LLVMFuzzerTestOneInput(const unsigned char* data, std::size_t size) {
-  LinkTerms terms{identity, 0, 2, 2, 4, 9};
+  LinkTerms terms{identity, 0, 2, 2, 4};
   terms.largest_message_bytes = 1U << 20U;
   terms.on_device = true;
-  terms.kinds_without_strides = 1U << 3U;
   FrameReader reader(terms);
   std::uint64_t sequence = 0;
   try {

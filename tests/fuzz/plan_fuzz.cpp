@@ -5,7 +5,8 @@
 #include <cstdlib>
 #include <string>
 
-#include "penstock/plan/plan_file.h"
+#include "penstock/plan/plan.h"
+#include "penstock/plan/plan_layout.h"
 
 #include "memory_bound.h"
 #include "read_input.h"

@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "penstock/base/error.h"
-#include "penstock/schedule/lower.h"
+#include "penstock/schedule/verify.h"
 
 namespace {
 

@@ -2,6 +2,7 @@
 // schedule and choice of recomputation has the bits of one device. PENSTOCK_PROPERTY_CASES says how many (100),
 // PENSTOCK_PROPERTY_SEED where to begin (1).
 #include <algorithm>
+#include <deque>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
@@ -67,21 +68,29 @@ Outcome train(const DrawnCase& drawn, const Schedule& schedule, const Cut& cut, 
   PipelineSettings settings;
   settings.seed = 3;
   settings.threads_per_rank = 1;
-  settings.optimizer.kind = "sgd";
+  settings.optimizer.kind = OptimizerKind::Sgd;
   settings.optimizer.momentum = 0.9;
   settings.optimizer.weight_decay = 0;
   settings.clip_norm = drawn.clip;
   settings.cut = cut;
   settings.recompute = recompute;
+  settings.steps_in_flight = 1 + static_cast<int>(drawn.seed % 3);
   Pipeline pipeline(network.network, verify(schedule), settings);
   Outcome outcome;
-  for (int step = 0; step < steps; ++step) {
-    const auto minibatch = drawn_minibatch(drawn.microbatches, drawn.samples, step);
-    const StepResult result = pipeline.step(minibatch, {step, learning_rate, false});
+  std::deque<StepHandle> in_flight;
+  const auto take_first = [&] {
+    const StepResult result = in_flight.front().wait();
+    in_flight.pop_front();
     outcome.trace.losses.push_back(result.loss);
     outcome.trace.norms.push_back(result.gradient_norm);
     outcome.trace.by_microbatch.push_back(result.losses);
+  };
+  for (int step = 0; step < steps; ++step) {
+    const auto minibatch = drawn_minibatch(drawn.microbatches, drawn.samples, step);
+    in_flight.push_back(pipeline.submit(minibatch, {step, learning_rate, false}));
+    if (std::ssize(in_flight) == settings.steps_in_flight) take_first();
   }
+  while (!in_flight.empty()) take_first();
   outcome.trace.weights = pipeline.weights();
   outcome.hooks = network.hooks->load();
   return outcome;

@@ -96,6 +96,11 @@ class Order {
     join(done_, event);
     ++counts_.host_waits;
   }
+  // Whether the host knows that it is: as if every device were far behind.
+  bool is_done(const Clocks& event) {
+    const std::scoped_lock lock(mutex_);
+    return std::ranges::all_of(event, [&](const auto& reached) { return done_[reached.first] >= reached.second; });
+  }
   void count_copy() {
     const std::scoped_lock lock(mutex_);
     ++counts_.copies_between;
@@ -178,7 +183,9 @@ class Guard final : public c10::impl::DeviceGuardImplInterface {
   void block(void* event, const c10::Stream& stream) const override {
     if (event != nullptr) order().block(key_of(stream), *static_cast<Clocks*>(event));
   }
-  [[nodiscard]] bool queryEvent(void* /*event*/) const override { return true; }
+  [[nodiscard]] bool queryEvent(void* event) const override {
+    return event == nullptr || order().is_done(*static_cast<Clocks*>(event));
+  }
   void synchronizeEvent(void* event) const override {
     if (event != nullptr) order().wait(*static_cast<Clocks*>(event));
   }

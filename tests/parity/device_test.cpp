@@ -82,6 +82,7 @@ TEST_F(OnDevice, StampsAreTheDevicesOwn) {
   lane.enter({});
   const at::Tensor work = at::ones({4}).to(device(0));
   Stamps stamps(device(0), clock);
+  stamps.begin();
   std::vector<Event> events;
   for (const int kernels : {1, 3}) {
     const Milliseconds start = stamps.now();
@@ -155,21 +156,51 @@ TEST_F(OnDevice, WhatTheCallerHasEnqueuedIsThereAndWhatItGetsToo) {
   EXPECT_EQ(take_races(), std::vector<std::string>());
 }
 
-TEST_F(OnDevice, TheHostRunsAheadThroughAllMicrobatches) {
-  const auto waits_of = [](int microbatches) {
+TEST_F(OnDevice, TheHostWaitsOnceAStep) {
+  constexpr int ranks = 2;
+  constexpr int steps = 6;
+  const auto waits_of = [](int microbatches, double clip, bool post_validation) {
     PipelineSettings settings;
+    settings.clip_norm = clip;
+    settings.post_validation = post_validation;
     settings.devices = {device(0), device(1)};
     Network network = small_network("mlp", 0);
     network.loss = squared_error;
     Pipeline pipeline(std::move(network), verify(one_f_one_b_schedule(2, microbatches)), settings);
     const at::Tensor input = at::ones({microbatches, 20}).to(device(0));
     const at::Tensor target = at::ones({microbatches, 5}).to(device(1));
-    const int before = checked_counts().host_waits;
+    // The first finds where the device's time stands.
     pipeline.step(input, target, 0, 1e-3);
+    static_cast<void>(pipeline.peak_memory());
+    const int before = checked_counts().host_waits;
+    std::vector<StepHandle> handles;
+    for (int step = 1; step <= steps; ++step) handles.push_back(pipeline.submit(input, target, step, 1e-3));
+    for (StepHandle& handle : handles) static_cast<void>(handle.wait());
     return checked_counts().host_waits - before;
   };
-  // Each loss is read once, after the last action.
-  EXPECT_EQ(waits_of(8), waits_of(4) + 4);
+  // All losses are read together with the norms, after the last action.
+  for (const int microbatches : {4, 8})
+    for (const bool post_validation : {false, true})
+      for (const double clip : {0.0, 1e9}) EXPECT_EQ(waits_of(microbatches, clip, post_validation), steps * ranks);
+}
+
+TEST_F(OnDevice, AMinibatchIsOnItsWayBeforeItsStep) {
+  PipelineSettings settings;
+  settings.devices = {device(0), device(1)};
+  Pipeline pipeline(small_network("mlp", 0), verify(one_f_one_b_schedule(2, 4)), settings);
+  TraceSettings drawn;
+  drawn.network = "mlp";
+  const std::vector<Microbatch> minibatch = small_minibatch(drawn, 0);
+  const StepResult of_host = pipeline.step(minibatch, {.step = 0});
+  EXPECT_TRUE(minibatch.front().inputs.front().is_cpu()) << "the caller's own stay where they are";
+  Pipeline again(small_network("mlp", 0), verify(one_f_one_b_schedule(2, 4)), settings);
+  std::vector<Microbatch> moved = minibatch;
+  for (Microbatch& microbatch : moved) {
+    for (at::Tensor& tensor : microbatch.inputs) tensor = tensor.to(device(0));
+    for (at::Tensor& tensor : microbatch.targets) tensor = tensor.to(device(1));
+  }
+  EXPECT_EQ(again.step(moved, {.step = 0}).loss, of_host.loss);
+  EXPECT_EQ(take_races(), std::vector<std::string>());
 }
 
 class Devices : public testing::TestWithParam<std::string> {  // schedule

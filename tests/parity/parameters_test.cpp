@@ -82,7 +82,7 @@ PipelineSettings settings_for(const std::string& optimizer) {
   settings.threads_per_rank = 1;
   settings.seed = 3;
   settings.clip_norm = 1;
-  settings.optimizer.kind = optimizer;
+  settings.optimizer.kind = kind_named<OptimizerKind>(optimizer).value();
   settings.optimizer.epsilon = 1e-3;  // as in ties_test.cpp
   return settings;
 }
@@ -107,13 +107,13 @@ std::unique_ptr<torch::optim::Optimizer> plain_optimizer(const std::vector<at::T
   for (const at::Tensor& tensor : all) {
     const double decay = tensor.dim() >= 2 ? chosen.weight_decay : 0;
     std::unique_ptr<torch::optim::OptimizerOptions> options;
-    if (chosen.kind == "sgd")
+    if (chosen.kind == OptimizerKind::Sgd)
       options = std::make_unique<torch::optim::SGDOptions>(torch::optim::SGDOptions(sgd).weight_decay(decay));
     else
       options = std::make_unique<torch::optim::AdamWOptions>(torch::optim::AdamWOptions(adamw).weight_decay(decay));
     groups.emplace_back(std::vector<at::Tensor>{tensor}, std::move(options));
   }
-  if (chosen.kind == "sgd") return std::make_unique<torch::optim::SGD>(groups, sgd);
+  if (chosen.kind == OptimizerKind::Sgd) return std::make_unique<torch::optim::SGD>(groups, sgd);
   return std::make_unique<torch::optim::AdamW>(groups, adamw);
 }
 

@@ -10,6 +10,7 @@
 #include <ATen/ATen.h>
 
 #include "penstock/schedule/generators.h"
+#include "penstock/schedule/replicas.h"
 
 #include "drawn_cases.h"
 #include "parity/small_networks.h"
@@ -32,7 +33,7 @@ class Draw {
     Drawn drawn;
     TraceSettings& one = drawn.one;
     one.network = pick(std::vector<std::string>{"gpt", "tied gpt", "mlp", "convnet", "skips", "batch norm"});
-    one.steps = 2;
+    one.steps = 3;
     one.microbatches = below(6) + 1;
     one.samples = one.microbatches + below(8);
     // What is normalised needs something to be normalised by.
@@ -44,6 +45,7 @@ class Draw {
     one.precision = pick(std::vector{Precision::Float32, Precision::Float32, Precision::BFloat16, Precision::Float16});
     drawn.cut = one;
     drawn.cut.post_validation = below(3) == 0;
+    drawn.cut.steps_in_flight = below(3) + 1;
     if (below(2) == 0)
       for (int layer = 0; layer < 8; ++layer) drawn.cut.recompute.push_back(below(2) == 0);
     pick_schedule(drawn);
@@ -80,6 +82,19 @@ class Draw {
     drawn.cut.cut.assign(inner.begin(), inner.begin() + stages - 1);
     drawn.cut.cut.push_back(0);
     std::sort(drawn.cut.cut.begin(), drawn.cut.cut.end());
+    if (!drawn.family->bidirectional && below(3) == 0) pick_replicas(drawn);
+  }
+
+  // Under a gradient tree, with which the bits are those of one replica.
+  void pick_replicas(Drawn& drawn) {
+    TraceSettings& one = drawn.one;
+    TraceSettings& cut = drawn.cut;
+    one.gradient_tree = cut.gradient_tree = pick(std::vector{2, 4});
+    one.microbatches = cut.microbatches = cut.gradient_tree * (below(2) + 1);
+    one.samples = cut.samples = one.samples + std::int64_t{2} * one.microbatches;
+    cut.replicas = cut.gradient_tree == 2 ? pick(std::vector{1, 2}) : pick(std::vector{1, 2, 4});
+    cut.shard = cut.replicas > 1 && below(2) == 0;
+    cut.bucket = pick(std::vector{Bytes{4 << 20}, Bytes{600}});
   }
 
   std::mt19937_64 generator_;
@@ -89,10 +104,12 @@ std::string describe(const Drawn& drawn, std::uint64_t seed) {
   const TraceSettings& cut = drawn.cut;
   return fmt::format(
       "PENSTOCK_PROPERTY_SEED={} PENSTOCK_PROPERTY_CASES=1: {} on {} ranks of {}, cut at {}, {} microbatches of {} "
-      "samples, dropout {}, clip {}, {}, masked {}, lengths {}, precision {}, post-validation {}, recompute {}",
+      "samples, dropout {}, clip {}, {}, masked {}, lengths {}, precision {}, post-validation {}, {} in flight, "
+      "recompute {}, {} replicas, gradient tree {}, sharded {}",
       seed, cut.network, drawn.ranks, drawn.family->name, fmt::join(cut.cut, ","), cut.microbatches, cut.samples,
       cut.dropout, cut.clip, cut.optimizer, cut.masked, cut.lengths, static_cast<int>(cut.precision),
-      cut.post_validation, fmt::join(cut.recompute, ","));
+      cut.post_validation.value_or(false), cut.steps_in_flight, fmt::join(cut.recompute, ","), cut.replicas,
+      cut.gradient_tree, cut.shard);
 }
 
 TEST(Property, WhateverIsDrawnHasTheNumbersOfOneStage) {
@@ -102,7 +119,10 @@ TEST(Property, WhateverIsDrawnHasTheNumbersOfOneStage) {
     const Drawn drawn = Draw(seed)();
     SCOPED_TRACE(describe(drawn, seed));
     const Trace one = train_small(drawn.one);
-    const Trace cut = train_small(drawn.cut, make_schedule(drawn.family->name, drawn.ranks, drawn.cut.microbatches));
+    const int share = drawn.cut.microbatches / drawn.cut.replicas;
+    const std::vector<Schedule> replicas(static_cast<std::size_t>(drawn.cut.replicas),
+                                         make_schedule(drawn.family->name, drawn.ranks, share));
+    const Trace cut = train_small(drawn.cut, side_by_side(replicas));
     if (drawn.family->bidirectional)
       expect_close(one, cut);
     else

@@ -11,6 +11,7 @@
 #include <torch/torch.h>
 
 #include "penstock/base/error.h"
+#include "penstock/nn/freeze.h"
 #include "penstock/nn/networks.h"
 #include "penstock/pipeline/pipeline.h"
 #include "penstock/schedule/generators.h"
@@ -90,7 +91,7 @@ Trained train(const Network& network, const Case& how) {
   PipelineSettings settings;
   settings.seed = how.seed;
   settings.threads_per_rank = 1;
-  settings.optimizer.kind = "sgd";
+  settings.optimizer.kind = OptimizerKind::Sgd;
   settings.optimizer.momentum = settings.optimizer.weight_decay = 0;
   settings.recompute.assign(network.layers.size(), how.recompute);
   Pipeline pipeline(network, verify(make_schedule(how.schedule, how.ranks, microbatches)), settings);
@@ -220,6 +221,15 @@ TEST(Modes, WhatIsFrozenStaysFrozenThroughEvaluations) {
     for (const char* schedule : {"1f1b", "zb-h1"}) {
       expect_same(one, train(network_of<Frozen>(6), {schedule, 3, false, 5, evaluations}));
     }
+}
+
+TEST(Modes, StagesThatAreWhollyFrozenPassNothingBack) {
+  const Network network = with_frozen_layers(network_of<Frozen>(6), {true, true, true, true});
+  const Trained one = train(network, {});
+  for (const char* schedule : {"gpipe", "1f1b", "zb-h1"}) {
+    expect_same(one, train(network, {schedule, 3}));
+    expect_same(one, train(network, {schedule, 6}));
+  }
 }
 
 // Norms of libtorch's, and one of a user's own that moves its mean and computes with it in training.

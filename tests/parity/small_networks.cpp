@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <gtest/gtest.h>
 
 #include <ATen/ATen.h>
@@ -158,14 +159,16 @@ Trace train_small(const TraceSettings& settings, const Schedule& schedule) {
   pipeline_settings.threads_per_rank = 1;
   pipeline_settings.seed = 3;
   pipeline_settings.clip_norm = settings.clip;
-  pipeline_settings.optimizer.kind = settings.optimizer;
+  pipeline_settings.optimizer.kind = kind_named<OptimizerKind>(settings.optimizer).value();
   pipeline_settings.recompute = settings.recompute;
   pipeline_settings.devices = settings.devices;
   pipeline_settings.offload = settings.offload;
   pipeline_settings.precision = settings.precision;
   pipeline_settings.post_validation = settings.post_validation;
+  pipeline_settings.steps_in_flight = settings.steps_in_flight;
   pipeline_settings.replicas = settings.replicas;
   pipeline_settings.shard_optimizer = settings.shard;
+  pipeline_settings.gradient_tree = settings.gradient_tree;
   pipeline_settings.gradient_bucket = settings.bucket;
   Network network = small_network(settings.network, settings.dropout);
   if (settings.loss_factor != 1)
@@ -176,13 +179,24 @@ Trace train_small(const TraceSettings& settings, const Schedule& schedule) {
     };
   Pipeline pipeline(std::move(network), verify(schedule), pipeline_settings);
   Trace trace;
-  for (int step = 0; step < settings.steps; ++step) {
-    const StepResult result = pipeline.step(small_minibatch(settings, step), {step, 1e-2, false});
+  std::deque<StepHandle> in_flight;
+  const auto take = [&](const StepResult& result) {
     trace.losses.push_back(result.loss);
     trace.norms.push_back(result.gradient_norm);
     trace.by_microbatch.push_back(result.losses);
     trace.skipped += result.skipped ? 1 : 0;
+    trace.updated_first += result.updated_first ? 1 : 0;
+    trace.taken_back += result.taken_back ? 1 : 0;
+  };
+  const auto take_first = [&] {
+    take(in_flight.front().wait());
+    in_flight.pop_front();
+  };
+  for (int step = 0; step < settings.steps; ++step) {
+    in_flight.push_back(pipeline.submit(small_minibatch(settings, step), {step, 1e-2, false}));
+    if (std::ssize(in_flight) == settings.steps_in_flight) take_first();
   }
+  while (!in_flight.empty()) take_first();
   trace.weights = pipeline.weights();
   return trace;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -29,11 +30,13 @@ struct TraceSettings {
   Cut cut;               // empty: uniform
   std::vector<bool> recompute;
   Precision precision = Precision::Float32;
-  bool post_validation = false;
+  std::optional<bool> post_validation = false;
+  int steps_in_flight = 1;  // as many are submitted before the first is waited for
   double loss_factor = 1;
   std::vector<at::Device> devices;
   bool offload = false;
   int replicas = 1;  // of pipelines of `stages`
+  int gradient_tree = 0;
   bool shard = false;
   Bytes bucket{4 << 20};
 };
@@ -53,6 +56,8 @@ struct Trace {
   std::vector<double> norms;  // not finite where a step was skipped
   std::vector<std::vector<MicrobatchLoss>> by_microbatch;
   int skipped = 0;
+  int updated_first = 0;  // no part of the comparison
+  int taken_back = 0;     // no part of the comparison
   std::vector<std::pair<std::string, at::Tensor>> weights;
 };
 

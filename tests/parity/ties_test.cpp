@@ -95,7 +95,7 @@ PipelineSettings settings_of(std::uint64_t seed) {
   settings.threads_per_rank = 1;
   settings.seed = seed;
   settings.clip_norm = 0.3;
-  settings.optimizer.kind = seed % 2 == 0 ? "sgd" : "adamw";
+  settings.optimizer.kind = seed % 2 == 0 ? OptimizerKind::Sgd : OptimizerKind::AdamW;
   settings.optimizer.epsilon = 1e-3;  // AdamW would make much of the last bits of a gradient that is next to nothing
   return settings;
 }
@@ -143,7 +143,7 @@ Trace train_plainly(const Network& network, const PipelineSettings& settings) {
   const auto adamw = torch::optim::AdamWOptions(learning_rate).betas({chosen.beta1, chosen.beta2}).eps(chosen.epsilon);
   for (const at::Tensor& tensor : all) {
     const double decay = tensor.dim() >= 2 ? chosen.weight_decay : 0;
-    if (chosen.kind == "sgd")
+    if (chosen.kind == OptimizerKind::Sgd)
       groups.emplace_back(std::vector<at::Tensor>{tensor}, std::make_unique<torch::optim::SGDOptions>(
                                                                torch::optim::SGDOptions(sgd).weight_decay(decay)));
     else
@@ -151,7 +151,7 @@ Trace train_plainly(const Network& network, const PipelineSettings& settings) {
                                                                torch::optim::AdamWOptions(adamw).weight_decay(decay)));
   }
   std::unique_ptr<torch::optim::Optimizer> optimizer;
-  if (chosen.kind == "sgd")
+  if (chosen.kind == OptimizerKind::Sgd)
     optimizer = std::make_unique<torch::optim::SGD>(groups, sgd);
   else
     optimizer = std::make_unique<torch::optim::AdamW>(groups, adamw);

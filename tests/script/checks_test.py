@@ -52,6 +52,24 @@ def load(script):
     return module
 
 
+class CountTests(unittest.TestCase):
+    REPORT = """<testsuite>
+      <testcase name="good" status="run"/>
+      <testcase name="bad" status="fail"><failure message=""/></testcase>
+      <testcase name="without a device" status="notrun"><skipped message="SKIP_RETURN_CODE=77"/></testcase>
+      <testcase name="without a program" status="notrun"><skipped message="Unable to find executable"/></testcase>
+      <testcase name="off" status="disabled"><skipped message="Disabled"/></testcase>
+    </testsuite>"""
+
+    def test_what_could_not_be_started_has_failed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "ctest.xml"
+            report.write_text(self.REPORT, encoding="utf-8")
+            done = subprocess.run([sys.executable, str(SCRIPT / "count_tests.py"), str(report), folder], capture_output=True, text=True,
+                                  check=True)
+        self.assertEqual(done.stdout, "1 2 2\nbad\nwithout a program")
+
+
 class ChangedRooms(unittest.TestCase):
     ROOMS = load("check_arrows").Rooms(TABLE)
 
@@ -60,6 +78,7 @@ class ChangedRooms(unittest.TestCase):
 
     def test_a_change_concerns_the_room_and_those_that_may_include_it(self):
         self.assertEqual(self.affected("src/sim/play.cpp"), ["sim", "run", "apps"])
+        self.assertEqual(self.affected("src/include/penstock/sim/passes.h"), ["sim", "run", "apps"])
         self.assertEqual(self.affected("tests/unit/nn/layer_test.cpp"), ["nn", "run", "apps"])
         self.assertEqual(self.affected("apps/penstock/main.cpp"), ["apps"])
 
@@ -103,6 +122,20 @@ class Arrows(unittest.TestCase):
     def test_private_headers_stay_in_their_room(self):
         self.refused({"src/run/run.cpp": '#include "sim/clock.h"\n'}, "src/sim/clock.h is private to room sim")
         self.refused({"apps/penstock/main.cpp": '#include "../../src/sim/clock.h"\n'}, "src/sim/clock.h is private to room sim")
+
+    def test_headers_between_rooms_follow_the_table_and_are_no_part_of_installed_ones(self):
+        between = {"src/include/penstock/sim/passes.h": "", "src/run/run.cpp": '#include "penstock/sim/passes.h"\n'}
+        returned, output = run("check_arrows", {**GOOD, **between})
+        self.assertEqual(returned, 0, output)
+        self.refused({**between, "src/base/ids.cpp": '#include "penstock/sim/passes.h"\n'}, "room base may include no other room")
+        self.refused({**between, "include/penstock/penstock.h": '#include "penstock/sim/passes.h"\n'}, "src/include/penstock/sim/passes.h is not installed")
+        self.refused({"src/include/penstock/misc/things.h": ""}, "room misc has no row")
+
+    def test_30_headers_are_installed_and_not_31(self):
+        more = {f"include/penstock/sim/part_{number}.h": "" for number in range(26)}  # beside those of GOOD and the old name
+        returned, output = run("check_arrows", {**GOOD, **more})
+        self.assertEqual(returned, 0, output)
+        self.refused({**more, "include/penstock/sim/one_too_many.h": ""}, "include/penstock: 31 headers with the old name, expected at most 30;")
 
     def test_a_header_that_does_not_exist_is_named(self):
         self.refused({"src/sim/play.cpp": '#include "penstock/base/gone.h"\n'}, "no such header")

@@ -1,6 +1,13 @@
 /// \file
 /// The errors that penstock throws. The library never prints, exits or aborts: it throws `Error` for everything that a
 /// caller or the world can get wrong and `InvariantViolation` for what only a defect of penstock itself can cause.
+///
+///     try {
+///       penstock::train(settings, observer);
+///     } catch (const penstock::Error& error) {  // one line: what was got, what was expected, what to do
+///       std::cerr << error.what() << '\n';
+///       return error.kind() == penstock::ErrorKind::BadInput ? 2 : 1;
+///     }
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,10 @@
 /// \file
-/// Sockets that listen: on which address, and on which port.
+/// Sockets that listen: on which address, and on which port. For a program that chooses the port at which its processes
+/// meet:
+///
+///     penstock::ProcessSettings first;  // of process 0
+///     first.listening_socket = penstock::listen_on("127.0.0.1", 0);
+///     first.port = penstock::port_of(first.listening_socket);  // tell the others
 #pragma once
 
 #include <string>

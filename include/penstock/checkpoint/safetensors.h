@@ -1,11 +1,15 @@
 /// \file
 /// Files of named tensors in the safetensors layout, which every tool of the field reads. docs/checkpoints.md gives the
 /// layout and what penstock accepts of it.
+///
+///     const auto file = penstock::SafetensorsFile::open("model.safetensors");
+///     for (const std::string& name : file.names()) std::cout << name << ' ' << file.read(name).sizes() << '\n';
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -23,6 +27,14 @@ struct NamedTensor {
   at::Tensor tensor;
 };
 
+/// What a tensor is, without its elements.
+struct TensorForm {
+  at::ScalarType dtype = at::kFloat;
+  std::vector<std::int64_t> shape;
+
+  friend bool operator==(const TensorForm&, const TensorForm&) = default;
+};
+
 /// Creates or truncates `path` and writes all tensors; the content is on the disk when this returns. A crash leaves a
 /// part of the file, so write under a temporary name where that matters (CheckpointWriter does).
 ///
@@ -36,6 +48,20 @@ struct NamedTensor {
 ///   file cannot be written.
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
                        const std::map<std::string, std::string>& metadata);
+
+/// A tensor that is to be written: its name and form are known before it is there.
+struct TensorToWrite {
+  std::string name;
+  TensorForm form;
+};
+
+/// The same for tensors that are made one at a time, in the order given (those of larger elements first): no two of
+/// them are held at once.
+/// \param make gives the tensor of that place in `tensors`, which must have its form.
+/// \throws Error as `write_safetensors`, and whatever `make` throws.
+void write_safetensors_one_by_one(const std::filesystem::path& path, std::span<const TensorToWrite> tensors,
+                                  const std::function<at::Tensor(std::size_t)>& make,
+                                  const std::map<std::string, std::string>& metadata);
 
 /// An open safetensors file. Its header is checked as a whole on opening, so a file that opens has every tensor that it
 /// names. Tensors are read on demand with positioned reads, not through a mapping: a file that another program cuts
@@ -56,6 +82,9 @@ class SafetensorsFile {
   [[nodiscard]] std::vector<std::string> names() const;
   /// Whether there is a tensor of that name.
   [[nodiscard]] bool contains(std::string_view name) const;
+
+  /// What the header says of a tensor. \throws Error (BadInput) where there is no such tensor.
+  [[nodiscard]] TensorForm form(std::string_view name) const;
 
   /// A contiguous CPU tensor that owns its memory.
   /// \throws Error (BadInput) where there is no such tensor or the file can no longer be read, Error (RunFailed) where

@@ -1,13 +1,17 @@
 /// \file
 /// A doctor for a network of one's own: whether it has the same bits however it is cut and scheduled, and what its
 /// layers do that pipelines have to know of.
+///
+///     std::cout << penstock::to_string(penstock::audit(network, penstock::Minibatch{{{inputs}}, {{targets}}}));
+///
+/// examples/audit_network is a whole program.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "penstock/base/units.h"
+#include "penstock/base/types.h"
 #include "penstock/exec/microbatch.h"
 #include "penstock/nn/layer.h"
 #include "penstock/nn/precision.h"

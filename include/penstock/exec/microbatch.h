@@ -1,5 +1,8 @@
 /// \file
 /// How a minibatch becomes microbatches, and outputs become a minibatch's again.
+///
+///     const auto parts = penstock::split_minibatch(penstock::Minibatch{{{inputs}}, {{targets}}}, 8);
+///     const penstock::StepResult result = pipeline.step(parts, {.step = 0, .learning_rate = 1e-3});
 #pragma once
 
 #include <cstdint>
@@ -14,6 +17,13 @@ namespace penstock {
 struct Microbatch {
   Tensors inputs;   ///< of the first layer
   Tensors targets;  ///< of the loss, where it needs any
+};
+
+/// Whether layers remember, in evaluation, what they have seen of each microbatch, and go on from it.
+enum class Sequences : std::uint8_t {
+  Whole,     ///< they see whole sequences, and remember nothing
+  Begin,     ///< they remember what they see
+  Continue,  ///< and now see only what is new
 };
 
 /// One tensor of a minibatch.

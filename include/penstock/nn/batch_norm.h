@@ -1,5 +1,7 @@
 /// \file
 /// Batch norm under microbatches.
+///
+///     network.layers.push_back(penstock::layer_of<penstock::DeferredBatchNorm>("norm", /*features=*/64));
 #pragma once
 
 #include <cstdint>

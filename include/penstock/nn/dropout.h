@@ -1,6 +1,11 @@
 /// \file
 /// Random numbers that depend on (seed, step, microbatch, layer) alone, so that they are the same on any number of
 /// stages and can be drawn again: those of every operation of libtorch's that draws, and a dropout of our own.
+///
+/// A `Pipeline` opens the scopes. Outside of one the same numbers are had by
+///
+///     const penstock::DrawScope scope({.seed = 1, .step = 0, .microbatch = 2, .layer = 3});
+///     const at::Tensor output = torch::dropout(input, 0.1, true);
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,13 @@
 /// \file
 /// A network is a list of layers. A layer is named, is built only where it lives, and maps tensors to tensors; a cut
-/// can fall between any two of them.
+/// can fall between any two of them. docs/cpp.md leads through it.
+///
+///     penstock::Network network;
+///     network.layers = {penstock::layer_of<Embedding>("embedding"), penstock::layer_of<Block>("block")};
+///     network.loss = penstock::squared_error;
+///
+/// A layer that attends to the tokens before may remember them from call to call (`CacheScope`), so that a token that
+/// is added costs one token's work.
 #pragma once
 
 #include <concepts>
@@ -13,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include <ATen/core/Tensor.h>
 #include <torch/nn/module.h>
 
 namespace penstock {
@@ -217,5 +225,30 @@ template <class Module, class... Arguments>
 
 /// The number of parameters of each layer. Builds one layer of each kind, one at a time, and lets it go again.
 [[nodiscard]] std::vector<std::int64_t> parameter_counts(const Network& network);
+
+/// One layer's memory of one sequence, or of several of the same length.
+struct KeyValueCache {
+  at::Tensor keys;          ///< [microbatch, heads, length, width / heads]; undefined before the first token
+  at::Tensor values;        ///< as keys
+  std::int64_t length = 0;  ///< tokens so far
+};
+
+/// While it lives, the layer that this thread computes reads and extends `cache`: its input holds only what is new.
+/// Scopes nest; without one a layer sees whole sequences.
+class CacheScope {
+ public:
+  explicit CacheScope(KeyValueCache& cache);
+  CacheScope(const CacheScope&) = delete;
+  CacheScope& operator=(const CacheScope&) = delete;
+  CacheScope(CacheScope&&) = delete;
+  CacheScope& operator=(CacheScope&&) = delete;
+  ~CacheScope();
+
+  /// The innermost cache of this thread, or null.
+  [[nodiscard]] static KeyValueCache* current();
+
+ private:
+  KeyValueCache* outer_;
+};
 
 }  // namespace penstock

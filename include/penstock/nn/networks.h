@@ -1,5 +1,8 @@
 /// \file
 /// The networks that penstock brings along, each a list of layers.
+///
+///     const penstock::Network network = penstock::make_gpt({.vocabulary = 50257, .layers = 12, .width = 768, .heads =
+///     12});
 #pragma once
 
 #include <cstdint>

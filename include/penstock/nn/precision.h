@@ -1,19 +1,17 @@
 /// \file
 /// In which precision layers compute.
+///
+/// A `Pipeline` has a setting for it. For a layer outside of one:
+///
+///     const penstock::PrecisionScope scope(penstock::Precision::BFloat16, at::kCPU);
+///     const penstock::Tensors outputs = layer.forward(inputs);
 #pragma once
-
-#include <cstdint>
 
 #include <c10/core/Device.h>
 
-namespace penstock {
+#include "penstock/base/types.h"
 
-/// Weights, their gradients and the optimizer stay in float32 in all of them.
-enum class Precision : std::uint8_t {
-  Float32,
-  BFloat16,  ///< libtorch's autocast: matrix products in bfloat16, what is sensitive in float32
-  Float16,   ///< the same in float16, whose small range wants a scaled loss
-};
+namespace penstock {
 
 /// While it lives, what this thread computes on `device` runs under autocast; nothing changes for Float32. libtorch's
 /// cache of converted weights, which all threads share, is off: it would make numbers depend on what other ranks do.

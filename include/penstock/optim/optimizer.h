@@ -1,15 +1,21 @@
 /// \file
 /// How weights change: SGD with momentum and AdamW, to the numbers of `torch::optim`.
+///
+///     penstock::OptimizerSettings settings{.kind = "sgd", .weight_decay = 0.01};
+///     settings.rules = {{.names = "*.bias", .learning_rate_factor = 2}};
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
+
+#include "penstock/base/types.h"
 
 namespace penstock {
 
@@ -28,7 +34,7 @@ struct UpdateRule {
 
 /// What an update does with a gradient.
 struct OptimizerSettings {
-  std::string kind = "adamw";  ///< "adamw" (arXiv 1711.05101) or "sgd"
+  Worded<OptimizerKind> kind = OptimizerKind::AdamW;  ///< or its word: "adamw", "sgd"
   /// Decoupled for AdamW, added to the gradient for SGD. Acts on matrices and convolution kernels only: biases, norms
   /// and everything else of one dimension is left alone, unless a rule gives it a decay. Typical: 0.1.
   double weight_decay = 0.1;
@@ -39,9 +45,35 @@ struct OptimizerSettings {
   /// The first that matches a parameter's name holds; what is tied goes by its owner's name. A `Pipeline` refuses a
   /// rule that matches no parameter of the network.
   std::vector<UpdateRule> rules = {};
+  /// Whether parameters in 16 bits have a copy in float32, a master, which is what is updated, with moments in float32;
+  /// the parameter is then its rounding. Without, they are updated in their own type.
+  bool masters = false;
 
   friend bool operator==(const OptimizerSettings&, const OptimizerSettings&) = default;
 };
+
+/// One parameter, and how rules know it.
+struct UpdatedParameter {
+  std::string name;           ///< as in checkpoints: "layers.0.linear.weight"
+  at::Tensor tensor;          ///< shared, not copied
+  std::string rules_of = {};  ///< the name that rules are matched with; empty: its own
+};
+
+/// Another library's optimizer for the parameters of one rank, in place of penstock's. Belongs to that rank's thread.
+struct OutsideOptimizer {
+  using Named = std::pair<std::string, at::Tensor>;
+
+  /// One update with the gradients that the parameters hold. May leave the learning rate alone and have one of its own.
+  std::function<void(double learning_rate)> update;
+  /// What it keeps, to be written to checkpoints: "exp_avg.layers.0.linear.weight", what it is, without a dot, and the
+  /// parameter's name.
+  std::function<std::vector<Named>()> state;
+  /// Takes over what `state` gave, of the updates so far. A tensor that the checkpoint does not hold is left out.
+  std::function<void(const std::vector<Named>& state, std::int64_t updates)> resume;
+};
+
+/// Makes the optimizer of a rank, on its thread. \param parameters each once; at least one.
+using MakeOptimizer = std::function<OutsideOptimizer(const std::vector<UpdatedParameter>& parameters)>;
 
 /// The gradient with the strides of its parameter, or contiguous where those leave gaps; itself where it is so already.
 /// Sparse ones become dense.
@@ -57,16 +89,14 @@ inline constexpr const char* updates_name = "updates";
 class Optimizer {
  public:
   using Named = std::pair<std::string, at::Tensor>;
-  /// One parameter, and how rules know it.
-  struct Parameter {
-    std::string name;           ///< as in checkpoints
-    at::Tensor tensor;          ///< shared, not copied
-    std::string rules_of = {};  ///< the name that rules are matched with; empty: its own
-  };
+  using Parameter = UpdatedParameter;
 
-  /// \param parameters each tensor counts once, by its first name. \throws Error (BadInput) for an unknown kind or
-  /// settings out of range.
-  Optimizer(OptimizerSettings settings, const std::vector<Parameter>& parameters);
+  /// \param parameters each tensor counts once, by its first name. \param outside makes what updates them instead; it
+  /// has no rules, and its updates cannot be taken back. \throws Error (BadInput) for settings out of range.
+  Optimizer(OptimizerSettings settings, const std::vector<Parameter>& parameters, const MakeOptimizer& outside = {});
+
+  /// Takes the masters from the parameters once more, where those have changed since.
+  void renew_masters();
 
   /// One update with the gradients that the parameters hold; those without one stay as they are.
   void update(double learning_rate);
@@ -89,15 +119,25 @@ class Optimizer {
   /// that there were, by their names; parameters without one have had all `updates`.
   void resume(std::int64_t updates, const std::vector<Named>& counts = {});
 
+  /// Whether another library's updates the parameters: its state is then not written over, but given to
+  /// `resume_outside`.
+  [[nodiscard]] bool is_outside() const { return is_outside_; }
+  /// \param state what the checkpoint has of it, by the names of `state`.
+  void resume_outside(std::int64_t updates, const std::vector<Named>& state);
+
  private:
   struct Entry {
     std::string name;
     at::Tensor parameter;
     double weight_decay = 0;
     double learning_rate_factor = 1;
+    at::Tensor master = {};                // undefined: the parameter is updated itself
     std::vector<at::Tensor> moments = {};  // SGD: momentum; AdamW: first and second
     std::int64_t updates = 0;
     bool fused = true;
+
+    [[nodiscard]] at::Tensor updated() const { return master.defined() ? master : parameter; }
+    [[nodiscard]] at::Tensor gradient() const;
   };
   // What one call of a fused kernel can update.
   struct Group {
@@ -113,6 +153,8 @@ class Optimizer {
   [[nodiscard]] std::vector<at::Tensor> everything() const;  // weights and state
 
   OptimizerSettings settings_;
+  bool is_outside_ = false;
+  std::optional<OutsideOptimizer> outside_;  // none also where there is no parameter
   std::vector<Entry> entries_;
   std::vector<Group> groups_;        // of the fused entries
   std::vector<std::size_t> others_;  // the rest

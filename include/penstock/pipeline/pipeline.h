@@ -1,6 +1,10 @@
 /// \file
 /// A network at work on several devices: cut into stages, one thread a rank, trained a minibatch at a time. The numbers
 /// are those of one device, to the bit, whatever the cut and the schedule.
+///
+///     const auto schedule = penstock::verify(penstock::make_schedule("1f1b", /*ranks=*/4, /*microbatches=*/8));
+///     penstock::Pipeline pipeline(network, schedule, {.seed = 1});
+///     for (std::int64_t step = 0; step < 100; ++step) pipeline.step(inputs, targets, step, /*learning_rate=*/1e-3);
 #pragma once
 
 #include <cstdint>
@@ -10,26 +14,22 @@
 #include <string>
 #include <vector>
 
-#include "penstock/base/ids.h"
-#include "penstock/base/units.h"
+#include "penstock/base/types.h"
 #include "penstock/checkpoint/safetensors.h"
-#include "penstock/exec/boundary.h"
 #include "penstock/exec/microbatch.h"
-#include "penstock/exec/stage.h"
 #include "penstock/nn/layer.h"
 #include "penstock/nn/precision.h"
 #include "penstock/optim/optimizer.h"
-#include "penstock/pipeline/link_use.h"
-#include "penstock/plan/cut.h"
+#include "penstock/plan/plan.h"
 #include "penstock/schedule/verify.h"
 #include "penstock/timeline/timeline.h"
-#include "penstock/transport/transport.h"
 
 namespace penstock {
 
 class CheckpointPart;
 class CheckpointReader;
 class ProcessGroup;
+class Transport;
 
 /// How a network is laid out and trained.
 struct PipelineSettings {
@@ -42,21 +42,42 @@ struct PipelineSettings {
   int threads_per_rank = 1;
   std::uint64_t seed = 0;  ///< of initial weights and random layers
   OptimizerSettings optimizer;
+  /// Another library's optimizer in place of `optimizer`, made on each rank for what that updates. Its updates cannot
+  /// be taken back, so that ranks wait for the norm where there is clipping. Empty: penstock's.
+  MakeOptimizer outside_optimizer = {};
   double clip_norm = 0;  ///< of the gradient over all stages; 0: no clipping. Typical: 1
   /// By layer of the network: whether its forward pass is run again for the backward. Shorter or empty: not.
   std::vector<bool> recompute;
   bool offload = false;  ///< keep what recomputation keeps in the host's memory, where the device is another
-  /// Of the layers; weights and updates stay in float32. With Float16 the loss is scaled (`LossScale`) and an update
-  /// whose gradient is not finite anywhere is skipped everywhere.
+  /// Of the layers; weights and updates stay in float32 unless `weights` says otherwise. With Float16 the loss is
+  /// scaled (`LossScale`) and an update whose gradient is not finite anywhere is skipped everywhere.
   Precision precision = Precision::Float32;
+  /// Of the weights. With BFloat16 they and their gradients take half the memory, and the optimizer keeps a float32
+  /// copy of each (`OptimizerSettings::masters`), which is what it updates. \sa precision, which has to be BFloat16
+  /// too.
+  Precision weights = Precision::Float32;
   BoundaryDtype boundary_dtype = BoundaryDtype::Same;  ///< of what goes from rank to rank
-  /// Whether ranks update as soon as their own gradients are there and take the update back, to the bit, where the
-  /// others' say that it had to be clipped or skipped (arXiv 2401.10241, section 4). Keeps a copy of weights, gradients
-  /// and optimizer state from the update to the check.
-  bool post_validation = false;
+  /// Where updates may have to be clipped or skipped: whether ranks update as soon as their own gradients are there,
+  /// begin the next step, and take both back, to the bit, where the norm says that the update had to be clipped or
+  /// skipped (arXiv 2401.10241, section 4). Keeps a copy of weights, gradients, buffers and optimizer state from the
+  /// update to the check. Behind an update that was taken back ranks wait, until one would have stayed. Without
+  /// clipping and a scaled loss nothing is ever taken back: ranks then go on whatever is set here, and keep nothing.
+  /// The numbers are the same to the bit. Nothing: by measurement, in the first steps and from time to time; ranks wait
+  /// where several steps are not in flight, on devices other than the host, and where the copies would not be within
+  /// `memory_limit`.
+  std::optional<bool> post_validation = {};
+  /// How many steps may be on their way: whether a rank that has done its part of one begins the next while others are
+  /// still at it. The numbers are the same to the bit. 1: none is begun before all ranks have ended the last.
+  /// Typical: 2.
+  int steps_in_flight = 2;
   /// How many pipelines stand side by side in the schedule (`side_by_side`). Their gradients are added up, and
   /// evaluation shares microbatches out among them.
   int replicas = 1;
+  /// 0, or in how many equal runs the microbatches are taken, whose gradients are added along a fixed tree: a power of
+  /// two that divides the microbatches and that the replicas divide. The numbers of 1, 2, 4 … replicas are then the
+  /// same to the bit. A stage keeps at most log2(gradient_tree / replicas) gradients more than one. 0: each replica
+  /// adds its microbatches in a row, and the sums depend on the number of replicas in their last bits. Typical: 8
+  int gradient_tree = 0;
   /// Whether of several holders of a stage, in replicas or in a bidirectional schedule, each keeps the optimizer's
   /// state of its share of the parameters only, updates these and sends them to the others (ZeRO-1, arXiv 1910.02054).
   /// The numbers are the same to the bit. A parameter is never divided.
@@ -92,16 +113,21 @@ struct MicrobatchLoss {
 
 /// What one training step was like.
 struct StepResult {
-  double loss = 0;           ///< mean over the minibatch's weight, before the update
-  double weight = 0;         ///< of the minibatch: samples or unmasked tokens
-  double gradient_norm = 0;  ///< over all stages, of the divided gradient, before clipping
-  bool skipped = false;      ///< Float16: the gradient was not finite, and nothing was updated
-  double loss_scale = 1;     ///< that the step's gradients were scaled by
-  int stop_signal = 0;       ///< with which some process asked to end after this step, 0: none; the same on all
-  bool saving = false;       ///< some process was still writing when this step ended; the same on all
+  double loss = 0;             ///< mean over the minibatch's weight, before the update
+  double weight = 0;           ///< of the minibatch: samples or unmasked tokens
+  double gradient_norm = 0;    ///< over all stages, of the divided gradient, before clipping
+  bool updated_first = false;  ///< the update could have been taken back, and did not wait for its norm
+  bool taken_back = false;     ///< the update was made before the check of its norm, and then made again or skipped
+  bool skipped = false;        ///< Float16: the gradient was not finite, and nothing was updated
+  double loss_scale = 1;       ///< that the step's gradients were scaled by
+  int stop_signal = 0;         ///< with which some process asked to end after this step, 0: none; the same on all
+  bool saving = false;         ///< some process was still writing when this step ended; the same on all
   std::vector<MicrobatchLoss> losses;  ///< by microbatch
+  /// By rank of this process: the most that it has held since the last `begin_accounting`, as in `StageReport`.
+  std::vector<Bytes> peak_memory;
   /// By microbatch, where they were asked for; `merge_outputs` joins them. Only where the last stage's rank lives.
   std::vector<Tensors> outputs;
+  Milliseconds begun;  ///< when the first rank of this process began the step, on the machine's `SteadyClock`
   /// Measured; zero is the start of the step. Of several processes the first knows all ranks, the others their own. Its
   /// memory has a sample at the end of each event, of what the rank holds for the microbatches under way: no weights,
   /// gradients of weights or messages. None for ranks of one process that share a device other than the host.
@@ -128,6 +154,32 @@ struct SavedStage {
   int shard = 0;  ///< where the optimizer's state is sharded: 0 with weights and buffers, others with state alone
 };
 
+class Steps;
+struct StepInFlight;
+
+/// A step that was submitted, until its result is taken. Belongs to the thread that calls the pipeline, which must
+/// outlive it. May be dropped: the step is done all the same.
+class StepHandle {
+ public:
+  StepHandle(const StepHandle&) = delete;
+  StepHandle& operator=(const StepHandle&) = delete;
+  StepHandle(StepHandle&&) noexcept;
+  StepHandle& operator=(StepHandle&&) noexcept;
+  ~StepHandle();
+
+  /// Waits until the ranks of this process have ended the step and know that its update stays. Once for each step, in
+  /// any order. \throws Error as `Pipeline::step`, also of a later step that failed before this one was checked;
+  /// (BadInput) if it has been waited for.
+  StepResult wait();
+
+ private:
+  friend class Pipeline;
+  StepHandle(std::shared_ptr<StepInFlight> step, Steps& steps);
+
+  std::shared_ptr<StepInFlight> step_;
+  Steps* steps_;
+};
+
 /// A pipeline in one process, or this process's part of one in several, which then all make the same calls in the same
 /// order. Calls come from one thread at a time; each returns when this process's ranks have done it. After an Error
 /// from a step the pipeline is stopped for good: make a new one and load a checkpoint.
@@ -144,10 +196,20 @@ class Pipeline {
   Pipeline& operator=(Pipeline&&) noexcept;
   ~Pipeline();
 
-  /// One minibatch, one update. The minibatch comes in as many parts as the schedule has microbatches; they may differ
-  /// in shape from each other and from step to step. \throws Error (BadInput) for another number of parts;
-  /// (RunFailed) that names rank, stage, microbatch, action and layer where a layer throws, or a loss that is not
-  /// finite.
+  /// Gives the ranks a step and returns at once, or as soon as fewer than `steps_in_flight` are on their way. A rank
+  /// begins it when it has done its part of the one before. Inputs and targets must not be changed before the step has
+  /// been waited for. Evaluation, checkpoints and all other calls come behind every step that was submitted before
+  /// them. Arguments and errors are those of `step`.
+  [[nodiscard]] StepHandle submit(const std::vector<Microbatch>& microbatches, const UpdateSettings& settings);
+
+  /// The same for one input and one target, which are cut as `step` does.
+  [[nodiscard]] StepHandle submit(const at::Tensor& input, const at::Tensor& target, std::int64_t step,
+                                  double learning_rate);
+
+  /// `submit` and wait: one minibatch, one update. The minibatch comes in as many parts as the schedule has
+  /// microbatches; they may differ in shape from each other and from step to step. \throws Error (BadInput) for another
+  /// number of parts; (RunFailed) that names rank, stage, microbatch, action and layer where a layer throws, or a loss
+  /// that is not finite.
   StepResult step(const std::vector<Microbatch>& microbatches, const UpdateSettings& settings);
 
   /// The same for a minibatch of one input and one target that have the samples in their first dimension; they are cut
@@ -166,9 +228,11 @@ class Pipeline {
 
   /// The outputs of the last stage for any number of microbatches, in evaluation mode, by microbatch. \param sequences
   /// whether layers remember what they saw of each microbatch, so that the next call, with as many, only brings what is
-  /// new (`KeyValueCache`); any other call forgets it. \throws Error (BadInput) where there is nothing to go on with.
+  /// new (`KeyValueCache`); any other call forgets it. \param begun_anew of sequences that go on, by microbatch, those
+  /// of which all is forgotten before; empty: none. \throws Error (BadInput) where there is nothing to go on with.
   [[nodiscard]] std::vector<Tensors> forward(const std::vector<Microbatch>& microbatches,
-                                             StepSettings::Sequences sequences = StepSettings::Sequences::Whole);
+                                             Sequences sequences = Sequences::Whole,
+                                             const std::vector<bool>& begun_anew = {});
 
   /// The outputs for one input that has the samples in its first dimension, joined along it.
   [[nodiscard]] Tensors forward(const at::Tensor& input);

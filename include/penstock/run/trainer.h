@@ -1,6 +1,10 @@
 /// \file
 /// A network of one's own, trained as `penstock train` trains the built-in ones: data in order, learning rate,
 /// evaluation, checkpoints and resume, metrics, plans, several processes. docs/cpp.md leads through it.
+///
+///     penstock::train({network, penstock::samples_of({inputs}, {targets})}, settings, observer);
+///
+/// examples/train_from_cpp is a whole program.
 #pragma once
 
 #include <cstddef>
@@ -15,14 +19,13 @@
 
 #include <ATen/ATen.h>
 
-#include "penstock/data/dataset.h"
 #include "penstock/exec/microbatch.h"
 #include "penstock/nn/layer.h"
 #include "penstock/optim/optimizer.h"
 #include "penstock/pipeline/pipeline.h"
 #include "penstock/run/train.h"
 #include "penstock/settings/settings.h"
-#include "penstock/transport/process_settings.h"
+#include "penstock/transport/c10d.h"
 
 namespace penstock {
 
@@ -54,8 +57,20 @@ class Samples {
 [[nodiscard]] std::shared_ptr<const Samples> samples_of(
     std::int64_t size, std::function<Minibatch(std::span<const std::int64_t> numbers)> minibatch);
 
-/// Samples of penstock's own files (`open_data`): one input, one target. \param dataset not null.
-[[nodiscard]] std::shared_ptr<const Samples> samples_of(std::shared_ptr<const Dataset> dataset);
+/// Files as `penstock train` reads them, in two splits: of each sample one input and one target.
+struct FileSamples {
+  std::shared_ptr<const Samples> train;     ///< never null
+  std::shared_ptr<const Samples> held_out;  ///< null where nothing is held out; no byte, token or image is in both
+  /// What the network's last layer tells apart: 256 bytes of text, the tokens up to the largest, the labels of images.
+  std::int64_t classes = 0;
+};
+
+/// Opens text, token files or images with labels; docs/data.md describes them. Large files stay on the disk (they are
+/// memory-mapped), so they must not be changed or cut while the samples are in use. The same files and settings give
+/// the same samples on every machine. Example: `open_samples({.paths = {"books/"}}).train`.
+/// \throws Error (BadInput) that names the file: missing, unreadable, empty, shorter than a window, of a wrong size or
+/// layout, or a setting out of its range.
+[[nodiscard]] FileSamples open_samples(const TrainSettings::Data& data);
 
 /// A dataset as libtorch has them (`torch::data::datasets::Dataset`): `get(index)` returns an example with `data` and
 /// `target`, and `size()` how many there are.

@@ -1,5 +1,8 @@
 /// \file
-/// The published schedules as functions from sizes to a compute schedule (no sends, no receives: see lower.h).
+/// The published schedules as functions from sizes to a compute schedule (no sends, no receives: `lower` adds
+/// them).
+///
+///     const penstock::Schedule schedule = penstock::make_schedule("zb-v", /*ranks=*/4, /*microbatches=*/8);
 ///
 /// p: ranks, m: microbatches, v: stages a rank; T_F, T_B, T_W: times of a stage's forward, input gradient and weight
 /// gradient. Bubble: the time that a rank waits between its first and its last action, all stages alike and links free.
@@ -13,7 +16,7 @@
 #include <span>
 #include <string_view>
 
-#include "penstock/schedule/schedule.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 
@@ -100,6 +103,7 @@ struct ScheduleFamily {
   int ranks_multiple = 1;      ///< the number of ranks must be a multiple of this
   int stages_multiple = 1;     ///< and so the number of stages a rank of this
   bool bidirectional = false;  ///< stages have two holders, whose gradients must be added
+  bool forward_only = false;   ///< it has no backward passes, and so trains nothing
 };
 
 /// All generators, in the order of their publication.
@@ -108,7 +112,14 @@ struct ScheduleFamily {
 /// The generator of that name; null if there is none. It lives as long as the program.
 [[nodiscard]] const ScheduleFamily* find_schedule_family(std::string_view name);
 
-/// The generator of that name, "1f1b" or "zb-v". \param stages_per_rank by default the family's. \throws Error
+/// The generator of that name. It lives as long as the program. \throws Error (BadInput) that lists the names.
+[[nodiscard]] const ScheduleFamily& schedule_family(std::string_view name);
+
+/// Refuses what `make_schedule` refuses, and makes nothing. \throws Error (BadInput)
+void check_generated(std::string_view name, int ranks, int microbatches,
+                     std::optional<int> stages_per_rank = std::nullopt);
+
+/// The schedule of that generator, "1f1b" or "zb-v". \param stages_per_rank by default the family's. \throws Error
 /// (BadInput) that lists the names, or says what the family does not allow.
 [[nodiscard]] Schedule make_schedule(std::string_view name, int ranks, int microbatches,
                                      std::optional<int> stages_per_rank = std::nullopt);

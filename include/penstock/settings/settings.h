@@ -1,244 +1,433 @@
 /// \file
 /// Every setting of a training run, once: its name on the command line and in TOML, its default and its meaning.
+///
+///     penstock::TrainSettings settings;
+///     settings.layout.stages = 4;
+///     settings.layout.cut = "3,6,9";                // or penstock::automatic
+///     settings.layout.schedule = "zb-v";
+///     settings.training.precision = penstock::Precision::BFloat16;
+///
+/// The layout is a value; a plan is one way to make it.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "penstock/base/types.h"
+#include "penstock/schedule/verify.h"
+
 namespace penstock {
 
-/// The number of microbatches, or of ranks, that stands for "auto".
-inline constexpr int automatic_count = -1;
+/// Left to a plan: the layers are measured, and what makes a step fastest is taken. As text "auto".
+struct Automatic {
+  friend bool operator==(const Automatic&, const Automatic&) = default;
+};
+inline constexpr Automatic automatic{};
 
-/// The model of a run whose network a program brings (trainer.h).
-inline constexpr const char* own_model = "own";
+/// Which kind of network a run trains.
+enum class ModelKind : std::uint8_t {
+  Gpt,
+  Mlp,
+  Convnet,
+  Own,        ///< one that a program brings (trainer.h)
+  Published,  ///< that of a published model's folder, with its weights
+};
 
-/// The settings of a training run, those of `penstock train`. Needs no libtorch. The defaults train a small GPT on one
-/// device. The members stand in groups by their subject, which leaves some gaps between them in memory.
-struct TrainSettings {  // NOLINT(clang-analyzer-optin.performance.Padding)
-  // What is learned from.
-  std::vector<std::string> data;
-  std::string data_kind = "auto";
-  double held_out = 0.1;
-  std::int64_t context = 128;
+/// Those of networks.
+template <>
+struct KindWords<ModelKind> {
+  static constexpr std::array<KindWord<ModelKind>, 5> all{{{ModelKind::Gpt, "gpt"},
+                                                           {ModelKind::Mlp, "mlp"},
+                                                           {ModelKind::Convnet, "convnet"},
+                                                           {ModelKind::Own, "own", /*offered=*/false},
+                                                           {ModelKind::Published, "published", /*offered=*/false}}};
+};
 
-  // The network.
-  std::string model = "gpt";
-  std::int64_t layers = 8;
-  std::int64_t width = 128;
-  std::int64_t heads = 4;
-  double dropout = 0;
-  bool tied_head = false;
+/// Which network a run trains: one of the kinds by its word, or a published model by its folder.
+class ModelChoice {
+ public:
+  /// A GPT.
+  ModelChoice() = default;
+  /// \param kind any but `Published`, which the path of its folder makes.
+  ModelChoice(ModelKind kind);
+  /// A word, or else the path of a folder: one that is there, or that has a slash in it. What the folder holds is seen
+  /// when it is read. \throws Error (BadInput) for anything else.
+  ModelChoice(const std::string& text);
+  ModelChoice(const char* text) : ModelChoice(std::string(text)) {}
 
-  // How it is cut and scheduled.
+  [[nodiscard]] ModelKind kind() const { return kind_; }
+  operator ModelKind() const { return kind_; }  // NOLINT(google-explicit-constructor,hicpp-explicit-conversions)
+  /// Of `Published`; otherwise empty.
+  [[nodiscard]] const std::string& folder() const { return folder_; }
+
+  friend bool operator==(const ModelChoice&, const ModelChoice&) = default;
+  friend bool operator==(const ModelChoice& choice, ModelKind kind) { return choice.kind_ == kind; }
+
+ private:
+  ModelKind kind_ = ModelKind::Gpt;
+  std::string folder_;
+};
+
+/// Where the layers are divided into stages.
+class CutChoice {
+ public:
+  /// How the cut is chosen.
+  enum class Kind : std::uint8_t {
+    Uniform,       ///< stages of as equal numbers of layers as possible: "uniform"
+    ByParameters,  ///< stages of as equal numbers of parameters as possible: "parameters"
+    Automatic,     ///< left to a plan: "auto"
+    Explicit,      ///< the first layers of the second and later stages: "3,6,9"
+  };
+  using enum Kind;
+
+  CutChoice() = default;
+  /// \param kind any but `Explicit`, which `before` makes.
+  CutChoice(Kind kind);
+  CutChoice(penstock::Automatic /*left_to_a_plan*/) : kind_(Automatic) {}
+  /// \throws Error (BadInput) for what is none of these, and for layers that do not ascend from 1.
+  CutChoice(const std::string& text);
+  CutChoice(const char* text) : CutChoice(std::string(text)) {}
+  /// \param first_layers of the second and later stages; a single stage, which has none, is `Uniform`.
+  /// \throws Error (BadInput) where they do not ascend from 1.
+  [[nodiscard]] static CutChoice before(std::vector<std::int64_t> first_layers);
+
+  [[nodiscard]] Kind kind() const { return kind_; }
+  [[nodiscard]] bool is_automatic() const { return kind_ == Automatic; }
+  /// Of an explicit cut, the first layers of the second and later stages; otherwise empty.
+  [[nodiscard]] const std::vector<std::int64_t>& first_layers() const { return first_layers_; }
+
+  friend bool operator==(const CutChoice&, const CutChoice&) = default;
+
+ private:
+  Kind kind_ = Uniform;
+  std::vector<std::int64_t> first_layers_;
+};
+
+/// Which schedule a run follows.
+class ScheduleChoice {
+ public:
+  /// Where the schedule comes from.
+  enum class Kind : std::uint8_t {
+    Named,      ///< one that is generated: "zb-v"
+    File,       ///< a file that ends in .csv
+    Automatic,  ///< left to a plan: "auto"
+  };
+  using enum Kind;
+
+  /// 1F1B.
+  ScheduleChoice() = default;
+  ScheduleChoice(penstock::Automatic left_to_a_plan);
+  /// \throws Error (BadInput) for what looks like a file and does not end in .csv. Whether there is a schedule of that
+  /// name, or such a file, is seen when the schedule is made (`schedule_of`).
+  ScheduleChoice(const std::string& text);
+  ScheduleChoice(const char* text) : ScheduleChoice(std::string(text)) {}
+
+  [[nodiscard]] Kind kind() const { return kind_; }
+  [[nodiscard]] bool is_automatic() const { return kind_ == Automatic; }
+  /// The schedule's name, the file's path, or "auto".
+  [[nodiscard]] const std::string& text() const { return text_; }
+
+  friend bool operator==(const ScheduleChoice&, const ScheduleChoice&) = default;
+
+ private:
+  Kind kind_ = Named;
+  std::string text_ = "1f1b";
+};
+
+/// Into how many slices a minibatch is divided. Any number can be held; `check_settings` refuses those below 1.
+class Microbatches {
+ public:
+  Microbatches(int count) : count_(count) {}
+  Microbatches(Automatic /*left_to_a_plan*/) : automatic_(true) {}
+  /// "8" or "auto". \throws Error (BadInput) for anything else.
+  Microbatches(const std::string& text);
+  Microbatches(const char* text) : Microbatches(std::string(text)) {}
+
+  [[nodiscard]] bool is_automatic() const { return automatic_; }
+  /// \throws InvariantViolation where they are left to a plan.
+  [[nodiscard]] int count() const;
+
+  friend bool operator==(const Microbatches&, const Microbatches&) = default;
+
+ private:
+  int count_ = 0;
+  bool automatic_ = false;
+};
+
+/// On how many ranks the stages live.
+class Ranks {
+ public:
+  /// As many as the schedule has for the run's stages and replicas.
+  Ranks() = default;
+  /// \param count 0: as many as the schedule has.
+  Ranks(int count) : count_(count) {}
+  Ranks(Automatic /*left_to_a_plan*/) : automatic_(true) {}
+  /// "4", "0" or "auto". \throws Error (BadInput) for anything else.
+  Ranks(const std::string& text);
+  Ranks(const char* text) : Ranks(std::string(text)) {}
+
+  [[nodiscard]] bool is_automatic() const { return automatic_; }
+  [[nodiscard]] bool are_the_schedules() const { return !automatic_ && count_ == 0; }
+  /// 0 where they are the schedule's. \throws InvariantViolation where they are left to a plan.
+  [[nodiscard]] int count() const;
+
+  friend bool operator==(const Ranks&, const Ranks&) = default;
+
+ private:
+  int count_ = 0;
+  bool automatic_ = false;
+};
+
+/// Consecutive layers, both ends among them.
+struct LayerRange {
+  std::int64_t first = 0;
+  std::int64_t last = 0;
+
+  friend bool operator==(const LayerRange&, const LayerRange&) = default;
+};
+
+/// What a sample that holds several documents makes of them.
+enum class Documents : std::uint8_t {
+  Joined,  ///< one row of tokens
+  Apart,   ///< a token sees its own document alone, and positions begin anew in each
+  Masked,  ///< a token sees its own document alone, and positions go on
+};
+
+/// Those of documents.
+template <>
+struct KindWords<Documents> {
+  static constexpr std::array<KindWord<Documents>, 3> all{
+      {{Documents::Joined, "joined"}, {Documents::Apart, "apart"}, {Documents::Masked, "masked"}}};
+};
+
+/// Which layers stay as they are.
+class FrozenLayers {
+ public:
+  /// None.
+  FrozenLayers() = default;
+  /// "0-11,13", or nothing. \throws Error (BadInput) for anything else.
+  FrozenLayers(const std::string& text);
+  FrozenLayers(const char* text) : FrozenLayers(std::string(text)) {}
+
+  [[nodiscard]] bool empty() const { return ranges_.empty(); }
+  /// In ascending order with gaps between them.
+  [[nodiscard]] const std::vector<LayerRange>& ranges() const { return ranges_; }
+
+  friend bool operator==(const FrozenLayers&, const FrozenLayers&) = default;
+
+ private:
+  std::vector<LayerRange> ranges_;
+};
+
+/// Which layers run their forward again for the backward.
+class Recompute {
+ public:
+  /// How the layers are chosen.
+  enum class Kind : std::uint8_t {
+    None,       ///< "none"
+    Full,       ///< all: "full"
+    Selected,   ///< those whose activations are large beside the time that they take: "selected"
+    Automatic,  ///< left to a plan: "auto"
+    Layers,     ///< these: "1-4,7"
+  };
+  using enum Kind;
+
+  Recompute() = default;
+  /// \param kind any but `Layers`, which `of` makes.
+  Recompute(Kind kind);
+  Recompute(penstock::Automatic /*left_to_a_plan*/) : kind_(Automatic) {}
+  /// \throws Error (BadInput) for what is none of these.
+  Recompute(const std::string& text);
+  Recompute(const char* text) : Recompute(std::string(text)) {}
+  /// Those layers; of none of them `None`. Ranges may touch, overlap and stand in any order.
+  [[nodiscard]] static Recompute of(std::vector<LayerRange> layers);
+  /// The layers whose entry is true.
+  [[nodiscard]] static Recompute of(const std::vector<bool>& by_layer);
+
+  [[nodiscard]] Kind kind() const { return kind_; }
+  [[nodiscard]] bool is_automatic() const { return kind_ == Automatic; }
+  /// Of `Layers`, in ascending order with gaps between them; otherwise empty.
+  [[nodiscard]] const std::vector<LayerRange>& ranges() const { return ranges_; }
+
+  friend bool operator==(const Recompute&, const Recompute&) = default;
+
+ private:
+  Kind kind_ = None;
+  std::vector<LayerRange> ranges_;
+};
+
+/// The form that the constructor reads: "gpt", "./Qwen3-0.6B".
+[[nodiscard]] std::string to_text(const ModelChoice& model);
+/// The form that the constructor reads: "uniform", "3,6,9".
+[[nodiscard]] std::string to_text(const CutChoice& cut);
+/// The form that the constructor reads: "zb-v", "own.csv".
+[[nodiscard]] std::string to_text(const ScheduleChoice& schedule);
+/// The form that the constructor reads: "8", "auto".
+[[nodiscard]] std::string to_text(const Microbatches& microbatches);
+/// The form that the constructor reads: "4", "0", "auto".
+[[nodiscard]] std::string to_text(const Ranks& ranks);
+/// The form that the constructor reads: "0-11,13".
+[[nodiscard]] std::string to_text(const FrozenLayers& frozen);
+/// By layer, whether it is frozen; empty where none is. \throws Error (BadInput) for a layer beyond `layers`.
+[[nodiscard]] std::vector<bool> frozen_layers(const FrozenLayers& frozen, std::int64_t layers);
+/// The form that the constructor reads: "none", "1-4,7".
+[[nodiscard]] std::string to_text(const Recompute& recompute);
+
+/// How a network is cut, scheduled and placed. By default one stage on one rank.
+struct Layout {
   int stages = 1;
-  int ranks = 0;
-  std::string cut = "uniform";
-  std::string schedule = "1f1b";
-  int microbatches = 4;
-  std::vector<std::string> devices;
+  Ranks ranks = {};               ///< of all replicas: as many as the schedule has; given ones must be that many
+  CutChoice cut = {};             ///< uniform
+  ScheduleChoice schedule = {};   ///< 1F1B
+  Microbatches microbatches = 4;  ///< of all replicas
+  int replicas = 1;               ///< copies of the pipeline, which share the microbatches
+  /// Runs of microbatches whose gradients are added along a fixed tree, so that the bits do not depend on the replicas;
+  /// 0: in a row.
+  int gradient_tree = 0;
+  Recompute recompute = {};  ///< none
+  bool offload = false;      ///< keep the inputs of recomputed layers in the host's memory
+  /// Of the ranks in turn: "cpu", "cuda:0". Empty: the host.
+  std::vector<std::string> devices = {};
+  /// 1: the same bits on any number of stages. 0: the cores divided by the ranks of the machine.
   int threads_per_rank = 1;
-  std::string recompute = "none";
-  bool offload = false;
-  std::string memory_limit;
-  std::string plan;
-  std::string boundary_dtype = "same";
-  std::string cost;
-  bool remeasure = false;
-  double drift = 0.25;
-  int replicas = 1;
-  std::string gradient_bucket = "4MiB";
-  int zero = 0;
+  std::optional<Bytes> memory_limit = {};  ///< of each rank; a run that needs more fails
+  BoundaryDtype boundary_dtype = BoundaryDtype::Same;
+  Bytes gradient_bucket{4 << 20};  ///< largest message of gradients between replicas
+  int zero = 0;                    ///< 1: each replica keeps a share of the optimizer's state (ZeRO-1); 0: all of it
 
-  // How it is trained.
-  std::int64_t batch = 32;
-  std::int64_t steps = 300;
-  std::string optimizer = "adamw";
-  double learning_rate = 1e-3;
-  std::int64_t warmup = 20;
-  double final_learning_rate = 0.1;
-  double weight_decay = 0.1;
-  double momentum = 0.9;
-  double beta1 = 0.9;
-  double beta2 = 0.95;
-  double epsilon = 1e-8;
-  double clip = 1;
-  bool post_validation = false;
-  std::string precision = "fp32";
-  std::uint64_t seed = 1;
+  friend bool operator==(const Layout&, const Layout&) = default;
+};
 
-  // Where it runs.
-  int processes = 1;
-  int restarts = 0;
-  bool elastic = false;
-  double peer_timeout = 30;
-  double join_timeout = 120;
-  std::string listen;
+/// Whether ranks, schedule, cut, microbatches or recomputation are left to a plan.
+[[nodiscard]] bool is_automatic(const Layout& layout);
 
-  // What is kept and reported.
-  std::string out;
-  bool resume = false;
-  bool from_the_beginning = false;
-  std::int64_t eval_every = 100;
-  std::int64_t eval_samples = 256;
-  std::int64_t checkpoint_every = 100;
-  int keep = 3;
-  bool wait_for_checkpoints = false;
-  bool timeline = false;
-  bool check_finite = false;
+/// The schedule of all replicas. \param layout with schedule and microbatches chosen.
+/// \throws Error (BadInput) for a name or a file that does not exist, and for stages and microbatches that it does not
+/// allow.
+[[nodiscard]] VerifiedSchedule schedule_of(const Layout& layout);
+
+/// The settings of a training run, those of `penstock train`, by their subject. Needs no libtorch. The defaults train a
+/// small GPT on one device. What each means stands in `visit_settings`, beside its name on the command line.
+struct TrainSettings {
+  /// What is learned from.
+  struct Data {
+    std::vector<std::string> paths = {};
+    std::optional<DataKind> kind = {};  ///< none: as the files look
+    double held_out = 0.1;
+    std::int64_t context = 128;
+    Documents documents = Documents::Joined;
+    std::string field = "text";  ///< of JSON Lines
+
+    friend bool operator==(const Data&, const Data&) = default;
+  };
+
+  /// The network.
+  struct Model {
+    ModelChoice kind = {};
+    bool from_scratch = false;
+    std::int64_t layers = 8;
+    std::int64_t width = 128;
+    std::int64_t heads = 4;
+    double dropout = 0;
+    bool tied_head = false;
+    FrozenLayers freeze = {};
+    std::int64_t lora = 0;  ///< rank; 0: none
+    double lora_alpha = 16;
+    std::vector<std::string> lora_targets = {"q_proj", "v_proj"};
+
+    friend bool operator==(const Model&, const Model&) = default;
+  };
+
+  /// Where the layout comes from if a plan makes it, and how the run is held against the plan.
+  struct Planning {
+    std::string plan = {};  ///< its file
+    std::string cost = {};  ///< file of the measured costs; empty: one in the cache
+    bool remeasure = false;
+    double drift = 0.25;
+
+    friend bool operator==(const Planning&, const Planning&) = default;
+  };
+
+  /// How it is trained.
+  struct Training {
+    std::int64_t batch = 32;
+    std::int64_t steps = 300;
+    OptimizerKind optimizer = OptimizerKind::AdamW;
+    double learning_rate = 1e-3;
+    std::int64_t warmup = 20;
+    double final_learning_rate = 0.1;
+    double weight_decay = 0.1;
+    double momentum = 0.9;
+    double beta1 = 0.9;
+    double beta2 = 0.95;
+    double epsilon = 1e-8;
+    double clip = 1;
+    std::optional<bool> post_validation = {};
+    Precision precision = Precision::Float32;
+    Precision weights = Precision::Float32;
+    std::uint64_t seed = 1;
+
+    friend bool operator==(const Training&, const Training&) = default;
+  };
+
+  /// Where it runs.
+  struct Processes {
+    int count = 1;
+    int restarts = 0;
+    bool elastic = false;
+    double peer_timeout = 30;   ///< seconds
+    double join_timeout = 120;  ///< seconds
+    std::string listen = {};
+
+    friend bool operator==(const Processes&, const Processes&) = default;
+  };
+
+  /// What is kept and reported.
+  struct Output {
+    std::string folder = {};
+    bool resume = false;
+    bool from_the_beginning = false;
+    std::int64_t eval_every = 100;
+    std::int64_t eval_samples = 256;
+    std::int64_t checkpoint_every = 100;
+    int keep = 3;
+    bool wait_for_checkpoints = false;
+    bool timeline = false;
+    bool check_finite = false;
+
+    friend bool operator==(const Output&, const Output&) = default;
+  };
+
+  Data data = {};
+  Model model = {};
+  Layout layout = {};
+  Planning planning = {};
+  Training training = {};
+  Processes processes = {};
+  Output output = {};
 
   friend bool operator==(const TrainSettings&, const TrainSettings&) = default;
 };
 
-/// Which part of the settings one belongs to, for the headings of `--help` and of config.toml.
-enum class SettingGroup { Data, Network, Pipeline, Training, Processes, Run };
+/// Which settings are written down.
+enum class TomlExtent {
+  OfTheRun,    ///< all but `out`, `resume`, `from-the-beginning` and `remeasure`, which belong to one start
+  OfTheStart,  ///< all
+};
 
-/// As `visit_settings`, for the settings of one group.
-template <class Settings, class Visitor>
-void visit_data_settings(Settings& settings, const Visitor& visit) {
-  using enum SettingGroup;
-  visit(Data, "data", settings.data, "files or folders: text, token files (.bin), or IDX images and labels");
-  visit(Data, "data-kind", settings.data_kind, "auto, text, tokens16, tokens32 or images");
-  visit(Data, "held-out", settings.held_out, "share of the data kept for evaluation");
-  visit(Data, "context", settings.context, "tokens that a sample holds (gpt)");
-}
+/// The settings as TOML, with their meanings as comments. `apply_toml` gives back equal settings.
+[[nodiscard]] std::string to_toml(const TrainSettings& settings, TomlExtent extent = TomlExtent::OfTheRun);
 
-/// As `visit_settings`, for the settings of one group.
-template <class Settings, class Visitor>
-void visit_network_settings(Settings& settings, const Visitor& visit) {
-  using enum SettingGroup;
-  visit(Network, "model", settings.model, "gpt, mlp or convnet");
-  visit(Network, "layers", settings.layers, "blocks between the first and the last layer (mlp: hidden layers)");
-  visit(Network, "width", settings.width, "features of a layer");
-  visit(Network, "heads", settings.heads, "attention heads; must divide the width (gpt)");
-  visit(Network, "dropout", settings.dropout, "probability of dropout, from 0 to below 1");
-  visit(Network, "tied-head", settings.tied_head, "the head's weight is the embedding's (gpt)");
-}
-
-/// As `visit_settings`, for the settings of one group.
-template <class Settings, class Visitor>
-void visit_pipeline_settings(Settings& settings, const Visitor& visit) {
-  using enum SettingGroup;
-  visit(Pipeline, "stages", settings.stages, "stages that the layers are cut into");
-  visit(Pipeline, "ranks", settings.ranks,
-        "devices or threads that the stages live on, or auto, which divides the cores between them; 0: as the schedule "
-        "has "
-        "them");
-  visit(Pipeline, "cut", settings.cut, "uniform, parameters, auto, or the first layers of the later stages: 3,6,9");
-  visit(Pipeline, "schedule", settings.schedule, "a name (penstock schedule list), a file (.csv), or auto");
-  visit(Pipeline, "microbatches", settings.microbatches, "slices of the minibatch in flight together, or auto");
-  visit(Pipeline, "devices", settings.devices, "devices of the ranks in turn, with commas between: cuda:0,cuda:1");
-  visit(Pipeline, "threads-per-rank", settings.threads_per_rank,
-        "1: the same bits on any number of stages; 0: the cores divided by the ranks");
-  visit(Pipeline, "recompute", settings.recompute,
-        "layers run again in the backward: none, full, selected, auto, or 1-4,7");
-  visit(Pipeline, "offload", settings.offload, "keep the inputs of recomputed layers in the host's memory");
-  visit(Pipeline, "memory-limit", settings.memory_limit,
-        "most memory of each rank, such as 12GiB; a run that needs more fails");
-  visit(Pipeline, "boundary-dtype", settings.boundary_dtype,
-        "type of fp32 tensors between ranks: same, or bf16 (half the bytes; the numbers depend on the cut)");
-  visit(Pipeline, "plan", settings.plan, "file that penstock plan wrote; flags win over it");
-  visit(Pipeline, "cost", settings.cost,
-        "file in which auto keeps the costs that it measures; empty: one in the cache");
-  visit(Pipeline, "remeasure", settings.remeasure, "measure the layers anew, even if costs of them are kept");
-  visit(Pipeline, "drift", settings.drift, "warn if a stage is slower or faster than planned by this share; 0: never");
-  visit(Pipeline, "replicas", settings.replicas, "copies of the pipeline, which share the microbatches");
-  visit(Pipeline, "gradient-bucket", settings.gradient_bucket, "largest message of gradients between replicas");
-  visit(Pipeline, "zero", settings.zero,
-        "1: each replica keeps a share of the optimizer's state (ZeRO-1); 0: all of it");
-}
-
-/// As `visit_settings`, for the settings of one group.
-template <class Settings, class Visitor>
-void visit_training_settings(Settings& settings, const Visitor& visit) {
-  using enum SettingGroup;
-  visit(Training, "batch", settings.batch, "samples of a minibatch");
-  visit(Training, "steps", settings.steps, "updates");
-  visit(Training, "optimizer", settings.optimizer, "adamw or sgd");
-  visit(Training, "learning-rate", settings.learning_rate, "highest learning rate");
-  visit(Training, "warmup", settings.warmup, "steps in which the learning rate rises to its highest");
-  visit(Training, "final-learning-rate", settings.final_learning_rate,
-        "share of it that is left at the end of the cosine");
-  visit(Training, "weight-decay", settings.weight_decay, "applies to matrices and kernels only");
-  visit(Training, "momentum", settings.momentum, "momentum of sgd");
-  visit(Training, "beta1", settings.beta1, "beta1 of adamw");
-  visit(Training, "beta2", settings.beta2, "beta2 of adamw");
-  visit(Training, "epsilon", settings.epsilon, "epsilon of adamw");
-  visit(Training, "clip", settings.clip, "largest norm of the gradient over all stages; 0: none");
-  visit(Training, "post-validation", settings.post_validation,
-        "update before the norm is known, and take the update back if it must be clipped");
-  visit(Training, "precision", settings.precision,
-        "number type of the layers: fp32, bf16 or fp16; weights stay in fp32");
-  visit(Training, "seed", settings.seed, "seed of the weights, the order of the data and dropout");
-}
-
-/// As `visit_settings`, for the settings of one group.
-template <class Settings, class Visitor>
-void visit_processes_settings(Settings& settings, const Visitor& visit) {
-  using enum SettingGroup;
-  visit(Processes, "processes", settings.processes,
-        "processes that share the ranks on this machine; 1: all ranks are threads");
-  visit(Processes, "restarts", settings.restarts,
-        "how often a run that lost a process may go on from its last checkpoint");
-  visit(Processes, "elastic", settings.elastic, "go on with the processes that are left, cut again");
-  visit(Processes, "peer-timeout", settings.peer_timeout, "seconds of silence after which a process counts as lost");
-  visit(Processes, "join-timeout", settings.join_timeout, "seconds until all processes must have come");
-  visit(Processes, "listen", settings.listen,
-        "own address for other processes; empty: loopback, or towards MASTER_ADDR");
-}
-
-/// As `visit_settings`, for the settings of one group.
-template <class Settings, class Visitor>
-void visit_run_settings(Settings& settings, const Visitor& visit) {
-  using enum SettingGroup;
-  visit(Run, "out", settings.out, "folder of the run: settings, metrics, checkpoints");
-  visit(Run, "resume", settings.resume, "go on from the folder's last whole checkpoint");
-  visit(Run, "from-the-beginning", settings.from_the_beginning,
-        "with resume, where no checkpoint is whole: begin anew, and keep the damaged ones under other names");
-  visit(Run, "eval-every", settings.eval_every, "steps between held-out evaluations; 0: only at the end");
-  visit(Run, "eval-samples", settings.eval_samples, "held-out samples of an evaluation");
-  visit(Run, "checkpoint-every", settings.checkpoint_every, "steps between checkpoints; 0: only at the end");
-  visit(Run, "keep", settings.keep, "newest checkpoints that are kept");
-  visit(Run, "wait-for-checkpoints", settings.wait_for_checkpoints,
-        "write checkpoints between steps, not beside the next step");
-  visit(Run, "timeline", settings.timeline, "draw the last step below its prediction: timeline.svg and .html");
-  visit(Run, "check-finite", settings.check_finite, "name the layer that first returns infinity or NaN (slow)");
-}
-
-/// Calls `visit(group, name, value, meaning)` for every setting, in order. The name is that of the command line,
-/// without its dashes, and of TOML. `Settings` is `TrainSettings` or `const TrainSettings`.
-template <class Settings, class Visitor>
-void visit_settings(Settings& settings, const Visitor& visit) {
-  visit_data_settings(settings, visit);
-  visit_network_settings(settings, visit);
-  visit_pipeline_settings(settings, visit);
-  visit_training_settings(settings, visit);
-  visit_processes_settings(settings, visit);
-  visit_run_settings(settings, visit);
-}
-
-/// Overwrites the settings that a TOML file names; the table `prediction` of a plan's file is passed over. \throws
-/// Error (BadInput) that names file and line where it is not TOML, a key is unknown (with the nearest known one) or a
-/// value is of the wrong type.
+/// Overwrites the settings that a TOML file names. Of a plan's file, the table `prediction` is passed over, and a
+/// schedule's file lies where it lies seen from the plan. \throws Error (BadInput) that names file and line if it is
+/// not TOML, a key is unknown (with the nearest known one) or a value is of the wrong type.
 void apply_toml(TrainSettings& settings, const std::filesystem::path& file);
-
-/// The settings as TOML, with their meanings as comments; `out`, `resume`, `from-the-beginning` and `remeasure`, which
-/// belong to one start, are left out. `apply_toml` gives back equal settings.
-[[nodiscard]] std::string to_toml(const TrainSettings& settings);
-
-/// Whether ranks, schedule, cut, microbatches or recomputation are left to a plan.
-[[nodiscard]] bool is_automatic(const TrainSettings& settings);
 
 /// Checks what can be checked without data. \throws Error (BadInput)
 void check_settings(const TrainSettings& settings);
-
-/// Checks the same for a network that is only measured, for a plan: it needs no folder. \throws Error (BadInput)
-void check_measured_settings(const TrainSettings& settings);
-
-/// Checks the same without the settings of data and of built-in networks, for a network of `settings.layers` layers.
-/// \throws Error (BadInput)
-void check_run_settings(const TrainSettings& settings);
 
 }  // namespace penstock

@@ -16,6 +16,9 @@
 ///   receiver counts it only while the action runs that uses it, as a part of the activation from an `F` on: a message
 ///   that waits is counted on no rank, as in the executor's count. The workspaces of an overlapped pair are held one
 ///   after the other.
+///
+///     const penstock::StageCost stage{.forward = {1}, .input_backward = {1}, .weight_backward = {1}};
+///     const penstock::Timeline timeline = penstock::simulate(schedule, penstock::uniform_cost(4, stage));
 #pragma once
 
 #include "penstock/cost/cost.h"

@@ -5,13 +5,17 @@
 /// many policies (after arXiv 2401.10241, section 3.1), takes in the published schedules of the same placement, moves
 /// passes along the critical path of the best (simulated annealing), and for small pipelines goes on to the optimum by
 /// branch and bound. The backward is always split.
+///
+///     const penstock::SynthesisSettings settings{.ranks = 4, .microbatches = 8, .placement =
+///     penstock::v_placement(4)}; const penstock::Synthesis found = penstock::synthesise(settings, cost,
+///     penstock::SteadyClock());
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-#include "penstock/base/clock.h"
+#include "penstock/base/types.h"
 #include "penstock/cost/cost.h"
 #include "penstock/schedule/verify.h"
 #include "penstock/timeline/timeline.h"

@@ -5,8 +5,8 @@
 #include <ATen/Context.h>
 #include <torch/version.h>
 
-#include "transport/c10d/backend.h"
-#include "transport/c10d/direct.h"
+#include "transport/device/direct.h"
+#include "transport/gloo/backend.h"
 
 namespace penstock {
 namespace {

@@ -20,8 +20,6 @@
 #include "penstock/base/listening.h"
 #include "penstock/base/thread.h"
 
-#include "transport/c10d/link.h"
-
 namespace penstock {
 namespace {
 

@@ -22,10 +22,6 @@ Time later_by(Time time, double milliseconds) {
   return time + std::chrono::duration_cast<Time::duration>(std::chrono::duration<double, std::milli>(milliseconds));
 }
 
-bool crosses_a_boundary(const Tag& tag) {
-  return tag.kind == MessageKind::Activation || tag.kind == MessageKind::Gradient;
-}
-
 // When the messages that are on their way arrive, in the order of each tag's messages.
 class Arrivals {
  public:
@@ -57,21 +53,25 @@ class Arrivals {
 class EmulatedTransport final : public Transport {
  public:
   EmulatedTransport(std::unique_ptr<Transport> end, std::shared_ptr<Arrivals> arrivals,
-                    std::function<EmulatedLink(RankId, RankId)> link_between)
-      : end_(std::move(end)), arrivals_(std::move(arrivals)), link_between_(std::move(link_between)) {}
+                    std::function<EmulatedLink(RankId, RankId)> link_between,
+                    std::function<bool(const Tag&)> is_delayed)
+      : end_(std::move(end)),
+        arrivals_(std::move(arrivals)),
+        link_between_(std::move(link_between)),
+        is_delayed_(std::move(is_delayed)) {}
 
   [[nodiscard]] RankId rank() const override { return end_->rank(); }
   [[nodiscard]] int ranks() const override { return end_->ranks(); }
 
   void send(RankId to, const Tag& tag, std::vector<at::Tensor> message) override {
-    if (crosses_a_boundary(tag)) arrivals_->put(rank(), to, tag, arrival(to, message));
+    if (is_delayed_(tag)) arrivals_->put(rank(), to, tag, arrival(to, message));
     end_->send(to, tag, std::move(message));
   }
 
   [[nodiscard]] std::vector<at::Tensor> receive(RankId from, const Tag& tag) override {
     std::vector<at::Tensor> message = end_->receive(from, tag);
     last_arrival_ = end_->last_arrival();
-    if (!crosses_a_boundary(tag)) return message;
+    if (!is_delayed_(tag)) return message;
     const Time due = arrivals_->take(from, rank(), tag);
     std::this_thread::sleep_until(due);
     last_arrival_ = std::max(last_arrival_,
@@ -82,7 +82,7 @@ class EmulatedTransport final : public Transport {
   [[nodiscard]] Milliseconds last_arrival() const override { return last_arrival_; }
 
   [[nodiscard]] bool has_arrived(RankId from, const Tag& tag) override {
-    return end_->has_arrived(from, tag) && (!crosses_a_boundary(tag) || arrivals_->is_due(from, rank(), tag));
+    return end_->has_arrived(from, tag) && (!is_delayed_(tag) || arrivals_->is_due(from, rank(), tag));
   }
 
   void abort(const std::string& reason) noexcept override { end_->abort(reason); }
@@ -109,6 +109,7 @@ class EmulatedTransport final : public Transport {
   std::unique_ptr<Transport> end_;
   std::shared_ptr<Arrivals> arrivals_;
   std::function<EmulatedLink(RankId, RankId)> link_between_;
+  std::function<bool(const Tag&)> is_delayed_;
   std::map<RankId, Link> links_;  // from this rank
   Milliseconds last_arrival_;
 };
@@ -117,9 +118,10 @@ class EmulatedTransport final : public Transport {
 
 std::vector<std::unique_ptr<Transport>> with_emulated_links(
     std::vector<std::unique_ptr<Transport>> ends,
-    const std::function<EmulatedLink(RankId from, RankId to)>& link_between) {
+    const std::function<EmulatedLink(RankId from, RankId to)>& link_between,
+    const std::function<bool(const Tag& tag)>& is_delayed) {
   const auto arrivals = std::make_shared<Arrivals>();
-  for (auto& end : ends) end = std::make_unique<EmulatedTransport>(std::move(end), arrivals, link_between);
+  for (auto& end : ends) end = std::make_unique<EmulatedTransport>(std::move(end), arrivals, link_between, is_delayed);
   return ends;
 }
 

@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <thread>
 #include <utility>
 
 #include "penstock/transport/transport.h"
@@ -58,5 +59,7 @@ std::vector<std::unique_ptr<Transport>> make_inproc_transport(int ranks, const I
     ends.push_back(std::make_unique<InprocTransport>(RankId{rank}, inboxes, settings));
   return ends;
 }
+
+double spin_us_for(int ranks) { return ranks <= static_cast<int>(std::thread::hardware_concurrency()) ? 200.0 : 0.0; }
 
 }  // namespace penstock

@@ -8,6 +8,8 @@
 
 #include "penstock/base/error.h"
 
+#include "mistakes.h"
+
 namespace penstock::app {
 
 struct Outcome {
@@ -27,7 +29,7 @@ inline Outcome outcome_of(CLI::App& app, const std::string& line, const std::fun
     outcome.code = command();
   } catch (const Error& error) {
     outcome.code = error.kind() == ErrorKind::BadInput ? 2 : 1;
-    message = error.what();
+    message = in_options(app, error.what());
   } catch (const CLI::ParseError& error) {
     outcome.code = 2;
     message = error.what();

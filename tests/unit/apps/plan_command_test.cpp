@@ -89,6 +89,22 @@ TEST(PlanCommand, WritesPlanDrawingSweepAndExport) {
   EXPECT_THAT(outcome.out, HasSubstr("sweep over the microbatches: use M = "));
 }
 
+TEST(PlanCommand, WritesPlansForTorchtitanAndMegatron) {
+  const std::string line = "--cost " + cost_file(some_costs(), "others.json") + " --ranks 2 --batch 16 --effort 1 ";
+  const auto folder = in_folder("titan");
+  const auto arguments = in_folder("megatron.txt");
+  ASSERT_EQ(plan(line + "--export-torchtitan " + folder.string()).code, 0);
+  EXPECT_THAT(read_file(folder / "torchtitan.toml"),
+              AllOf(HasSubstr("pipeline_parallel_schedule_csv = \"" + (folder / "schedule.csv").string() + "\""),
+                    HasSubstr("[\"tok_embeddings\""), HasSubstr("\"norm\", \"output\"],\n]")));
+  EXPECT_THAT(read_file(folder / "schedule.csv"), StartsWith("0F0,"));
+  const Outcome megatron = plan(line + "--export-megatron " + arguments.string());
+  ASSERT_EQ(megatron.code, 0) << megatron.err;
+  EXPECT_THAT(read_file(arguments),
+              AllOf(HasSubstr("--num-layers 8\n"), HasSubstr("--pipeline-model-parallel-layout E"),
+                    HasSubstr("--global-batch-size 16\n")));
+}
+
 TEST(PlanCommand, CostsFromABusyMachineAreToldFromOthers) {
   LayerCosts costs = some_costs();
   EXPECT_THAT(plan("--cost " + cost_file(costs, "quiet.json") + " --ranks 2 --batch 16 --effort 1").out,
@@ -161,10 +177,10 @@ TEST(PlanCommand, BadInputIsOneLineAndExitCodeTwo) {
       {"--cost none.json --ranks 2 --batch 16", "cannot read none.json"},
       {"--cost " + zero.string() + " --ranks 1 --batch 1", "layers[0].sizes[0].forward_ms is 0"},
       {"--cost " + negative.string() + " --ranks 1 --batch 1", "input_backward_ms is -1"},
-      {"--cost " + cost + " --ranks 11 --batch 16", "--ranks 11; expected at most 10, the number of layers"},
-      {"--cost " + cost + " --ranks 0 --batch 16", "--ranks 0"},
-      {"--cost " + cost + " --ranks 2 --batch 0", "--batch 0"},
-      {"--cost " + cost + " --ranks 2 --batch -1", "--batch -1"},
+      {"--cost " + cost + " --ranks 11 --batch 16", "--ranks is 11; expected at most 10, the number of layers"},
+      {"--cost " + cost + " --ranks 0 --batch 16", "--ranks is 0"},
+      {"--cost " + cost + " --ranks 2 --batch 0", "--batch is 0"},
+      {"--cost " + cost + " --ranks 2 --batch -1", "--batch is -1"},
       {"--cost " + cost + " --ranks 2 --batch 99999999999999999999", "99999999999999999999"},
       {"--cost " + cost + " --ranks 2 --batch 16 --memory 10KB", "no plan fits"},
       {"--cost " + cost + " --ranks 2 --batch 16 --memory much", "--memory is \"much\""},
@@ -172,7 +188,7 @@ TEST(PlanCommand, BadInputIsOneLineAndExitCodeTwo) {
       {"--cost " + cost + " --ranks 2 --batch 16 --machine there", "is of another machine, name \"here\""},
       {"--cost " + cost + " --ranks 2 --batch 16 --cut 3,2", "cut \"3,2\""},
       {"--cost " + cost + " --ranks 2 --batch 16 --cut 3,5,7,9", "no schedule that fits the request"},
-      {"--cost " + cost + " --ranks 2 --batch 16 --replicas 0", "--replicas 0"},
+      {"--cost " + cost + " --ranks 2 --batch 16 --replicas 0", "--replicas is 0"},
       {"--cost " + cost + " --ranks 2 --batch 16 --effort 0", "--effort 0"},
       {"--cost " + cost + " --ranks 2 --batch 16 --top 0", "--top 0"},
       {"--cost " + cost + " --ranks 2 --batch 16 --draw step.png", "ends in .svg or .html"},
@@ -182,6 +198,10 @@ TEST(PlanCommand, BadInputIsOneLineAndExitCodeTwo) {
       {"--cost " + cost + " --ranks 2 --batch 12 --microbatches 5 --export-pytorch /tmp/x",
        "--microbatches 5 of --batch 12 with --export-pytorch; expected a divisor of the batch"},
       {"--cost " + cost + " --ranks 2 --batch 16 --replicas 2 --export-pytorch /tmp/x", "expected one replica"},
+      {"--cost " + cost + " --ranks 2 --batch 16 --schedule zb-v --export-megatron /tmp/x",
+       "--schedule zb-v with --export-megatron; expected 1f1b or interleaved-1f1b"},
+      {"--cost " + cost + " --ranks 2 --batch 16 --gradient-tree 2 --export-torchtitan /tmp/x",
+       "--gradient-tree with --export-torchtitan; expected no gradient tree, which torchtitan does not have"},
       {"--cost " + cost + " --ranks 3 --batch 16 --schedule chimera", "no schedule that fits"},
   };
   for (const auto& [line, expected] : cases) {

@@ -115,6 +115,15 @@ TEST(TextLimits, KeysOfManyPartsAndValuesWithinValues) {
   EXPECT_THAT(refusal([&] { json("[" + std::string(600'000, ',')); }, ErrorKind::BadInput), HasSubstr("500000"));
 }
 
+TEST(TextLimits, AGapOfLineEndsEndsSomewhere) {
+  const std::string longest = std::string(longest_json_gap, '\n') + std::string(100'000, ' ');
+  check_json_limits("{" + longest + "\"a\":\t1}" + longest, "cost.json", {});
+  EXPECT_EQ(find_json_gap("{" + longest + "\r"), longest.size() + 1);
+  for (const char* letter : {"\n", "\r", "\t"})
+    EXPECT_THAT(refusal([&] { check_json_limits("{" + longest + letter, "cost.json", {}); }, ErrorKind::BadInput),
+                HasSubstr("cost.json is empty for 10000 line ends"));
+}
+
 TEST(TextLimits, QuotesBeforeTheEndOfAStringHideNothingBehindIt) {
   const std::string many(17, '[');
   for (const char* quote : {"\"", "'"})
@@ -141,6 +150,12 @@ TEST(TextLimits, WhatStandsInStringsAndCommentsIsNotCounted) {
       fmt::format("a = \"{0}\\\"{0}\" # {0}\nb = '{0}'\nc = \"\"\"{0}\n\"{0}\"\"\"\nd = [1.5, 2.5]", many), "run.toml",
       {});
   check_json_limits(fmt::format(R"({{"a": "{0}\"{0}"}})", many), "cost.json", {});
+}
+
+TEST(IsThere, SaysNoOfWhatCannotBeLookedAt) {
+  EXPECT_TRUE(is_there("/"));
+  EXPECT_FALSE(is_there(testing::TempDir() + "/nowhere"));
+  EXPECT_FALSE(is_there(std::string(100'000, 'a')));
 }
 
 TEST(ReadFile, OnlyWhatIsAFileAndNoLongerThanIsRead) {

@@ -1,6 +1,6 @@
-#include "penstock/base/units.h"
-
 #include <gtest/gtest.h>
+
+#include "penstock/base/types.h"
 
 namespace penstock {
 namespace {

@@ -1,6 +1,6 @@
-#include "penstock/base/wall_time.h"
-
 #include <gtest/gtest.h>
+
+#include "penstock/base/types.h"
 
 namespace penstock {
 namespace {

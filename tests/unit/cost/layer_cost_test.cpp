@@ -1,10 +1,10 @@
-#include "penstock/cost/layer_cost.h"
-
 #include <filesystem>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "penstock/base/error.h"
+#include "penstock/cost/cost.h"
+#include "penstock/cost/layers_at_size.h"
 
 namespace penstock {
 namespace {
@@ -277,6 +277,39 @@ TEST(LayerCost, WhereTheInputNeedsNoGradientTheFirstStagesWIsAWholeBackward) {
   EXPECT_EQ(LayersAtSize(costs, 1).stage(0, 2, {}).weight_backward.count, 2.5);
   EXPECT_GE(LayersAtSize(costs, 1).time(0, 2, {}), LayersAtSize(costs, 1).time(1, 2, {}));
   EXPECT_EQ(one.stage(1, 3, {}).input_backward.count, 2) << "a later stage passes a gradient back";
+}
+
+TEST(LayerCost, FrozenLayersAtTheBeginningTakeAndGiveNoGradient) {
+  LayerCosts costs = two_layers();
+  costs.input_needs_gradient = false;
+  costs.layers_without_gradient = 1;
+  LayerAtSize& frozen = costs.layers[0].sizes[0];
+  frozen.activation = frozen.backward_workspace = {0};
+  frozen.input_backward = frozen.weight_backward = {{0}};
+  costs.input_bytes_per_sample = 4;
+  EXPECT_EQ(parse_layer_costs(to_json(costs)), costs);
+  const LayersAtSize one(costs, 1);
+  EXPECT_FALSE(one.stage(0, 1, {}).gradient_returns);
+  EXPECT_TRUE(one.stage(0, 2, {}).gradient_returns);
+  EXPECT_EQ(one.stage(0, 1, {}).input_backward.count + one.stage(0, 1, {}).weight_backward.count, 0);
+  // The first stage that learns has a whole backward, wherever it begins.
+  for (const std::size_t first : {0U, 1U}) {
+    EXPECT_EQ(one.stage(first, 2, {}).input_backward.count, 0);
+    EXPECT_EQ(one.stage(first, 2, {}).weight_backward.count, 2);
+  }
+  EXPECT_EQ(one.stage(2, 3, {}).input_backward.count, 1) << "a later stage passes a gradient back";
+  // What leads to no gradient is neither kept nor run again.
+  const StageRun again{.recomputed = true, .split_backward = false};
+  EXPECT_EQ(one.stage(0, 1, again).activation.count, 0);
+  EXPECT_EQ(one.stage(0, 2, again).activation.count, 8);
+  const StageCost whole = one.stage(0, 2, again);
+  EXPECT_EQ((whole.input_backward + whole.weight_backward).count, 2 + 1);
+  EXPECT_EQ(one.time(0, 2, again).count, 2 + 1 + 2);
+  costs.layers_without_gradient = 3;
+  EXPECT_THROW(validate(costs), Error);
+  costs.layers_without_gradient = 1;
+  costs.input_needs_gradient = true;
+  EXPECT_THROW(validate(costs), Error);
 }
 
 TEST(LayerCost, AnOutputThatALayerKeepsIsTheNextLayersInputOrHeldAtTheEnd) {

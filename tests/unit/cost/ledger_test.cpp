@@ -17,6 +17,18 @@ StageCost stage() {
   return stage;
 }
 
+TEST(Ledger, KeepsTheGradientsOfATreeFromTheFirstOneOn) {
+  StageCost with_tree = stage();
+  with_tree.kept_gradients = {400'000};
+  const StageBoundaries none;
+  const Bytes more = memory_of_pass(with_tree, Pass::Backward, none, true).at_end -
+                     memory_of_pass(stage(), Pass::Backward, none, true).at_end;
+  EXPECT_EQ(more, Bytes{400'000});
+  EXPECT_EQ(memory_of_pass(with_tree, Pass::Backward, none, false),
+            memory_of_pass(stage(), Pass::Backward, none, false));
+  EXPECT_EQ(memory_of_weights_with_gradients(with_tree) - memory_of_weights_with_gradients(stage()), Bytes{400'000});
+}
+
 constexpr StageBoundaries remote{{50}, {70}};
 constexpr StageBoundaries local{{50}, {70}, true, true};
 
@@ -41,6 +53,17 @@ TEST(Ledger, ABackwardFreesTheActivationAndKeepsGradients) {
   EXPECT_EQ(memory_of_pass(stage(), Pass::Backward, remote, false), (PassMemory{{72}, {-1022}, {50}}));
   EXPECT_EQ(memory_of_pass(stage(), Pass::Backward, remote, true), (PassMemory{{88}, {198'962}, {50}}));
   EXPECT_EQ(memory_of_pass(stage(), Pass::Backward, local, false), (PassMemory{{2}, {-1022}, {50}}));
+}
+
+TEST(Ledger, WhereNoGradientReturnsNoneIsHeld) {
+  StageBoundaries frozen_before = remote;
+  frozen_before.input_returns_gradient = false;
+  EXPECT_EQ(memory_of_pass(stage(), Pass::Backward, frozen_before, false), (PassMemory{{72}, {-1072}, {}}));
+  EXPECT_EQ(memory_of_pass(stage(), Pass::Forward, frozen_before, false),
+            memory_of_pass(stage(), Pass::Forward, remote, false));
+  StageBoundaries frozen = frozen_before;
+  frozen.output_returns_gradient = false;
+  EXPECT_EQ(memory_of_pass(stage(), Pass::Backward, frozen, false), (PassMemory{{2}, {-1002}, {}}));
 }
 
 TEST(Ledger, ASplitBackwardFreesTheActivationInTwoParts) {

@@ -16,7 +16,7 @@ using testing::HasSubstr;
 class Images : public DataTest {
  protected:
   [[nodiscard]] std::string refusal(const std::string& images, const std::string& labels) const {
-    return refusal_of({{write("images", images), write("labels", labels)}, "images"});
+    return refusal_of({{write("images", images), write("labels", labels)}, DataKind::Images});
   }
 };
 
@@ -41,7 +41,8 @@ std::string counted(std::size_t count) {
 TEST_F(Images, ComeInEitherOrderAndEveryTenthIsHeldOut) {
   const auto images = write("images", idx(0x803, {20, 2, 3}, counted(120)));
   const auto labels = write("labels", idx(0x801, {20}, counted(20)));
-  for (const DataSettings& settings : {DataSettings{{images, labels}}, DataSettings{{labels, images}, "images"}}) {
+  for (const DataSettings& settings :
+       {DataSettings{{images, labels}}, DataSettings{{labels, images}, DataKind::Images}}) {
     const Data data = open_data(settings);
     EXPECT_EQ(data.description, (DataDescription{DataKind::Images, 0, 1, 2, 3, 20, 20}));
     ASSERT_EQ(data.train->size(), 18);
@@ -53,13 +54,13 @@ TEST_F(Images, ComeInEitherOrderAndEveryTenthIsHeldOut) {
     EXPECT_TRUE(at::equal(batch.input[1].flatten(), at::arange(54, 60).to(at::kFloat) / 255));
     EXPECT_EQ(data.train->batch(samples).target[0].item<std::int64_t>(), 1);
   }
-  EXPECT_EQ(open_data({{images, labels}, "auto", 128, 0}).train->size(), 20);
+  EXPECT_EQ(open_data({{images, labels}, std::nullopt, 128, 0}).train->size(), 20);
 }
 
 TEST_F(Images, MayHaveChannels) {
   const auto images = write("images", idx(0x804, {2, 3, 1, 2}, counted(12)));
   const auto labels = write("labels", idx(0x801, {2}, std::string("\x07\x02", 2)));
-  const Data data = open_data({{images, labels}, "auto", 128, 0});
+  const Data data = open_data({{images, labels}, std::nullopt, 128, 0});
   EXPECT_EQ(data.description, (DataDescription{DataKind::Images, 0, 3, 1, 2, 8, 2}));
   const std::int64_t sample = 1;
   const Batch batch = data.train->batch(std::span(&sample, 1));
@@ -90,21 +91,23 @@ TEST_F(Bigram, IsTheEntropyOfATextThatABigramExplains) {
   // After "a" come "b" and "c" in turn, after those always "a": half of all bytes cost ln 2, the others nothing.
   std::string text;
   for (int index = 0; index < 100'000; ++index) text += (index * 7919) % 13 < 6 ? "ab" : "ac";
-  const Data data = open_data({{write("a.txt", text)}, "text", 16, 0.1});
+  const Data data = open_data({{write("a.txt", text)}, DataKind::Text, 16, 0.1});
   const double p = 6.0 / 13;
   EXPECT_NEAR(bigram_loss(data), -(p * std::log(p) + (1 - p) * std::log(1 - p)) / 2, 0.002);
 }
 
 TEST_F(Bigram, KnowsNothingOfBytesItHasNotSeen) {
   // Two blocks of different bytes: the second is held out, so the best smoothing is the largest, all bytes alike.
-  const Data data = open_data({{write("a.txt", std::string(1000, 'a') + std::string(1000, 'b'))}, "text", 9, 0.5});
+  const Data data =
+      open_data({{write("a.txt", std::string(1000, 'a') + std::string(1000, 'b'))}, DataKind::Text, 9, 0.5});
   EXPECT_NEAR(bigram_loss(data), std::log(256), 0.05);
 }
 
 TEST_F(Bigram, IsForTextWithAHeldOutSplit) {
   const auto text = write("a.txt", std::string(1000, 'a'));
   const auto tokens = write("a.bin", std::string(1000, 'a'));
-  for (const DataSettings& settings : {DataSettings{{text}, "text", 9, 0}, DataSettings{{tokens}, "auto", 9, 0.1}}) {
+  for (const DataSettings& settings :
+       {DataSettings{{text}, DataKind::Text, 9, 0}, DataSettings{{tokens}, std::nullopt, 9, 0.1}}) {
     const Data data = open_data(settings);
     EXPECT_THROW(static_cast<void>(bigram_loss(data)), Error);
   }

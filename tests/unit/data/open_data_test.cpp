@@ -30,7 +30,7 @@ Batch sample_of(const Dataset& dataset, std::int64_t sample) { return dataset.ba
 
 TEST_F(Text, WindowsAreShiftedByOne) {
   const auto path = write("a.txt", "abcdefghij");
-  const Data data = open_data({{path}, "auto", 3, 0});
+  const Data data = open_data({{path}, std::nullopt, 3, 0});
   EXPECT_EQ(data.description, (DataDescription{DataKind::Text, 256, 0, 0, 0, 0, 10}));
   EXPECT_EQ(data.held_out, nullptr);
   EXPECT_EQ(data.train->size(), 7);
@@ -53,7 +53,7 @@ TEST_F(Text, FilesAndFoldersAreOneTextInTheOrderOfTheirPaths) {
   const auto outside = write("outside.txt", "outside");
   std::filesystem::create_symlink(outside, folder() / "tree/link.h");
   std::filesystem::create_directory_symlink(folder(), folder() / "tree/up");
-  const Data data = open_data({{outside, folder() / "tree"}, "text", 10'015, 0});
+  const Data data = open_data({{outside, folder() / "tree"}, DataKind::Text, 10'015, 0});
   ASSERT_EQ(data.description.bytes_or_samples, 10'016);
   const Batch batch = sample_of(*data.train, 0);
   EXPECT_EQ(text_of(batch.input[0]) + text_of(batch.target[0].slice(0, -1)), "outside" + large + "tentwoend");
@@ -67,16 +67,15 @@ TEST_F(Text, UnusableDataSaysWhy) {
   EXPECT_THAT(refusal_of({{}}), HasSubstr("no data"));
   EXPECT_THAT(refusal_of({{empty}}), AllOf(HasSubstr("empty.txt is empty"), HasSubstr("at least 129 bytes")));
   EXPECT_THAT(refusal_of({{folder() / "bare"}}), HasSubstr("bare holds no file"));
-  EXPECT_THAT(refusal_of({{shorter}, "auto", 10, 0}), AllOf(HasSubstr("holds 10 bytes; expected at least 11"),
-                                                            HasSubstr("train with a `context` of at most 9")));
-  EXPECT_THAT(refusal_of({{shorter}, "auto", 5, 0.1}),
+  EXPECT_THAT(refusal_of({{shorter}, std::nullopt, 10, 0}), AllOf(HasSubstr("holds 10 bytes; expected at least 11"),
+                                                                  HasSubstr("train with a `context` of at most 9")));
+  EXPECT_THAT(refusal_of({{shorter}, std::nullopt, 5, 0.1}),
               AllOf(HasSubstr("holds 10 bytes; expected at least 12"), HasSubstr("a `context` of at most 4")));
-  EXPECT_EQ(open_data({{shorter}, "auto", 9, 0}).train->size(), 1);
-  EXPECT_EQ(open_data({{shorter}, "auto", 4, 0.1}).held_out->size(), 1);
-  EXPECT_THAT(refusal_of({{shorter}, "auto", 0}), HasSubstr("a context of 0"));
+  EXPECT_EQ(open_data({{shorter}, std::nullopt, 9, 0}).train->size(), 1);
+  EXPECT_EQ(open_data({{shorter}, std::nullopt, 4, 0.1}).held_out->size(), 1);
+  EXPECT_THAT(refusal_of({{shorter}, std::nullopt, 0}), HasSubstr("a context of 0"));
   for (const double share : {-0.1, 1.0, std::numeric_limits<double>::quiet_NaN()})
-    EXPECT_THAT(refusal_of({{shorter}, "auto", 2, share}), HasSubstr("a held-out share of"));
-  EXPECT_THAT(refusal_of({{shorter}, "words"}), HasSubstr("the kind of data \"words\""));
+    EXPECT_THAT(refusal_of({{shorter}, std::nullopt, 2, share}), HasSubstr("a held-out share of"));
   EXPECT_THAT(refusal_of({{"/dev/null"}}), HasSubstr("neither a file nor a folder"));
 }
 
@@ -94,14 +93,14 @@ TEST_F(Text, WhatCannotBeReadIsNamed) {
 TEST_F(Tokens, AreReadAsLittleEndian) {
   const auto first = write("a.bin", std::string("\x01\x00\x00\x02\xff\xff", 6));
   const auto second = write("b.bin", std::string("\x05\x00\x06\x00", 4));
-  const Data data = open_data({{first, second}, "auto", 4, 0});
+  const Data data = open_data({{first, second}, std::nullopt, 4, 0});
   EXPECT_EQ(data.description, (DataDescription{DataKind::Tokens16, 65'536, 0, 0, 0, 0, 5}));
   const Batch batch = sample_of(*data.train, 0);
   EXPECT_TRUE(at::equal(batch.input[0], at::tensor({1, 512, 65'535, 5}, at::kLong)));
   EXPECT_TRUE(at::equal(batch.target[0], at::tensor({512, 65'535, 5, 6}, at::kLong)));
 
   const auto wide = write("c.bin", std::string("\x01\x00\x00\x00\x00\x00\x01\x00", 8));
-  const Data wide_data = open_data({{wide}, "tokens32", 1, 0});
+  const Data wide_data = open_data({{wide}, DataKind::Tokens32, 1, 0});
   EXPECT_EQ(wide_data.description, (DataDescription{DataKind::Tokens32, 65'537, 0, 0, 0, 0, 2}));
   EXPECT_EQ(sample_of(*wide_data.train, 0).target.item<std::int64_t>(), 65'536);
 }
@@ -115,7 +114,7 @@ TEST_F(Tokens, NoWindowCrossesFromOneSplitIntoTheOther) {
   for (const std::int64_t context : {1, 5, 100, 9000}) {
     for (const double share : {0.001, 0.1, 0.34, 0.5, 0.9}) {
       SCOPED_TRACE(testing::Message() << "context " << context << ", held out " << share);
-      const Data data = open_data({{path}, "tokens32", context, share});
+      const Data data = open_data({{path}, DataKind::Tokens32, context, share});
       const std::array<const Dataset*, 2> splits = {data.train.get(), data.held_out.get()};
       std::vector<int> owner(size, -1);
       for (int split = 0; split < 2; ++split) {
@@ -142,11 +141,11 @@ TEST_F(Tokens, OfAWrongSizeOrKindAreRefused) {
   const auto even = write("even.bin", std::string(602, '\x70'));
   const auto text = write("a.txt", "text");
   EXPECT_THAT(refusal_of({{odd}}), HasSubstr("odd.bin is 601 bytes; expected a multiple of 2"));
-  EXPECT_THAT(refusal_of({{even}, "tokens32"}), HasSubstr("even.bin is 602 bytes; expected a multiple of 4"));
+  EXPECT_THAT(refusal_of({{even}, DataKind::Tokens32}), HasSubstr("even.bin is 602 bytes; expected a multiple of 4"));
   EXPECT_THAT(refusal_of({{even, text}}), HasSubstr("1 file of tokens (.bin) among 2 files"));
-  EXPECT_THAT(refusal_of({{even}, "auto", 300}), HasSubstr("holds 301 tokens"));
+  EXPECT_THAT(refusal_of({{even}, std::nullopt, 300}), HasSubstr("holds 301 tokens"));
   const auto large = write("large.bin", std::string(800, '\x80'));
-  EXPECT_THAT(refusal_of({{large}, "tokens32", 1}), HasSubstr("the token 2155905152"));
+  EXPECT_THAT(refusal_of({{large}, DataKind::Tokens32, 1}), HasSubstr("the token 2155905152"));
 }
 
 }  // namespace

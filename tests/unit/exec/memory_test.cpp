@@ -7,6 +7,8 @@
 #include <vector>
 
 #include <ATen/ATen.h>
+#include <c10/core/CPUAllocator.h>
+#include <torch/csrc/profiler/orchestration/observer.h>
 
 #include "penstock/base/error.h"
 
@@ -26,6 +28,18 @@ TEST(Memory, CountsWhatItsThreadHoldsAndHeldAtMost) {
   EXPECT_GE(meter.peak(), Bytes{4096});
   meter.reset_peak();
   EXPECT_EQ(meter.peak(), Bytes{0});
+}
+
+// libtorch asks whoever listens to a thread's allocations for a profiler's settings, as for an autograd function of
+// Python.
+TEST(Memory, NoMeterIsTakenForAProfiler) {
+  const MemoryMeter meter;
+  EXPECT_FALSE(torch::profiler::impl::profilerEnabled());
+  EXPECT_TRUE(torch::profiler::impl::getProfilerConfig().disabled());
+  EXPECT_EQ(torch::profiler::impl::profilerType(), torch::profiler::impl::ActiveProfilerType::NONE);
+  const UncountedMemory uncounted;
+  EXPECT_FALSE(torch::profiler::impl::profilerEnabled());
+  EXPECT_TRUE(torch::profiler::impl::getProfilerConfig().disabled());
 }
 
 TEST(Memory, CountsEveryByteOnce) {
@@ -81,6 +95,16 @@ TEST(Memory, MemoryThatIsNotOursCountsNowhere) {
   std::vector<float> own(16);
   const at::Tensor tensor = at::from_blob(own.data(), {16}, at::kFloat);
   meter.take_over({tensor});
+  EXPECT_EQ(meter.held(), Bytes{0});
+}
+
+// libtorch would say "Memory block of unknown size was allocated before the profiling started".
+TEST(Memory, WhatWasThereBeforeTheFirstMeterIsFreedWithoutAWord) {
+  c10::DataPtr before = c10::GetDefaultCPUAllocator()->allocate(64);
+  const MemoryMeter meter;
+  testing::internal::CaptureStderr();
+  before.clear();
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
   EXPECT_EQ(meter.held(), Bytes{0});
 }
 

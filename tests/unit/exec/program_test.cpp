@@ -2,8 +2,8 @@
 
 #include "penstock/exec/rank.h"
 #include "penstock/schedule/generators.h"
-#include "penstock/schedule/lower.h"
 #include "penstock/schedule/replicas.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 namespace {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "penstock/report/trace.h"
+#include "penstock/report/report.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/sim/simulate.h"
 

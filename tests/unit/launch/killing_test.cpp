@@ -1,5 +1,6 @@
 // What is left when workers, their children or the launcher itself are killed: nothing.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <fmt/format.h>
@@ -290,8 +291,11 @@ TEST_F(Signals, EndTheWaitForARestart) {
     asked = true;
     return settings.command;
   };
+  std::atomic<int> started = 0;
+  hooks.started = [&](int /*rank*/, int /*process_id*/) { ++started; };
   const auto sender = std::jthread([&] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    // Both have ended, and the launcher knows it.
+    static_cast<void>(comes_true([&] { return started == 2 && !has_children(); }));
     ::kill(::getpid(), SIGTERM);
   });
   const auto told = launch_and_listen(settings, hooks);

@@ -98,7 +98,7 @@ Case drawn_case(const std::string& kind, std::uint64_t seed, at::ScalarType dtyp
   Random random(seed);
   Case drawn;
   drawn.learning_rate = 0.01 * static_cast<double>(1 + random() % 20);
-  drawn.settings.kind = kind;
+  drawn.settings.kind = kind_named<OptimizerKind>(kind).value();
   drawn.settings.momentum = random() % 3 == 0 ? 0 : 0.9;
   drawn.settings.weight_decay = 0.1 * static_cast<double>(random() % 3);
   drawn.settings.rules = {{"layers.2.*", 0.3, 0.5}, {"*.0", {}, 2}, {"layers.[0-4].1", 0, 1}};
@@ -253,7 +253,7 @@ TEST(Optimizer, CheckpointsWithOneCountForAllResumeWithIt) {
 TEST(Optimizer, ATensorUnderTwoNamesIsUpdatedOnce) {
   at::Tensor weight = at::ones({3}, at::kDouble).set_requires_grad(true);
   OptimizerSettings settings;
-  settings.kind = "sgd";
+  settings.kind = OptimizerKind::Sgd;
   Optimizer optimizer(settings, {{"a.weight", weight}, {"b.weight", weight}});
   weight.mutable_grad() = at::ones({3}, at::kDouble);
   optimizer.update(0.25);
@@ -264,7 +264,7 @@ TEST(Optimizer, ATensorUnderTwoNamesIsUpdatedOnce) {
 TEST(Optimizer, SparseGradientsUpdateAsDenseOnesDo) {
   at::Tensor weight = at::ones({3, 2}, at::kDouble).set_requires_grad(true);
   OptimizerSettings settings;
-  settings.kind = "sgd";
+  settings.kind = OptimizerKind::Sgd;
   settings.weight_decay = 0;
   Optimizer optimizer(settings, {{"weight", weight}});
   weight.mutable_grad() = at::sparse_coo_tensor(at::ones({1, 1}, at::kLong), at::ones({1, 2}, at::kDouble), {3, 2});
@@ -278,6 +278,53 @@ TEST(Optimizer, RulesOutOfRangeAreRefused) {
   EXPECT_THAT([&] { Optimizer(settings, {}); }, ThrowsMessage<Error>(HasSubstr("rule for \"*.bias\"")));
   settings.rules = {{"*.bias", {}, -1}};
   EXPECT_THAT([&] { Optimizer(settings, {}); }, ThrowsMessage<Error>(HasSubstr("a factor of -1")));
+}
+
+TEST(Optimizer, AnotherLibrarysUpdatesEachParameterOnce) {
+  const at::Tensor weight = at::ones({2, 2});
+  const at::Tensor bias = at::zeros({2});
+  std::vector<std::string> names;
+  std::int64_t resumed = 0;
+  std::vector<OutsideOptimizer::Named> kept;
+  const MakeOptimizer make = [&](const std::vector<UpdatedParameter>& parameters) {
+    for (const UpdatedParameter& parameter : parameters) names.push_back(parameter.name);
+    OutsideOptimizer made;
+    made.update = [parameters](double) {
+      for (const UpdatedParameter& parameter : parameters) parameter.tensor.add_(1);
+    };
+    made.state = [] { return std::vector<OutsideOptimizer::Named>{{"sum.layers.0.weight", at::ones({1})}}; };
+    made.resume = [&](const auto& state, std::int64_t updates) {
+      kept = state;
+      resumed = updates;
+    };
+    return made;
+  };
+  Optimizer optimizer({}, {{"layers.0.weight", weight}, {"layers.0.bias", bias}, {"layers.1.weight", weight}}, make);
+  EXPECT_TRUE(optimizer.is_outside());
+  EXPECT_THAT(names, testing::ElementsAre("layers.0.weight", "layers.0.bias"));
+  optimizer.update(0.1);
+  EXPECT_EQ(weight.sum().item<double>(), 8);
+  EXPECT_EQ(bias.sum().item<double>(), 2);
+  EXPECT_EQ(optimizer.updates(), 1);
+  ASSERT_EQ(optimizer.state().size(), 1U);
+  optimizer.resume_outside(7, optimizer.state());
+  EXPECT_EQ(resumed, 7);
+  EXPECT_EQ(optimizer.updates(), 7);
+  EXPECT_EQ(kept.size(), 1U);
+  EXPECT_THROW(optimizer.keep(), InvariantViolation);
+}
+
+TEST(Optimizer, AnotherLibrarysHasNoRulesAndIsNotMadeForNothing) {
+  const MakeOptimizer make = [](const std::vector<UpdatedParameter>&) -> OutsideOptimizer {
+    throw InvariantViolation("made for nothing");
+  };
+  Optimizer optimizer({}, {}, make);
+  optimizer.update(0.1);
+  EXPECT_TRUE(optimizer.state().empty());
+  EXPECT_EQ(optimizer.updates(), 1);
+  OptimizerSettings settings;
+  settings.rules = {{"*.bias", 0.1}};
+  EXPECT_THAT([&] { Optimizer(settings, {}, make); }, ThrowsMessage<Error>(HasSubstr("parameter groups of its own")));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <ATen/ATen.h>
 
 #include "penstock/base/error.h"
+#include "penstock/exec/message_kind.h"
 
 #include "pipeline/record_message.h"
 
@@ -50,8 +51,11 @@ TEST(RecordMessage, WhatIsNoWholeNumberOfRecordsIsRefused) {
   const auto receive = [&] { static_cast<void>(receive_records<Drawn>(*ends[1], RankId{0}, tag)); };
   ends[0]->send(RankId{1}, tag, {at::zeros({static_cast<std::int64_t>(sizeof(Drawn)) + 1}, at::kByte)});
   EXPECT_THAT(receive, ThrowsMessage<Error>(HasSubstr("for each record")));
-  ends[0]->send(RankId{1}, tag, {at::zeros({3}, at::kDouble)});
-  EXPECT_THAT(receive, ThrowsMessage<Error>(HasSubstr("for each record")));
+  // What is no bytes, and what shows more of them than its memory has.
+  for (const at::Tensor& message : {at::zeros({3}, at::kDouble), at::zeros({1}, at::kByte).expand({sizeof(Drawn)})}) {
+    ends[0]->send(RankId{1}, tag, {message});
+    EXPECT_THAT(receive, ThrowsMessage<Error>(HasSubstr("a contiguous tensor of Byte")));
+  }
 }
 
 }  // namespace

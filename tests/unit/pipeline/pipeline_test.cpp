@@ -283,7 +283,7 @@ TEST(Pipeline, SequencesThatGoOnHaveTheOutputsOfWholeOnes) {
   Pipeline pipeline(network, schedule(2, 2), {});
   const at::Tensor tokens = torch::randint(32, {2, 8}, at::kLong);
   const std::vector<Tensors> whole = pipeline.forward({{{tokens[0].unsqueeze(0)}, {}}, {{tokens[1].unsqueeze(0)}, {}}});
-  using enum StepSettings::Sequences;
+  using enum Sequences;
   for (const std::vector<std::int64_t>& cuts : {std::vector<std::int64_t>{3, 1, 1, 3}, {1, 7}, {4, 4}}) {
     std::int64_t first = 0;
     for (const std::int64_t count : cuts) {
@@ -297,10 +297,26 @@ TEST(Pipeline, SequencesThatGoOnHaveTheOutputsOfWholeOnes) {
   }
 }
 
+TEST(Pipeline, ASequenceThatBeginsAnewIsThatOfOneThatIsAlone) {
+  const Network network = make_gpt({32, 3, 16, 2, 8, 0, false});
+  Pipeline together(network, schedule(2, 2), {});
+  Pipeline alone(network, schedule(2, 2), {});
+  const at::Tensor tokens = (at::arange(16) * 7).remainder(32).view({2, 8});
+  const auto part = [&](std::int64_t sequence, std::int64_t first, std::int64_t count) {
+    return Microbatch{{tokens[sequence].narrow(0, first, count).unsqueeze(0)}, {}};
+  };
+  using enum Sequences;
+  static_cast<void>(together.forward({part(0, 0, 5), part(1, 0, 3)}, Begin));
+  const std::vector<Tensors> got = together.forward({part(0, 2, 6), part(1, 3, 1)}, Continue, {true, false});
+  EXPECT_TRUE(at::equal(got[0].front(), alone.forward({part(0, 2, 6)}, Begin).front().front()));
+  static_cast<void>(alone.forward({part(1, 0, 3)}, Begin));
+  EXPECT_TRUE(at::equal(got[1].front(), alone.forward({part(1, 3, 1)}, Continue).front().front()));
+}
+
 TEST(Pipeline, SequencesThatNobodyHasBegunDoNotGoOn) {
   Pipeline pipeline(make_gpt({32, 3, 16, 2, 8, 0, false}), schedule(2, 2), {});
   const std::vector<Microbatch> tokens(2, {{torch::zeros({1, 2}, at::kLong)}, {}});
-  using enum StepSettings::Sequences;
+  using enum Sequences;
   const auto go_on = [&] { return pipeline.forward(tokens, Continue); };
   EXPECT_THAT(go_on, ThrowsMessage<Error>(HasSubstr("2 sequences to go on with, of 0 that are remembered")));
   static_cast<void>(pipeline.forward(tokens, Begin));
@@ -332,7 +348,7 @@ TEST(Pipeline, UnderAMemoryLimitANetworkThatFailsOnOneRankTrainsOnFour) {
 TEST(Pipeline, TheShortestScheduleOnSixtyFourRanksEndsTwoHundredTimes) {
   PipelineSettings settings;
   settings.threads_per_rank = 1;
-  settings.optimizer.kind = "sgd";
+  settings.optimizer.kind = OptimizerKind::Sgd;
   Pipeline pipeline(linear_network(64), schedule(64, 1), settings);
   const at::Tensor sample = torch::ones({1, 4});
   double loss = 0;
@@ -428,7 +444,7 @@ TEST(LearningRate, WarmsUpLinearlyAndEndsAtItsShare) {
 TEST(Optimizer, OfSgdWithoutMomentumTakesTheGradientAsItIs) {
   at::Tensor vector = torch::ones({2}, torch::requires_grad());
   OptimizerSettings settings;
-  settings.kind = "sgd";
+  settings.kind = OptimizerKind::Sgd;
   settings.momentum = 0;
   Optimizer optimizer(settings, {{"vector", vector}});
   for (int update = 0; update < 2; ++update) {
@@ -439,7 +455,7 @@ TEST(Optimizer, OfSgdWithoutMomentumTakesTheGradientAsItIs) {
 }
 
 TEST(Optimizer, DecaysMatricesAndLeavesVectorsAlone) {
-  for (const char* kind : {"adamw", "sgd"}) {
+  for (const OptimizerKind kind : {OptimizerKind::AdamW, OptimizerKind::Sgd}) {
     at::Tensor matrix = torch::ones({2, 2}, torch::requires_grad());
     at::Tensor vector = torch::ones({2}, torch::requires_grad());
     OptimizerSettings settings;
@@ -448,8 +464,8 @@ TEST(Optimizer, DecaysMatricesAndLeavesVectorsAlone) {
     matrix.mutable_grad() = torch::zeros({2, 2});
     vector.mutable_grad() = torch::zeros({2});
     optimizer.update(0.5);
-    EXPECT_NEAR(matrix[0][0].item<double>(), 0.95, 1e-6) << kind;
-    EXPECT_EQ(vector[0].item<double>(), 1) << kind;
+    EXPECT_NEAR(matrix[0][0].item<double>(), 0.95, 1e-6) << word_of(kind);
+    EXPECT_EQ(vector[0].item<double>(), 1) << word_of(kind);
   }
 }
 

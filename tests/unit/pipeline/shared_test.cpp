@@ -79,14 +79,14 @@ TEST(Ties, OfOtherShapesDtypesOrNamesAreRefusedBeforeTheFirstStep) {
   expect_refused(network, "a tie of layer 5 bias, [4] Double, with layer 0 bias, [4] Float; expected");
   network = linear_network(6);
   network.ties = {{{0, "weight"}, {5, "wieght"}}};
-  expect_refused(network, "layer 5 wieght in a tie; expected a parameter of that layer, one that takes a gradient");
+  expect_refused(network, "layer 5 wieght in a tie; expected a parameter of that layer; check");
   network.layers[5].build = [] {
     auto module = std::make_shared<torch::nn::LinearImpl>(torch::nn::LinearOptions(width, width));
     module->weight.set_requires_grad(false);
     return Layer(module);
   };
   network.ties = {{{0, "weight"}, {5, "weight"}}};
-  expect_refused(network, "layer 5 weight in a tie; expected a parameter of that layer, one that takes a gradient");
+  expect_refused(network, "a tie of layer 0 weight with layer 5 weight, of which one takes a gradient; expected");
 }
 
 // Gradients and sums of ties go from rank to rank: each byte counts where it is.
@@ -190,6 +190,28 @@ TEST(Shared, ViewsOfOneStorageAreRefusedWhereTheyMeetAndTrainWhereTheyDoNot) {
   static_cast<void>(trained.step(at::ones({2, width}), at::zeros({2, width}), 0, 0.1));
   EXPECT_FALSE(at::equal(flat[1], at::ones({2 * width})));
   EXPECT_TRUE(at::equal(flat[0], at::ones({2 * width})));
+}
+
+TEST(Shared, TheUpdateOfARankIsNoChangeOfWhatAnotherHasSaved) {
+  const at::Tensor flat = at::ones({2 * width});
+  Network network = linear_network(3);
+  network.layers[0] = scaled(flat.slice(0, 0, width));
+  network.layers[1] = scaled(flat.slice(0, width, 2 * width));
+  std::vector<Layer> built;
+  built.reserve(3);
+  for (std::int64_t layer = 0; layer < 3; ++layer) built.push_back(build_layer(network, layer, 0, at::kCPU));
+  const auto weight = [&](std::size_t layer) { return built[layer].module().named_parameters()["weight"]; };
+  const auto changes_alone = [&] {
+    const torch::NoGradGuard guard;
+    const std::uint32_t before = weight(0)._version();
+    weight(1).add_(1);
+    return weight(0)._version() == before;
+  };
+  const RankId first{0};
+  count_versions_apart({{first, 0, built.data()}, {first, 1, &built[1]}, {RankId{1}, 2, &built[2]}});
+  EXPECT_FALSE(changes_alone()) << "of one rank they stay one";
+  count_versions_apart({{first, 0, built.data()}, {RankId{1}, 1, &built[1]}, {RankId{1}, 2, &built[2]}});
+  EXPECT_TRUE(changes_alone());
 }
 
 TEST(Shared, AParameterWhoseElementsAreOneIsRefused) {

@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "penstock/cost/layer_cost.h"
+#include "penstock/cost/cost.h"
 
 namespace penstock {
 

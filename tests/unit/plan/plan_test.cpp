@@ -1,14 +1,16 @@
 #include "penstock/plan/plan.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
-#include "penstock/plan/plan_file.h"
-#include "penstock/plan/what_if.h"
+#include "penstock/plan/plan_layout.h"
 #include "penstock/schedule/generators.h"
+#include "penstock/schedule/replicas.h"
+#include "penstock/settings/checks.h"
 
 #include "unit/plan/networks.h"
 
@@ -201,19 +203,20 @@ TEST(Plan, WhereNothingFitsItSaysHowMuchIsMissingAndWhatComesNearest) {
   PlanRequest request = request_for(2, 16);
   request.memory = Bytes{17'000};
   const std::string message = refusal(costs, request);
-  EXPECT_THAT(message, AllOf(HasSubstr("no plan fits"), HasSubstr("takes"), HasSubstr("raise --memory to "),
-                             HasSubstr("raise --ranks to 4, with which it fits")));
-  // What it says is enough, and a byte less is not.
-  const auto begin = message.find("raise --memory to ") + 18;
-  request.memory = Bytes{std::stoll(message.substr(begin))};
+  EXPECT_THAT(message, AllOf(HasSubstr("no plan fits"), HasSubstr("takes"), HasSubstr("raise `memory` to "),
+                             HasSubstr("raise `ranks` to 4, with which it fits")));
+  // What it says, in whole KiB, is enough, and a KiB less is not.
+  const auto begin = message.find("raise `memory` to ") + 18;
+  EXPECT_THAT(message.substr(begin), testing::MatchesRegex("[0-9]+KiB, .*"));
+  request.memory = Bytes{std::stoll(message.substr(begin)) * 1024};
   EXPECT_EQ(refusal(costs, request), "");
-  request.memory = Bytes{request.memory->count - 1};
+  request.memory = Bytes{request.memory->count - 1024};
   EXPECT_THAT(refusal(costs, request), HasSubstr("no plan fits"));
   // A restriction that stands in the way is named.
   request = request_for(2, 16);
   request.memory = Bytes{30'000};
   request.microbatches = {1};
-  EXPECT_THAT(refusal(costs, request), HasSubstr("leave --microbatches out, with which it fits"));
+  EXPECT_THAT(refusal(costs, request), HasSubstr("leave `microbatches` out, with which it fits"));
 }
 
 TEST(Plan, ReplicasTakePartOfTheBatchAndExchangeGradients) {
@@ -232,6 +235,37 @@ TEST(Plan, ReplicasTakePartOfTheBatchAndExchangeGradients) {
   EXPECT_DOUBLE_EQ(plan.prediction.exchange.count, 2 * (0.5 + 1.0));
   request.replicas = {};
   EXPECT_LE(make_plans(costs, request).plans.front().prediction.step, plan.prediction.step);
+}
+
+TEST(Plan, AGradientTreeKeepsGradientsAndAllowsOnlyItsReplicas) {
+  const LayerCosts costs = even_network(4);  // 1000 bytes of gradients each
+  PlanRequest request = request_for(4, 24);
+  request.schedules = {"1f1b"};
+  request.microbatches = {8};
+  const auto fullest = [&] {
+    const Plan plan = make_plans(costs, request).plans.front();
+    EXPECT_EQ(plan.gradient_tree, request.gradient_tree);
+    EXPECT_EQ(plan.prediction.memory.front(), peak_bytes(timeline_of(plan, costs), RankId{0}));
+    return std::ranges::max(plan.prediction.memory).count;
+  };
+  const std::int64_t row = fullest();
+  request.gradient_tree = 8;
+  EXPECT_EQ(fullest(), row + std::int64_t{3} * 1000);
+  // Of eight runs each of two replicas has four, in stages of two layers.
+  request.microbatches = {4};
+  request.replicas = {2};
+  const std::int64_t of_two = fullest();
+  request.gradient_tree = 0;
+  EXPECT_EQ(of_two, fullest() + std::int64_t{2} * 2000);
+  request.gradient_tree = 4;
+  request.microbatches = {};
+  request.replicas = {};
+  request.most_plans = 100;
+  for (const Plan& plan : make_plans(costs, request).plans)
+    EXPECT_TRUE(allows_gradient_tree(4, plan.replicas, std::int64_t{plan.replicas} * plan.microbatches))
+        << to_toml(plan);
+  request.gradient_tree = 3;
+  EXPECT_THAT(refusal(costs, request), HasSubstr("`gradient_tree` is 3 for a batch of 24; expected 0, or a power of"));
 }
 
 TEST(Plan, SynthesisedSchedulesStandInTheirText) {
@@ -264,11 +298,21 @@ TEST(Plan, AFileGivesItBack) {
   request.replicas = {2};
   plans.push_back(make_plans(costs, request).plans.front());
   plans.back().threads_per_rank = 3;
+  request.gradient_tree = 2;
+  plans.push_back(make_plans(costs, request).plans.front());
   const auto path = std::filesystem::path(testing::TempDir()) / "plan_test.toml";
+  const auto moved = std::filesystem::path(testing::TempDir()) / "plan_test_moved";
+  std::filesystem::create_directories(moved);
   for (const Plan& plan : plans) {
     save_plan(plan, path);
     EXPECT_EQ(load_plan(path), plan) << read_file(path);
+    for (const auto& file : {path, schedule_file_beside(path)}) {
+      std::error_code none;
+      std::filesystem::rename(file, moved / file.filename(), none);
+    }
+    EXPECT_EQ(load_plan(moved / path.filename()), plan) << read_file(moved / path.filename());
   }
+  std::filesystem::remove_all(moved);
   write_file_atomically(path, "stages = 2\n");
   EXPECT_THROW(static_cast<void>(load_plan(path)), Error);
 }
@@ -285,6 +329,59 @@ TEST(Plan, AFileKeepsNamesOfAnyCharacters) {
   EXPECT_EQ(load_plan(path), plan) << read_file(path);
   for (const char letter : read_file(path))
     EXPECT_TRUE(letter == '\n' || (letter != '\x7f' && (letter < 0 || letter >= ' ')));
+}
+
+// As version 12fd677 wrote it.
+TEST(Plan, AFileOfAnEarlierVersionIsRead) {
+  const Plan plan = load_plan(std::filesystem::path(PENSTOCK_GOLDEN) / "settings" / "plan.toml");
+  EXPECT_EQ(plan.cut, (Cut{0, 3}));
+  EXPECT_EQ(plan.schedule, "chimera");
+  EXPECT_EQ(plan.microbatches, 2);
+  EXPECT_EQ(plan.recomputed, (std::vector<bool>{false, false}));
+  EXPECT_EQ(plan.threads_per_rank, 1);
+}
+
+TEST(Plan, IsALayoutWithAllElseAsItWas) {
+  Plan plan;
+  plan.ranks = 2;
+  plan.replicas = 2;
+  plan.microbatches = 4;
+  plan.gradient_tree = 8;
+  plan.schedule = "zb-v";
+  plan.stages_per_rank = 2;
+  plan.layers = 8;
+  plan.cut = {0, 2, 4, 6};
+  plan.recomputed = {true, true, false, true};
+  Layout before;
+  before.devices = {"cpu"};
+  before.zero = 1;
+  before.threads_per_rank = 3;
+  Layout expected = before;
+  expected.stages = 4;
+  expected.ranks = 4;
+  expected.cut = "2,4,6";
+  expected.schedule = "zb-v";
+  expected.microbatches = 8;
+  expected.replicas = 2;
+  expected.gradient_tree = 8;
+  expected.recompute = "0-3,6-7";
+  EXPECT_EQ(with_plan(before, plan), expected);
+  EXPECT_EQ(ranks_of(expected), 4);
+  plan.threads_per_rank = 2;
+  EXPECT_EQ(with_plan(before, plan).threads_per_rank, 2);
+  plan.recomputed.assign(4, true);
+  EXPECT_EQ(recompute_of(plan), Recompute::Full);
+  plan.recomputed.clear();
+  EXPECT_EQ(recompute_of(plan), Recompute::None);
+  plan.stages_per_rank = 4;
+  EXPECT_EQ(with_plan(before, plan, "own.csv").schedule, "own.csv") << "no name stands for so many stages a rank";
+}
+
+TEST(Plan, ChoosesRecomputationOfWholeStagesOnly) {
+  EXPECT_EQ(recomputation_of(automatic), Recomputation::WhereNeeded);
+  EXPECT_EQ(recomputation_of("full"), Recomputation::Full);
+  EXPECT_EQ(recomputation_of("none"), Recomputation::None);
+  for (const char* other : {"selected", "1-4"}) EXPECT_THROW(static_cast<void>(recomputation_of(other)), Error);
 }
 
 TEST(Plan, AFileThatNoRunCouldFollowIsRefused) {
@@ -306,7 +403,7 @@ TEST(Plan, AFileThatNoRunCouldFollowIsRefused) {
   EXPECT_NO_THROW(static_cast<void>(load_plan(path)));
   EXPECT_FALSE(refused("replicas", "1"));
   for (const char* words : {"\"\"", "\"0-\"", "\"3-1\"", "\"0-8\"", "\"0;1\"", "\"some\""})
-    EXPECT_TRUE(refused("recompute", words));
+    EXPECT_TRUE(refused("recompute", words)) << words;
   for (const char* number : {"1e308", "-1.0", "nan"}) EXPECT_TRUE(refused("step-ms", number)) << number;
 }
 
@@ -317,14 +414,15 @@ TEST(Plan, RefusesWhatCannotBePlanned) {
     change(request);
     return refusal(costs, request);
   };
-  EXPECT_THAT(changed([](PlanRequest& request) { request.ranks = 0; }), HasSubstr("--ranks 0"));
+  EXPECT_THAT(changed([](PlanRequest& request) { request.ranks = 0; }), HasSubstr("`ranks` is 0"));
   EXPECT_THAT(changed([](PlanRequest& request) { request.ranks = 5; }),
-              HasSubstr("--ranks 5; expected at most 4, the number of layers"));
-  EXPECT_THAT(changed([](PlanRequest& request) { request.batch = 0; }), HasSubstr("--batch 0"));
-  EXPECT_THAT(changed([](PlanRequest& request) { request.batch = -3; }), HasSubstr("--batch -3"));
-  EXPECT_THAT(changed([](PlanRequest& request) { request.microbatches = {17}; }), HasSubstr("--microbatches 17"));
-  EXPECT_THAT(changed([](PlanRequest& request) { request.replicas = {3}; }), HasSubstr("--replicas 3"));
-  EXPECT_THAT(changed([](PlanRequest& request) { request.stages_per_rank = {3}; }), HasSubstr("--stages-per-rank 3"));
+              HasSubstr("`ranks` is 5; expected at most 4, the number of layers"));
+  EXPECT_THAT(changed([](PlanRequest& request) { request.batch = 0; }), HasSubstr("`batch` is 0"));
+  EXPECT_THAT(changed([](PlanRequest& request) { request.batch = -3; }), HasSubstr("`batch` is -3"));
+  EXPECT_THAT(changed([](PlanRequest& request) { request.microbatches = {17}; }), HasSubstr("`microbatches` is 17"));
+  EXPECT_THAT(changed([](PlanRequest& request) { request.replicas = {3}; }), HasSubstr("`replicas` is 3"));
+  EXPECT_THAT(changed([](PlanRequest& request) { request.stages_per_rank = {3}; }),
+              HasSubstr("`stages_per_rank` is 3"));
   EXPECT_THAT(changed([](PlanRequest& request) { request.schedules = {"zigzag"}; }), HasSubstr("no schedule 'zigzag'"));
   EXPECT_THAT(changed([](PlanRequest& request) {
                 request.batch = 1000;

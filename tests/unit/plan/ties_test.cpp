@@ -6,7 +6,6 @@
 
 #include "penstock/base/error.h"
 #include "penstock/plan/plan.h"
-#include "penstock/plan/plan_file.h"
 
 #include "plan/stage_division.h"
 #include "unit/plan/networks.h"

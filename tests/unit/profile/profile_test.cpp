@@ -134,11 +134,11 @@ TEST(Profile, TheOptimizersStateIsCountedAndItsUpdateTimed) {
     EXPECT_EQ(layer.optimizer.count, 0);
     EXPECT_EQ(layer.update.count, 0);
   }
-  for (const char* kind : {"sgd", "adamw"}) {
+  for (const OptimizerKind kind : {OptimizerKind::Sgd, OptimizerKind::AdamW}) {
     settings.optimizer = OptimizerSettings{.kind = kind};
     for (const LayerCost& layer : profile_layers(network, settings).layers) {
       // One moment or two, each of a parameter's size.
-      const std::int64_t moments = settings.optimizer->kind == "sgd" ? 1 : 2;
+      const std::int64_t moments = settings.optimizer->kind == OptimizerKind::Sgd ? 1 : 2;
       EXPECT_EQ(layer.optimizer.count, moments * layer.parameter.count) << layer.name;
       EXPECT_GT(layer.update.count, 0);
     }

@@ -29,6 +29,14 @@ TEST(Answers, ASimulationHasEveryFigureUnderItsName) {
   EXPECT_THAT(text, Not(HasSubstr("rank 1 needs")));
 }
 
+TEST(Answers, WithoutSizesNobodyKnowsThePeaks) {
+  SimulationAnswer answer = answer_of("1f1b", 0.375, 4);
+  for (RankSummary& rank : answer.summary.ranks) rank.peak_bytes = {};
+  const Json json = Json::parse(to_json(answer));
+  EXPECT_TRUE(json["ranks"][0]["peak_bytes"].is_null());
+  EXPECT_TRUE(json["ranks"][1]["peak_bytes"].is_null());
+}
+
 TEST(Answers, AComparisonIsSortedBestFirst) {
   ComparisonAnswer comparison{{answer_of("b", 0.25, 9), answer_of("a", 0.5, 1), answer_of("c", 0.25, 4)},
                               {{"d", "is not for two ranks"}}};

@@ -143,6 +143,7 @@ TEST(ComparisonHtml, HoldsBothStepsFromZeroRankByRankWithTheFigures) {
   const std::size_t from = page.find(begin) + begin.size();
   const auto data = nlohmann::json::parse(page.substr(from, page.find("</script>", from) - from));
   EXPECT_EQ(data["rank_by_rank"], true);
+  EXPECT_EQ(data["only_activations"], true) << "the page would say peak memory";
   EXPECT_EQ(data["first"], 0);
   EXPECT_EQ(data["last"], 10);
   EXPECT_EQ(data["timelines"][1]["name"], "measured");

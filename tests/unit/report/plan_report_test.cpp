@@ -1,10 +1,9 @@
-#include "penstock/report/plan_report.h"
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
 #include "penstock/base/error.h"
+#include "penstock/report/report.h"
 
 namespace penstock {
 namespace {
@@ -97,7 +96,7 @@ TEST(PlanReport, SaysWhetherAPipelinePays) {
     plan.threads_per_rank = threads;
     plan.cut = {0};
     plan.recomputed = {false};
-    return plan;
+    return PlanElsewhere{plan};
   };
   beside.on_other_ranks = {on(1, 2, 80), on(1, 2, 102), on(1, 2, 150), on(4, 1, 80)};
   EXPECT_THAT(
@@ -113,6 +112,46 @@ TEST(PlanReport, SaysWhetherAPipelinePays) {
   EXPECT_EQ(json["on_other_ranks"][3]["ranks"], 4);
   EXPECT_EQ(json["plans"][0]["threads_per_rank"], 1);
   EXPECT_FALSE(nlohmann::json::parse(to_json(report()))["plans"][0].contains("threads_per_rank"));
+}
+
+PlanElsewhere on_one_rank(double step, double spread) {
+  Plan plan = plan_of("1f1b", 1, step, 1);
+  plan.ranks = 1;
+  plan.cut = {0};
+  plan.recomputed = {false};
+  return {plan, spread};
+}
+
+TEST(PlanReport, WhatABusyMachineHasMeasuredIsNotCompared) {
+  const auto text = [](double spread, double elsewhere) {
+    PlanReport beside = report();
+    beside.spread = spread;
+    beside.on_other_ranks = {on_one_rank(10, elsewhere)};
+    return to_text(beside);
+  };
+  EXPECT_THAT(text(0.19, 0.19), HasSubstr("10.00 times as fast as the plan on 2 ranks: a pipeline does not pay here"));
+  for (const auto& [spread, elsewhere] : {std::pair(0.2, 0.01), std::pair(0.01, 0.2)})
+    EXPECT_THAT(text(spread, elsewhere),
+                AllOf(HasSubstr("10 ms a step; the machine is too busy to compare it with the plan on 2 ranks"),
+                      Not(HasSubstr("times as fast")), Not(HasSubstr("does not pay"))));
+  EXPECT_THAT(text(0.01, 254.73), HasSubstr("the one are known to 25473.0 %, those of the other to 1.0 %\n"));
+  PlanReport beside = report();
+  beside.on_other_ranks = {on_one_rank(10, 0.5), on_one_rank(10, 0)};
+  const auto json = nlohmann::json::parse(to_json(beside));
+  EXPECT_EQ(json["on_other_ranks"][0]["spread"], 0.5);
+  EXPECT_FALSE(json["on_other_ranks"][1].contains("spread"));
+}
+
+TEST(PlanReport, RanksAreThoseOfAllReplicas) {
+  PlanReport beside = report();
+  Plan& best = beside.answer.plans.front();
+  best.ranks = 1;
+  best.replicas = 2;
+  best.threads_per_rank = 1;
+  beside.on_other_ranks = {on_one_rank(200, 0), on_one_rank(50, 0)};
+  EXPECT_THAT(to_text(beside),
+              AllOf(HasSubstr("the plan on 2 ranks of 1 thread is 2.00 times as fast"),
+                    HasSubstr("2.00 times as fast as the plan on 2 ranks of 1 thread: replicas do not pay here")));
 }
 
 TEST(PlanReport, IsJsonToo) {

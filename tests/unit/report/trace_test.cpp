@@ -1,7 +1,7 @@
-#include "penstock/report/trace.h"
-
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
+
+#include "penstock/report/report.h"
 
 #include "unit/report/timelines.h"
 

@@ -70,14 +70,14 @@ class OwnNetwork : public testing::Test {
 
   TrainSettings settings(const std::string& out, int stages, std::int64_t steps = 6) const {
     TrainSettings settings;
-    settings.stages = stages;
-    settings.microbatches = 4;
-    settings.batch = 8;
-    settings.steps = steps;
-    settings.warmup = 2;
-    settings.eval_every = 2;
-    settings.checkpoint_every = 3;
-    settings.out = (folder_ / out).string();
+    settings.layout.stages = stages;
+    settings.layout.microbatches = 4;
+    settings.training.batch = 8;
+    settings.training.steps = steps;
+    settings.training.warmup = 2;
+    settings.output.eval_every = 2;
+    settings.output.checkpoint_every = 3;
+    settings.output.folder = (folder_ / out).string();
     return settings;
   }
 
@@ -113,23 +113,28 @@ TEST_F(OwnNetwork, HasTheBitsOfALoopOverAPipeline) {
   const TrainResult result = train(own, told, observer);
 
   PipelineSettings by_hand;
-  by_hand.seed = told.seed;
-  by_hand.clip_norm = told.clip;
-  by_hand.optimizer = {told.optimizer, told.weight_decay, told.momentum, told.beta1,
-                       told.beta2,     told.epsilon,      own.rules};
+  by_hand.seed = told.training.seed;
+  by_hand.clip_norm = told.training.clip;
+  by_hand.optimizer = {told.training.optimizer,
+                       told.training.weight_decay,
+                       told.training.momentum,
+                       told.training.beta1,
+                       told.training.beta2,
+                       told.training.epsilon,
+                       own.rules};
   Pipeline pipeline(network_of_four(), verify(one_f_one_b_schedule(1, 4)), by_hand);
   for (std::int64_t step = 0; step < 6; ++step) {
-    const Minibatch minibatch = own.train->minibatch(samples_of_step(32, step, 8, told.seed));
+    const Minibatch minibatch = own.train->minibatch(samples_of_step(32, step, 8, told.training.seed));
     const StepResult by_loop = pipeline.step(split_minibatch(minibatch, 4), {step, own.learning_rate(step)});
     EXPECT_EQ(seen.at(static_cast<std::size_t>(step)).loss, by_loop.loss);
     EXPECT_EQ(seen.at(static_cast<std::size_t>(step)).learning_rate, own.learning_rate(step));
   }
-  Pipeline trained = trained_pipeline(told.out, network_of_four());
+  Pipeline trained = trained_pipeline(told.output.folder, network_of_four());
   expect_same_weights(pipeline, trained);
   EXPECT_EQ(result.step, 6);
   EXPECT_TRUE(seen.at(1).held_out_loss.has_value());
-  EXPECT_EQ(result.held_out_loss, evaluate_run(told.out, network_of_four(), *samples(32, 8)).loss);
-  EXPECT_EQ(evaluate_run(told.out, network_of_four(), *samples(32, 8), 3).samples, 3);
+  EXPECT_EQ(result.held_out_loss, evaluate_run(told.output.folder, network_of_four(), *samples(32, 8)).loss);
+  EXPECT_EQ(evaluate_run(told.output.folder, network_of_four(), *samples(32, 8), 3).samples, 3);
   EXPECT_EQ(lines_of(folder_ / "run" / "metrics.jsonl").size(), 6U);
   EXPECT_THAT(lines_of(folder_ / "run" / "config.toml"), testing::Contains(HasSubstr("model = \"own\"")));
 }
@@ -141,12 +146,12 @@ TEST_F(OwnNetwork, GoesOnOnOtherStagesToTheSameBits) {
   observer.on_step = [&](const StepMetrics&) { ++steps; };
   observer.stop_signal = [&] { return steps == 2 ? SIGTERM : 0; };
   TrainSettings told = settings("stopped", 2);
-  told.resume = true;  // there is nothing to go on with yet
+  told.output.resume = true;  // there is nothing to go on with yet
   const TrainResult stopped = train(training(), told, observer);
   EXPECT_EQ(stopped.stop_signal, SIGTERM);
   EXPECT_EQ(stopped.step, 3);
-  told.stages = 4;
-  told.schedule = "zb-h1";
+  told.layout.stages = 4;
+  told.layout.schedule = "zb-h1";
   EXPECT_EQ(train(training(), told).step, 6);
   Pipeline one = trained_pipeline(folder_ / "whole", network_of_four());
   Pipeline other = trained_pipeline(folder_ / "stopped", network_of_four());
@@ -155,10 +160,10 @@ TEST_F(OwnNetwork, GoesOnOnOtherStagesToTheSameBits) {
 
 TEST_F(OwnNetwork, IsMeasuredAndPlannedWhereTheSettingsSayAuto) {
   TrainSettings told = settings("auto", 1, 2);
-  told.schedule = "auto";
-  told.cut = "auto";
-  told.microbatches = automatic_count;
-  told.ranks = 2;
+  told.layout.schedule = automatic;
+  told.layout.cut = automatic;
+  told.layout.microbatches = automatic;
+  told.layout.ranks = 2;
   std::vector<std::string> notes;
   TrainObserver observer;
   observer.on_note = [&](const std::string& note) { notes.push_back(note); };
@@ -172,7 +177,7 @@ TEST_F(OwnNetwork, IsMeasuredAndPlannedWhereTheSettingsSayAuto) {
 
 TEST_F(OwnNetwork, RecomputesWhatIsSelectedByItsSamples) {
   TrainSettings told = settings("selected", 2, 2);
-  told.recompute = "selected";
+  told.layout.recompute = Recompute::Selected;
   EXPECT_EQ(train(training(), told).step, 2);
 }
 
@@ -184,12 +189,16 @@ TEST_F(OwnNetwork, IsRefusedWhereSettingsAreOfOthers) {
       static_cast<void>(train(training(), told));
     };
   };
-  EXPECT_THAT(refused([](TrainSettings& told) { told.width = 64; }), ThrowsMessage<Error>(HasSubstr("setting width")));
-  EXPECT_THAT(refused([](TrainSettings& told) { told.data = {"x"}; }), ThrowsMessage<Error>(HasSubstr("setting data")));
-  EXPECT_THAT(refused([](TrainSettings& told) { told.held_out = 0.2; }),
+  EXPECT_THAT(refused([](TrainSettings& told) { told.model.width = 64; }),
+              ThrowsMessage<Error>(HasSubstr("setting width")));
+  EXPECT_THAT(refused([](TrainSettings& told) { told.data.paths = {"x"}; }),
+              ThrowsMessage<Error>(HasSubstr("setting data")));
+  EXPECT_THAT(refused([](TrainSettings& told) { told.data.held_out = 0.2; }),
               ThrowsMessage<Error>(HasSubstr("setting held-out")));
-  EXPECT_THAT(refused([](TrainSettings& told) { told.stages = 9; }), ThrowsMessage<Error>(HasSubstr("9 stages")));
-  EXPECT_THAT(refused([](TrainSettings& told) { told.out = ""; }), ThrowsMessage<Error>(HasSubstr("a folder")));
+  EXPECT_THAT(refused([](TrainSettings& told) { told.layout.stages = 9; }),
+              ThrowsMessage<Error>(HasSubstr("9 stages")));
+  EXPECT_THAT(refused([](TrainSettings& told) { told.output.folder = ""; }),
+              ThrowsMessage<Error>(HasSubstr("a folder")));
   EXPECT_THAT([&] { train(Training{network_of_four(), nullptr}, settings("refused", 2)); },
               ThrowsMessage<Error>(HasSubstr("without samples")));
   EXPECT_FALSE(fs::exists(folder_ / "refused"));
@@ -208,7 +217,7 @@ TEST_F(OwnNetwork, IsToldFromOthers) {
   EXPECT_THAT([&] { static_cast<void>(evaluate_run(folder_ / "run", std::vector<std::string>{"x"}, 0)); },
               ThrowsMessage<Error>(HasSubstr("a program's own")));
   TrainSettings built_in;
-  built_in.model = own_model;
+  built_in.model.kind = ModelKind::Own;
   EXPECT_THAT([&] { check_settings(built_in); }, ThrowsMessage<Error>(HasSubstr("a program's own")));
 }
 
@@ -237,6 +246,26 @@ TEST(SamplesOf, ExamplesOfALibtorchDatasetAreStacked) {
   EXPECT_EQ(squares->size(), 5);
   EXPECT_TRUE(at::equal(minibatch.inputs.at(0).tensor, at::tensor({4.F, 4.F, 1.F, 1.F}).reshape({2, 2})));
   EXPECT_TRUE(at::equal(minibatch.targets.at(0).tensor, at::tensor({16.F, 1.F}).reshape({2, 1})));
+}
+
+TEST(SamplesOf, FilesAreOpenedInTwoSplits) {
+  const std::filesystem::path file = std::filesystem::path(testing::TempDir()) / "open_samples.txt";
+  std::ofstream(file) << std::string(80, 'a') + std::string(20, 'b');
+  TrainSettings::Data data;
+  data.paths = {file.string()};
+  data.kind = DataKind::Text;
+  data.context = 4;
+  data.held_out = 0.2;
+  const FileSamples samples = open_samples(data);
+  EXPECT_EQ(samples.classes, 256);
+  ASSERT_NE(samples.held_out, nullptr);
+  const std::vector<std::int64_t> numbers{0};
+  const Minibatch trained = samples.train->minibatch(numbers);
+  const Minibatch held_out = samples.held_out->minibatch(numbers);
+  EXPECT_TRUE(at::equal(trained.inputs.at(0).tensor, at::full({1, 4}, 'a', at::kLong)));
+  EXPECT_TRUE(at::equal(held_out.targets.at(0).tensor, at::full({1, 4}, 'b', at::kLong)));
+  data.held_out = 0;
+  EXPECT_EQ(open_samples(data).held_out, nullptr);
 }
 
 TEST(SamplesOf, WhatHasNoRowsIsRefused) {

@@ -9,9 +9,9 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
-#include "penstock/report/grid.h"
+#include "penstock/report/report.h"
 #include "penstock/schedule/generators.h"
-#include "penstock/schedule/lower.h"
+#include "penstock/schedule/verify.h"
 #include "penstock/sim/simulate.h"
 
 namespace {

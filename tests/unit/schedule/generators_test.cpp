@@ -4,7 +4,7 @@
 #include <functional>
 #include <gtest/gtest.h>
 
-#include "penstock/schedule/lower.h"
+#include "penstock/schedule/verify.h"
 
 #include "unit/schedule/player.h"
 #include "unit/schedule/refused.h"
@@ -59,6 +59,26 @@ TEST(Generators, DualPipeOverlapsForwardsWithBackwards) {
             "0F0,1F1,0F2,1B1,(1F3;0B0)OVERLAP_F_B,1B3,0I2,0W2\n0F1,1F0,0F3,1B0,(1F2;0B1)OVERLAP_F_B,1B2,0I3,0W3\n");
   const Schedule schedule = dualpipe_schedule(4, 8);
   EXPECT_EQ(schedule.placement.holders[1], (std::vector{RankId{1}, RankId{2}}));
+}
+
+// What is only checked is refused exactly where it could not be made: else a run would begin that has no schedule.
+TEST(Generators, ASizeThatIsCheckedCanBeMade) {
+  for (const ScheduleFamily& family : schedule_families())
+    for (const int ranks : {-1, 0, 1, 2, 3, 4})
+      for (const int microbatches : {0, 1, 2, 5})
+        for (const int stages_per_rank : {0, 1, 2, 3, 4}) {
+          SCOPED_TRACE(testing::Message()
+                       << family.name << ", " << ranks << ", " << microbatches << ", " << stages_per_rank);
+          try {
+            check_generated(family.name, ranks, microbatches, stages_per_rank);
+          } catch (const Error&) {
+            EXPECT_THROW(static_cast<void>(make_schedule(family.name, ranks, microbatches, stages_per_rank)), Error);
+            continue;
+          }
+          const VerifiedSchedule made = verify(make_schedule(family.name, ranks, microbatches, stages_per_rank));
+          EXPECT_EQ(made->forward_only, family.forward_only);
+        }
+  EXPECT_THROW(check_generated("zigzag", 2, 4), Error);
 }
 
 // Every family for every small size, m below p and no multiple of it among them: correct, lowerable, and nothing of it

@@ -11,7 +11,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
-#include "penstock/schedule/lower.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 namespace {

@@ -1,5 +1,3 @@
-#include "penstock/schedule/lower.h"
-
 #include <algorithm>
 #include <gtest/gtest.h>
 #include <limits>
@@ -11,6 +9,7 @@
 #include "penstock/base/error.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/schedule/routes.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 namespace {

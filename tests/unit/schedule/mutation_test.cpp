@@ -5,7 +5,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/schedule/generators.h"
-#include "penstock/schedule/lower.h"
+#include "penstock/schedule/verify.h"
 
 #include "drawn_cases.h"
 

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "penstock/schedule/schedule.h"
+#include "penstock/schedule/verify.h"
 
 namespace penstock {
 

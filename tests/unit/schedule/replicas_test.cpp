@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include "penstock/schedule/generators.h"
-#include "penstock/schedule/lower.h"
 #include "penstock/schedule/verify.h"
 
 #include "unit/schedule/refused.h"

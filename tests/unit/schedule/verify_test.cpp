@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "penstock/schedule/generators.h"
-#include "penstock/schedule/lower.h"
 
 #include "unit/schedule/refused.h"
 

@@ -7,7 +7,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/schedule/generators.h"
-#include "penstock/schedule/lower.h"
+#include "penstock/schedule/verify.h"
 
 #include "unit/schedule/player.h"
 
@@ -72,6 +72,16 @@ TEST(Simulate, TwoUnequalStagesByHand) {
   EXPECT_EQ(times_of(timeline, "1B1"), std::pair(10.0, 12.0));
   EXPECT_EQ(times_of(timeline, "0B1"), std::pair(13.0, 16.0));
   EXPECT_DOUBLE_EQ(makespan(timeline).count, 16);
+}
+
+TEST(Simulate, WhereNoGradientReturnsTheWayBackIsAMessageWithoutContent) {
+  const VerifiedSchedule schedule = verify(parse_schedule("0F0,0B0\n1F0,1B0\n"));
+  Cost cost = uniform_cost(2, stage_of(1, 1, 1), {{0.5}, 8});
+  cost.stages[0].boundary = {80};
+  EXPECT_EQ(times_of(simulate(schedule, cost), "0B0"), std::pair(1 + 10.5 + 3 + 10.5, 27.0));
+  cost.stages[0].gradient_returns = false;
+  EXPECT_EQ(parse_cost(to_json(cost)), cost);
+  EXPECT_EQ(times_of(simulate(schedule, cost), "0B0"), std::pair(1 + 10.5 + 3 + 0.5, 17.0));
 }
 
 TEST(Simulate, AShareAboveOneTakesMemoryAtTheEndOfI) {

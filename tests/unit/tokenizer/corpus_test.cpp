@@ -1,5 +1,3 @@
-#include "penstock/tokenizer/corpus.h"
-
 #include <cstring>
 #include <filesystem>
 #include <gmock/gmock.h>
@@ -8,6 +6,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
+#include "penstock/tokenizer/tokenizer.h"
 
 namespace penstock {
 namespace {

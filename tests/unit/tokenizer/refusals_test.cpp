@@ -93,8 +93,8 @@ TEST(JsonLine, TheFieldOfTheOuterObject) {
             "outer\n\xC3\xA9");
   EXPECT_EQ(text("{\"text\":\"\xFF\"}"), "\xEF\xBF\xBD");
   EXPECT_EQ(refusal_of([&] { text(R"({"body":"x"})"); }),
-            "a.jsonl line 3 has no \"text\"; expected the document under that name; name another one with --field, or "
-            "correct the line");
+            "a.jsonl line 3 has no \"text\"; expected the document under that name; name another one with `field`, "
+            "or correct the line");
   EXPECT_THAT(refusal_of([&] { text(R"({"text":5})"); }), HasSubstr("a.jsonl line 3: \"text\" is a number"));
   EXPECT_THAT(refusal_of([&] { text("[1]"); }), HasSubstr("a.jsonl line 3 is a list"));
   EXPECT_THAT(refusal_of([&] { text(R"({"text":"x)"); }), HasSubstr("a.jsonl line 3 is no JSON"));

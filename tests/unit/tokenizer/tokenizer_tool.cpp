@@ -15,8 +15,8 @@
 #include <string>
 #include <vector>
 
-#include "penstock/base/clock.h"
 #include "penstock/base/error.h"
+#include "penstock/base/types.h"
 #include "penstock/tokenizer/tokenizer.h"
 
 namespace {

@@ -1,4 +1,4 @@
-#include "transport/c10d/direct.h"
+#include "transport/device/direct.h"
 
 #include <future>
 #include <gmock/gmock.h>
@@ -9,7 +9,7 @@
 
 #include "penstock/base/error.h"
 
-#include "transport/c10d/backend.h"
+#include "transport/gloo/backend.h"
 
 namespace penstock {
 namespace {
@@ -85,7 +85,7 @@ TEST(DirectChannels, ABackendThatFailsSaysSoInOneLine) {
   };
   DirectChannels channels(broken, store_with_the_other_end(), {"a", "b"}, {at::Device(at::kCPU)}, RankId{0});
   try {
-    static_cast<void>(channels.channel({0}, {1}));
+    channels.send({0}, {1}, {});
     ADD_FAILURE() << "expected an error";
   } catch (const Error& error) {
     EXPECT_THAT(error.what(), testing::HasSubstr("NCCL error: unhandled system error"));
@@ -96,7 +96,7 @@ TEST(DirectChannels, ABackendThatFailsSaysSoInOneLine) {
 TEST(DirectChannels, AnAbortEndsTheWaitForAnEndThatDoesNotCome) {
   const auto open = [] { return c10::make_intrusive<c10d::HashStore>(); };
   DirectChannels channels({}, open, {"a", "b"}, {at::Device(at::kCPU)}, RankId{0});
-  auto waits = std::async(std::launch::async, [&] { static_cast<void>(channels.channel({0}, {1})); });
+  auto waits = std::async(std::launch::async, [&] { channels.send({0}, {1}, {}); });
   channels.abort();
   EXPECT_THROW(waits.get(), Error);
 }

@@ -4,18 +4,23 @@
 
 #include <ATen/ATen.h>
 
-#include "penstock/base/clock.h"
+#include "penstock/base/types.h"
 
 namespace penstock {
 namespace {
 
-constexpr Tag boundary(std::int32_t microbatch) { return {MessageKind::Activation, 1, microbatch}; }
+constexpr MessageKind delayed{3};
+constexpr Tag boundary(std::int32_t microbatch) { return {delayed, 1, microbatch}; }
+constexpr Tag other_tag{MessageKind{4}, 0, 0};
 
 std::vector<std::unique_ptr<Transport>> slow_ends() {
-  return with_emulated_links(make_inproc_transport(2), [](RankId from, RankId) {
-    // Back from rank 1 at once.
-    return from == RankId{0} ? EmulatedLink{{20}, 1.0} : EmulatedLink{};
-  });
+  return with_emulated_links(
+      make_inproc_transport(2),
+      [](RankId from, RankId) {
+        // Back from rank 1 at once.
+        return from == RankId{0} ? EmulatedLink{{20}, 1.0} : EmulatedLink{};
+      },
+      [](const Tag& tag) { return tag.kind == delayed; });
 }
 
 TEST(EmulatedLinks, AMessageComesNoSoonerThanItsLinkBringsIt) {
@@ -33,8 +38,8 @@ TEST(EmulatedLinks, AMessageComesNoSoonerThanItsLinkBringsIt) {
 TEST(EmulatedLinks, OtherMessagesAndAbortsPass) {
   const auto ends = slow_ends();
   const std::vector<at::Tensor> values{at::ones({1000}, at::kByte)};
-  ends[0]->send({1}, {MessageKind::Values, 0, 0}, values);
-  EXPECT_EQ(ends[1]->receive({0}, {MessageKind::Values, 0, 0}).size(), 1);
+  ends[0]->send({1}, other_tag, values);
+  EXPECT_EQ(ends[1]->receive({0}, other_tag).size(), 1);
   ends[1]->send({0}, boundary(0), values);
   EXPECT_EQ(ends[0]->receive({1}, boundary(0)).size(), 1);
   ends[1]->abort("enough");

@@ -9,9 +9,7 @@
 namespace penstock::inbox_test {
 namespace {
 
-SenderAndTag from(std::int32_t rank, std::int32_t channel = 0) {
-  return {RankId{rank}, {MessageKind::Activation, channel, 0}};
-}
+SenderAndTag from(std::int32_t rank, std::int32_t channel = 0) { return {RankId{rank}, {MessageKind{0}, channel, 0}}; }
 
 MessageTensors message(double value) { return {at::scalar_tensor(value, at::kDouble)}; }
 double value_of(const ArrivedMessage& arrived) { return arrived.tensors.at(0).item<double>(); }

@@ -8,9 +8,9 @@
 #include <torch/torch.h>
 
 #include "penstock/base/error.h"
+#include "penstock/wire/strided.h"
 
 #include "strided_tensors.h"
-#include "transport/strided.h"
 #include "transport/strided_tensor.h"
 
 namespace penstock {

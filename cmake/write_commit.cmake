@@ -1,0 +1,18 @@
+# -DSOURCE=FOLDER -DHEADER=FILE: writes what SOURCE's commit is into HEADER, if it holds another.
+set(commit unknown)
+find_program(git git)
+if(git AND EXISTS ${SOURCE}/.git)
+  execute_process(COMMAND ${git} -C ${SOURCE} rev-parse --short=10 HEAD OUTPUT_VARIABLE found RESULT_VARIABLE code
+                  OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+  if(code EQUAL 0)
+    set(commit ${found})
+  endif()
+endif()
+set(text "#pragma once\ninline constexpr const char* penstock_commit = \"${commit}\";\n")
+set(before "")
+if(EXISTS ${HEADER})
+  file(READ ${HEADER} before)
+endif()
+if(NOT text STREQUAL before)
+  file(WRITE ${HEADER} "${text}")
+endif()

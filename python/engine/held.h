@@ -1,0 +1,77 @@
+// Python objects in the hands of C++ threads, and what Python code raised there.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include <torch/csrc/utils/pybind.h>
+
+#include "penstock/base/error.h"
+
+namespace penstock::python {
+
+namespace py = pybind11;
+
+// Copies may be made and freed on any thread, without the interpreter's lock.
+using Held = std::shared_ptr<const py::object>;
+// With the interpreter's lock.
+[[nodiscard]] Held hold(py::object object);
+
+// What the threads of one pipeline and Python share.
+class Crossing {
+ public:
+  Crossing() = default;
+  Crossing(const Crossing&) = delete;
+  Crossing& operator=(const Crossing&) = delete;
+  Crossing(Crossing&&) = delete;
+  Crossing& operator=(Crossing&&) = delete;
+  ~Crossing() = default;
+
+  // Takes the lock for one call of Python code, and counts how long that waited. Throws Error (RunFailed) where the
+  // user asked to stop.
+  class Lock {
+   public:
+    explicit Lock(Crossing& crossing);
+    Lock(const Lock&) = delete;
+    Lock& operator=(const Lock&) = delete;
+    Lock(Lock&&) = delete;
+    Lock& operator=(Lock&&) = delete;
+    ~Lock() = default;
+
+   private:
+    double begun_ms_;  // before the lock is there
+    py::gil_scoped_acquire acquired_;
+  };
+
+  // Keeps what Python code raised, if it is the first, and throws an Error with its last line. With the lock.
+  [[noreturn]] void raise(py::error_already_set& raised, const std::string& where);
+  // Where Python code raised since the last call, raises its error as caused by the first exception. With the lock.
+  void raise_from(const Error& error);
+  // Forgets what Python code raised. With the lock.
+  void forget() { static_cast<void>(take_raised()); }
+
+  // The user asks to stop. The first time what is on its way ends, the second time it is ended.
+  void interrupt();
+  [[nodiscard]] bool asked_to_stop() const { return interrupts_ > 0; }
+  // What was on its way has ended after a first time.
+  void answer_interrupt();
+  // What else a second one ends; nothing: nothing. From the thread that calls the pipeline.
+  void on_second_interrupt(std::function<void()> end) { end_ = std::move(end); }
+  // Since the last call, the time that calls of Python code waited for the lock.
+  [[nodiscard]] double take_waited_ms() { return waited_ms_.exchange(0); }
+
+ private:
+  [[nodiscard]] py::object take_raised();
+
+  std::atomic<int> interrupts_ = 0;
+  std::function<void()> end_;
+  std::atomic<double> waited_ms_ = 0;
+  std::mutex mutex_;
+  Held raised_;
+};
+
+}  // namespace penstock::python

@@ -1,0 +1,16 @@
+/// \file
+/// Values as TOML writes them.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace penstock {
+
+/// In quotes, with what TOML does not take as it is escaped.
+[[nodiscard]] std::string toml_text(std::string_view text);
+
+/// With a point or an exponent, so that it is read back as a real number, to the same bits.
+[[nodiscard]] std::string toml_text(double value);
+
+}  // namespace penstock
