@@ -239,6 +239,9 @@ struct Measurement {
   friend bool operator==(const Measurement&, const Measurement&) = default;
 };
 
+/// Costs whose `Measurement::spread` is above this come from a busy machine: a plan made from them may not hold.
+inline constexpr double noisy_spread = 0.05;
+
 /// What a cost was measured of or on: names and values, such as "width" and "128".
 using Description = std::map<std::string, std::string>;
 

@@ -244,16 +244,13 @@ struct MeasuredCosts {
   int threads_per_rank = 0;  ///< that it was measured with; 0 on devices
 };
 
-/// A standard error of the median, as a share of it, above which costs are measured again in place of being used again.
-inline constexpr double noisy_spread = 0.05;
-
 /// Takes one line for people.
 using Note = std::function<void(const std::string&)>;
 
 /// The costs of the network that `settings` describe, on `request.ranks` threads or devices at once, at the microbatch
 /// sizes that the request may come to. They are kept in `settings.cost`, or where that is empty in a file of the user's
 /// cache (`XDG_CACHE_HOME`, or `~/.cache`) whose name stands for model, machine and sizes; and taken from there when it
-/// has them, unless `settings.remeasure` is set or their median was not known well (`noisy_spread`). `note` is told how
+/// has them, unless `settings.remeasure` is set or the machine was busy then (`noisy_spread`). `note` is told how
 /// old they are and how well they are known.
 /// \throws Error (BadInput) where model and data do not fit, as `make_plans` for ranks and batch, and where
 /// `settings.cost` holds the costs of another model or machine, which the message names.
