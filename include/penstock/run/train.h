@@ -78,6 +78,7 @@ struct TrainStart {
   std::int64_t train_samples = 0;
   std::int64_t held_out_samples = 0;
   int ranks = 0;
+  int ranks_here = 0;  ///< of them, those on this machine, which share its cores
   int replicas = 1;
   int processes = 1;
   int threads_per_rank = 0;
