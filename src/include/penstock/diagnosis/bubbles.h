@@ -20,7 +20,7 @@ struct BubbleSettings {
   /// Steps in a row, after two that are not counted: a rank begins its next step when it has done its part of one. 1:
   /// steps by themselves, of which the median of three counts.
   int steps = 3;
-  double clip_norm = 0;  ///< largest norm of the gradient, checked behind the update; 0: no check
+  double clip_norm = 0;  ///< largest norm of the gradient, checked after the update; 0: no check
 };
 
 /// One schedule with one number of microbatches.

@@ -5,8 +5,8 @@
 namespace penstock {
 
 /// A power of two that the loss is multiplied with before the backward pass, and the gradients divided by after it.
-/// When a gradient was not finite, its update is skipped and the factor is halved; when all were for long enough, it is
-/// doubled (arXiv 1710.03740, section 3.2). All ranks see the same outcomes and so keep equal scales.
+/// When a gradient was not finite, its update is skipped and the factor is halved; when all have been finite for long
+/// enough, it is doubled (arXiv 1710.03740, section 3.2). All ranks see the same outcomes and so keep equal scales.
 struct LossScale {
   /// Gradients are those of a sum, not of a mean: far from vanishing, they would be too large with the usual 65536.
   double scale = 256;
