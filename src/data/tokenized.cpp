@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 
 DataKind kind_of(const Corpus& corpus) { return corpus.bytes_per_token == 2 ? DataKind::Tokens16 : DataKind::Tokens32; }
 
-// Of token files that have an index, what it says; the tokens of another tokenizer would train on nonsense.
+// What the index of token files says, if they have one; the tokens of another tokenizer would train on nonsense.
 std::optional<DataKind> indexed_kind(const std::vector<fs::path>& files, const fs::path& folder) {
   std::optional<DataKind> kind;
   std::optional<std::string> digest;

@@ -76,7 +76,8 @@ double spread_of_median(const std::vector<double>& values) {
          (median * std::sqrt(static_cast<double>(values.size())));
 }
 
-// Of what all layers take together for a microbatch, between the rounds; of the size of which it is known least.
+// The spread, between the rounds, of what all layers take together for a microbatch, at the size at which it is known
+// least.
 double spread_of_rounds(const RankProfile& profile) {
   double largest = 0;
   for (std::size_t size = 0; size < profile.entries.front().round_ms.size(); ++size) {
@@ -98,7 +99,7 @@ class RankBarrier {
     barrier_.arrive_and_wait();
     if (failed_) throw Stopped{};
   }
-  // Of the first rank alone; what it says holds for all at the next `wait`.
+  // Called by the first rank alone; what it says holds for all at the next `wait`.
   void set_cycles(int cycles) { cycles_ = cycles; }
   [[nodiscard]] int cycles() const { return cycles_; }
   void set_goes_on(bool goes_on) { goes_on_ = goes_on; }

@@ -109,7 +109,7 @@ double rows_width(const Steps& steps, double duration) {
   return usual_length > 0 ? std::clamp(usual_box_width * duration / usual_length, narrow_page, wide_page) : wide_page;
 }
 
-/// Of the largest microbatch: numbers that stop at 9 because 10 is wider look like an error.
+/// The digits of the largest microbatch: numbers that stop at 9 because 10 is wider look like an error.
 std::size_t most_digits(const Steps& steps) {
   std::int32_t largest = 0;
   for (const auto& [name, timeline] : steps.both())
