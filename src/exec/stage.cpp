@@ -233,8 +233,8 @@ Tensors Stage::forward(MicrobatchId microbatch, Tensors inputs, const Tensors& t
     if (settings_.training) {
       SegmentPass& kept_segment = kept.segments[index];
       kept_segment.leads_to_gradient = std::any_of(outputs.begin(), outputs.end(), takes_gradient);
-      // A segment that learns nothing is not run backward. Inputs that need no gradient are kept by the graph where it
-      // needs them.
+      // A segment that learns nothing needs nothing again; of inputs that take no gradient the graph keeps what it
+      // needs.
       const bool keeps_inputs = segment.recompute || std::any_of(flow.begin(), flow.end(), takes_gradient);
       const std::size_t input_count = flow.size();
       if (kept_segment.leads_to_gradient && keeps_inputs) kept_segment.inputs = std::move(flow);

@@ -76,8 +76,7 @@ double spread_of_median(const std::vector<double>& values) {
          (median * std::sqrt(static_cast<double>(values.size())));
 }
 
-// The spread, between the rounds, of what all layers take together for a microbatch, at the size at which it is known
-// least.
+// The spread between rounds of what all layers take for a microbatch, at the size where it is known least.
 double spread_of_rounds(const RankProfile& profile) {
   double largest = 0;
   for (std::size_t size = 0; size < profile.entries.front().round_ms.size(); ++size) {
