@@ -121,7 +121,7 @@ Command add_tokenize_command(CLI::App& app) {
       ->required();
   command->add_option("-o,--output", options->output, "The corpus's name: NAME.bin, NAME.idx and NAME.json are written")
       ->required();
-  command->add_option("--field", options->corpus.field, "Of JSON lines: the member that holds the document")
+  command->add_option("--field", options->corpus.field, "In JSON lines: the member that holds the document")
       ->capture_default_str();
   command
       ->add_option("--threads", options->corpus.threads, "Threads that look for tokens; by default one for each core")

@@ -46,9 +46,9 @@ std::int64_t indexed_text_bytes(const std::vector<fs::path>& files) {
   std::int64_t bytes = 0;
   for (const fs::path& file : files) {
     const fs::path index = fs::path(file).replace_extension(".json");
-    const std::int64_t of_file = is_there(index) ? read_corpus_index(index).text_bytes : 0;
-    if (of_file == 0) return 0;
-    bytes += of_file;
+    const std::int64_t text_bytes = is_there(index) ? read_corpus_index(index).text_bytes : 0;
+    if (text_bytes == 0) return 0;
+    bytes += text_bytes;
   }
   return bytes;
 }

@@ -26,9 +26,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void check_same(const char* name, std::int64_t given, std::int64_t usual, std::int64_t of_model) {
-  if (given == usual || given == of_model) return;
-  throw bad_input(fmt::format("{} is {}, that of the model's config.json is {}", field(name), given, of_model),
+void check_same(const char* name, std::int64_t given, std::int64_t usual, std::int64_t published) {
+  if (given == usual || given == published) return;
+  throw bad_input(fmt::format("{} is {}, that of the model's config.json is {}", field(name), given, published),
                   "the shape of the published model", fmt::format("drop {}", field(name)));
 }
 
@@ -41,17 +41,17 @@ void check_model_of_run(const TrainSettings& settings) {
   const bool was_published = began.kind() == ModelKind::Published;
   const bool is_published = settings.model.kind.kind() == ModelKind::Published;
   if (!was_published && !is_published) return;  // the checkpoint says it
-  std::string of_run = to_text(began);
+  std::string began_with = to_text(began);
   std::string asked = to_text(settings.model.kind);
   if (was_published && is_published) {
     if (!is_there(kept_model(out) / config_file)) return;
     const std::string shape_of_run = shape_text(read_config(kept_model(out)));
     const std::string shape_asked = shape_text(read_config(folder_of_model(settings)));
     if (shape_of_run == shape_asked) return;
-    of_run += fmt::format(" ({})", shape_of_run);
+    began_with += fmt::format(" ({})", shape_of_run);
     asked += fmt::format(" ({})", shape_asked);
   }
-  throw bad_input(fmt::format("`model` is {}, the run in {} trains another: {}", asked, out.string(), of_run),
+  throw bad_input(fmt::format("`model` is {}, the run in {} trains another: {}", asked, out.string(), began_with),
                   "the model that the run began with", "drop `model` or choose another `out`");
 }
 
