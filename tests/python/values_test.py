@@ -201,7 +201,7 @@ class Plans(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             plan.export_torchtitan(Path(folder) / "titan")
             self.assertEqual(ps.Schedule.load(Path(folder) / "titan" / "schedule.csv"), plan.to_schedule())
-            self.assertIn('"norm", "output"]', (Path(folder) / "titan" / "torchtitan.toml").read_text())
+            self.assertIn('"norm", "output", "lm_head"]', (Path(folder) / "titan" / "torchtitan.toml").read_text())
         with self.assertRaisesRegex(ps.BadInput, "1f1b or interleaved-1f1b"):
             ps.plan(COSTS, ranks=2, batch=16, schedules=["zb-h1"], equal_microbatches=True, effort=1).to_megatron()
         with self.assertRaisesRegex(ps.BadInput, "microbatches of equal size"):
