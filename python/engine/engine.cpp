@@ -158,33 +158,36 @@ Engine::Engine(Network network, const Schedule& schedule, PipelineSettings setti
   cut_ = settings.cut;
   if (cut_.empty()) cut_ = uniform_cut(static_cast<std::int64_t>(network.layers.size()), schedule.stages);
   const VerifiedSchedule verified = verify(schedule);
-  if (shared) {
-    ProcessSettings part = shared->part;
-    part.ranks = verified->ranks();
-    if (settings.threads_per_rank == 0) settings.threads_per_rank = default_threads(ranks_of_machine(part));
-    group_ = run_listening(*crossing_,
-                           [&] { return join(std::move(*shared), verified->ranks(), settings.devices, crossing_); });
-    process_of_all_ = group_->process();
-    processes_ = group_->processes();
-    crossing_->on_second_interrupt(
-        [this] { group_->abort(fmt::format("process {} was interrupted", process_of_all_)); });
-  }
   try {
-    pipeline_ = run_listening(*crossing_, [&] {
+    if (shared) meet(std::move(*shared), verified->ranks(), settings);
+    run_listening(*crossing_, [&] {
       try {
-        auto built_here = std::make_unique<Pipeline>(std::move(network), verified, std::move(settings), group_.get());
+        pipeline_ = std::make_unique<Pipeline>(std::move(network), verified, std::move(settings), group_.get());
         // A layer that failed elsewhere is everybody's error.
-        if (group_) static_cast<void>(built_here->exchange({}));
-        return built_here;
+        if (group_) static_cast<void>(pipeline_->exchange({}));
       } catch (const std::exception& error) {
         if (group_) group_->abort(error.what());
         throw;
       }
     });
   } catch (...) {
+    {
+      const py::gil_scoped_release ranks_go_on;
+      pipeline_.reset();
+    }
     end_group();
     throw;
   }
+}
+
+void Engine::meet(SharedPipeline shared, int ranks, PipelineSettings& settings) {
+  ProcessSettings part = shared.part;
+  part.ranks = ranks;
+  if (settings.threads_per_rank == 0) settings.threads_per_rank = default_threads(ranks_of_machine(part));
+  run_listening(*crossing_, [&] { group_ = join(std::move(shared), ranks, settings.devices, crossing_); });
+  process_of_all_ = group_->process();
+  processes_ = group_->processes();
+  crossing_->on_second_interrupt([this] { group_->abort(fmt::format("process {} was interrupted", process_of_all_)); });
 }
 
 Engine::~Engine() {

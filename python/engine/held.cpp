@@ -35,7 +35,9 @@ class KeptThreadState {
 // Returns when the wait for the lock begins, in ms.
 double begin_call() {
   const double now = SteadyClock().now().count;
-  if (PyGILState_GetThisThreadState() == nullptr) const static thread_local KeptThreadState kept;
+  if (PyGILState_GetThisThreadState() == nullptr) {
+    [[maybe_unused]] static const thread_local KeptThreadState kept;
+  }
   return now;
 }
 
