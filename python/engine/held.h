@@ -32,7 +32,7 @@ class Crossing {
   ~Crossing() = default;
 
   // Takes the lock for one call of Python code, and counts how long that waited. Throws Error (RunFailed) where the
-  // user asked to stop.
+  // user asked to stop, or the pipeline is being closed.
   class Lock {
    public:
     explicit Lock(Crossing& crossing);
@@ -49,6 +49,9 @@ class Crossing {
 
   // Keeps what Python code raised, if it is the first, and throws an Error with its last line. With the lock.
   [[noreturn]] void raise(py::error_already_set& raised, const std::string& where);
+  // Keeps what Python code raised in a backward, which libtorch has thrown and the engine has nested in `error`. With
+  // the lock.
+  void keep_nested(const Error& error);
   // Where Python code raised since the last call, raises its error as caused by the first exception. With the lock.
   void raise_from(const Error& error);
   // Forgets what Python code raised. With the lock.
@@ -57,6 +60,10 @@ class Crossing {
   // The user asks to stop. The first time what is on its way ends, the second time it is ended.
   void interrupt();
   [[nodiscard]] bool asked_to_stop() const { return interrupts_ > 0; }
+  // The pipeline is being closed: what is on its way ends at its next call of Python code.
+  void close() { closing_ = true; }
+  // Whether this thread runs Python code for this pipeline.
+  [[nodiscard]] bool is_on_its_thread() const;
   // What was on its way has ended after a first time.
   void answer_interrupt();
   // What else a second one ends; nothing: nothing. From the thread that calls the pipeline.
@@ -66,8 +73,10 @@ class Crossing {
 
  private:
   [[nodiscard]] py::object take_raised();
+  void keep(const py::object& raised);
 
   std::atomic<int> interrupts_ = 0;
+  std::atomic<bool> closing_ = false;
   std::function<void()> end_;
   std::atomic<double> waited_ms_ = 0;
   std::mutex mutex_;

@@ -114,8 +114,8 @@ void add_engine_type(py::module_& module) {
       .def_property_readonly("process", &Engine::process)
       .def_property_readonly("processes", &Engine::processes)
       .def_property_readonly("closed", &Engine::is_closed)
-      .def("abandon", &Engine::abandon)
-      .def("close", &Engine::close);
+      .def("abandon", &Engine::abandon, py::arg("reason"), py::arg("patience_s") = py::none())
+      .def("close", &Engine::close, py::arg("patience_s") = py::none());
 }
 
 }  // namespace

@@ -41,9 +41,15 @@ Tensors tensors_of(const py::handle& returned, const std::string& whose) {
 }
 
 py::tuple tuple_of(const Tensors& tensors) {
-  py::list list;
-  for (const at::Tensor& tensor : tensors) list.append(py::cast(tensor));
-  return py::tuple(list);  // NOLINT(modernize-return-braced-init-list): braces would be a tuple of it
+  py::tuple tuple(tensors.size());
+  for (std::size_t index = 0; index < tensors.size(); ++index) tuple[index] = py::cast(tensors[index]);
+  return tuple;
+}
+
+py::object called(const py::object& callable, const py::tuple& arguments) {
+  PyObject* returned = PyObject_Call(callable.ptr(), arguments.ptr(), nullptr);
+  if (returned == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(returned);
 }
 
 PythonModule::PythonModule(const py::object& module, Known& known)
@@ -80,7 +86,7 @@ PythonLayer::PythonLayer(const py::object& module, std::string name, std::shared
 Tensors PythonLayer::forward(const Tensors& inputs) {
   const Crossing::Lock lock(*crossing_);
   try {
-    return tensors_of(python()(*tuple_of(inputs)), name_);
+    return tensors_of(called(python(), tuple_of(inputs)), name_);
   } catch (py::error_already_set& raised) {
     crossing_->raise(raised, "");
   }

@@ -58,6 +58,9 @@ class PythonLayer final : public PythonModule {
 // A tensor, or None, for each.
 [[nodiscard]] py::tuple tuple_of(const Tensors& tensors);
 
+// Calls it with these, which pybind11 would take apart and put together again. With the interpreter's lock.
+[[nodiscard]] py::object called(const py::object& callable, const py::tuple& arguments);
+
 // "str", "NoneType".
 [[nodiscard]] std::string type_name(const py::handle& object);
 
