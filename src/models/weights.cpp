@@ -5,12 +5,12 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <system_error>
 #include <utility>
 
 #include <ATen/ATen.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/file.h"
 
 #include "models/index.h"
 #include "models/names.h"
@@ -20,11 +20,6 @@ namespace penstock {
 namespace {
 
 constexpr std::string_view gpt2_prefix = "transformer.";
-
-bool is_there(const std::filesystem::path& file) {
-  std::error_code unknown;
-  return std::filesystem::exists(file, unknown);
-}
 
 std::string text_of(at::IntArrayRef shape) { return fmt::format("[{}]", fmt::join(shape.vec(), ", ")); }
 
