@@ -34,7 +34,9 @@ std::vector<std::string> commands_of(const CLI::App& app) {
 
 std::vector<std::string> options_of(const CLI::App& app) {
   std::vector<std::string> names;
-  for (const CLI::Option* option : app.get_options())
+  // What is in no group is not for people.
+  for (const CLI::Option* option :
+       app.get_options([](const CLI::Option* known) { return !known->get_group().empty(); }))
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
   return names;
 }

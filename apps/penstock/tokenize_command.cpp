@@ -132,7 +132,7 @@ Command add_tokenize_command(CLI::App& app) {
                     "Leave out what the tokenizer puts around a text, such as a token that begins it");
   command->add_flag("--special-as-text", options->special_as_text,
                     "Read special tokens that are written in a document as the text that they are");
-  command->add_flag("--quiet", options->quiet, "Print nothing but errors");
+  command->add_flag("-q,--quiet", options->quiet, "Print nothing but errors");
   command->add_flag("--json", options->json, "Answer as JSON");
   return [options] { return run(*options); };
 }

@@ -10,6 +10,18 @@ function sizes(ranks, memory) {
   return {box, gap: ranks > 20 ? 2 : 4, strip: memory ? (ranks > 10 ? 12 : 22) : 0};
 }
 
+function show_tip(text, x, y) {
+  const tip = document.getElementById("tip");
+  tip.hidden = false;
+  tip.textContent = text;
+  tip.style.left = Math.max(Math.min(x, window.innerWidth - tip.offsetWidth - 8), 0) + "px";
+  tip.style.top = Math.max(Math.min(y, window.innerHeight - tip.offsetHeight - 8), 0) + "px";
+}
+
+function hide_tip() {
+  document.getElementById("tip").hidden = true;
+}
+
 /** Draws a timeline; keeps what pointing at it needs. */
 export class Grid {
   constructor(canvas, cursor_moved) {
@@ -17,7 +29,8 @@ export class Grid {
     this.cursor_moved = cursor_moved;
     this.overlay = null;
     canvas.addEventListener("pointermove", event => this.point(event));
-    canvas.addEventListener("pointerleave", () => { document.getElementById("tip").hidden = true; });
+    canvas.addEventListener("pointerleave", hide_tip);
+    canvas.addEventListener("blur", hide_tip);
     canvas.addEventListener("click", event => this.cursor_moved(this.time_at(event.offsetX)));
   }
 
@@ -153,13 +166,20 @@ export class Grid {
   }
 
   point(pointer) {
-    const tip = document.getElementById("tip");
     const found = this.event_at(pointer.offsetX, pointer.offsetY);
-    tip.hidden = found === null;
-    if (found === null) return;
-    tip.textContent = describe(found.events, found.at, found.rank);
-    tip.style.left = Math.min(pointer.clientX + 14, window.innerWidth - tip.offsetWidth - 8) + "px";
-    tip.style.top = Math.min(pointer.clientY + 14, window.innerHeight - tip.offsetHeight - 8) + "px";
+    if (found === null) return hide_tip();
+    show_tip(describe(found.events, found.at, found.rank), pointer.clientX + 14, pointer.clientY + 14);
+  }
+
+  /** What a rank does at a moment, below its row: for those who do not point. */
+  tell(rank, time) {
+    const events = this.timeline.ranks[rank];
+    let at = 0;
+    while (at < events.length && events[at + 1] <= time) at += FIELDS;
+    const works = at < events.length && events[at] <= time;
+    const place = this.canvas.getBoundingClientRect();
+    show_tip(works ? describe(events, at, rank) : `rank ${rank}: idle at ${number(time)} ms`, place.left + this.x_of(time) + 6,
+      place.top + rank * this.row_height() + this.sizes.box + 4);
   }
 }
 

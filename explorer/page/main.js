@@ -127,12 +127,15 @@ function panel_of(at) {
   const box = element("div", {class: "panel"}, element("div", {class: "panel-head"}, heading, figures, hide), element("div", {style: "position:relative"}, canvas, line), table);
   const grid = new Grid(canvas, time => { pause(); move_to(time); });
   canvas.addEventListener("keydown", event => {
-    if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+    const across = {ArrowLeft: -1, ArrowRight: 1}[event.key] ?? 0, down = {ArrowUp: -1, ArrowDown: 1}[event.key] ?? 0;
+    if (across === 0 && down === 0 || !panel.answer) return;
     event.preventDefault();
     pause();
-    move_to(flow.neighbour(page.time, event.key === "ArrowRight" ? 1 : -1));
+    if (across !== 0) move_to(flow.neighbour(page.time, across));
+    panel.rank = Math.min(Math.max(panel.rank + down, 0), panel.answer.timeline.ranks.length - 1);
+    grid.tell(panel.rank, page.time);
   });
-  const panel = {box, heading, figures, hide, canvas, line, table, grid};
+  const panel = {rank: 0, box, heading, figures, hide, canvas, line, table, grid};
   table.addEventListener("toggle", () => fill_table(panel));
   page.panels.push(panel);
   $("panels").append(box);
@@ -168,7 +171,7 @@ function show_panels(pictures) {
     if (answer.error) return show_refusal(panel, picture);
     const {figures} = answer;
     panel.figures.textContent = `step ${figures.makespan}, bubble ${figures.bubble_makespan}, ${figures.peak_memory ?? figures.peak_activations + " activations"}`;
-    panel.canvas.setAttribute("aria-label", `${panel.heading.textContent}: ${panel.figures.textContent}. Arrow keys go from action to action.`);
+    panel.canvas.setAttribute("aria-label", `${panel.heading.textContent}: ${panel.figures.textContent}. Arrow keys go from action to action and from device to device.`);
     panel.grid.show(answer.timeline, page.last, answer.answer.ranks[0].memory_cap_bytes ?? 0, most);
     fill_table(panel);
   });

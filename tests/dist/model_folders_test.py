@@ -186,7 +186,8 @@ class ModelFolders(m.Case):
         (folder / "model.safetensors").unlink()
         asked = ["plan", "--model", folder, "--context", CONTEXT, "--ranks", 2, "--batch", 4, "--stages-per-rank", 1]
         layers = {}
-        for name, more in (("all", []), ("adapters", ["--lora", 4]), ("frozen", ["--freeze", "0-2"])):
+        for name, more in (("all", []), ("adapters", ["--lora", 4]), ("frozen", ["--freeze", "0-2"]),
+                           ("masters", ["--precision", "bf16", "--weights", "bf16"])):
             cost = self.folder / f"{name}.json"
             code, _, err = p.run(*asked, "--cost", cost, *more, "--json")
             self.assertEqual(code, 0, err)
@@ -200,7 +201,9 @@ class ModelFolders(m.Case):
         self.assertEqual(block["adapters"]["parameter_bytes"], weights + learned)
         self.assertEqual(block["adapters"]["optimizer_bytes"], 2 * learned)
         self.assertEqual((block["frozen"]["gradient_bytes"], block["frozen"]["optimizer_bytes"]), (0, 0))
-        self.assertEqual([layers[name].get("layers_without_gradient", 0) for name in layers], [0, 1, 3])
+        # Half the bytes, and beside the two moments a copy in float32.
+        self.assertEqual((block["masters"]["parameter_bytes"], block["masters"]["optimizer_bytes"]), (weights / 2, 3 * weights))
+        self.assertEqual([layers[name].get("layers_without_gradient", 0) for name in layers], [0, 1, 3, 0])
         code, _, err = p.run("train", "--model", folder, "--from-scratch", "--out", self.folder / "run")
         self.assertEqual((code, len(err.splitlines())), (2, 1), err)
         self.assertIn("no --data", err)

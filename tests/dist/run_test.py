@@ -92,6 +92,15 @@ class Run(p.Case):
                                          {"schedule": "gpipe", "stages": 4, "devices": "cpu,cpu"}]):
             self.assertEqual(p.losses(self.must_train(self.folder / f"cut-{number}", **change)), expected)
 
+    def test_the_same_numbers_with_any_steps_in_flight(self):
+        out = self.must_train(self.folder / "two", clip=0.01, post_validation=True)
+        expected = p.losses(out)
+        for steps in (1, 3):
+            other = self.must_train(self.folder / str(steps), clip=0.01, post_validation=True, steps_in_flight=steps)
+            self.assertEqual(p.losses(other), expected)
+            self.assertEqual(p.tensors(other, 12), p.tensors(out, 12))
+            self.assertIn(f"steps-in-flight = {steps}", (other / "config.toml").read_text())
+
     def test_a_run_follows_a_plan_and_says_how_it_was(self):
         sizes = [{"samples": samples, "forward_ms": 0.1 * samples, "input_backward_ms": 0.1 * samples,
                   "weight_backward_ms": 0.1 * samples, "activation_bytes": 1000 * samples, "boundary_bytes": 100}
