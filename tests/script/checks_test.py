@@ -204,11 +204,11 @@ class Arrows(unittest.TestCase):
 
 
 class Length(unittest.TestCase):
-    def test_600_lines_pass_and_601_do_not(self):
-        self.assertEqual(run("check_length", {"src/base/ids.cpp": "\n" * 600})[0], 0)
-        returned, output = run("check_length", {"src/base/ids.cpp": "\n" * 601})
+    def test_500_lines_pass_and_501_do_not(self):
+        self.assertEqual(run("check_length", {"src/base/ids.cpp": "\n" * 500})[0], 0)
+        returned, output = run("check_length", {"src/base/ids.cpp": "\n" * 501})
         self.assertEqual(returned, 1)
-        self.assertIn("src/base/ids.cpp:601: 601 lines, expected at most 600", output)
+        self.assertIn("src/base/ids.cpp:501: 501 lines, expected at most 500", output)
 
 
 class Links(unittest.TestCase):

@@ -14,7 +14,6 @@
 #include "penstock/base/types.h"
 #include "penstock/exec/microbatch.h"
 #include "penstock/nn/layer.h"
-#include "penstock/nn/precision.h"
 
 namespace penstock {
 

@@ -18,7 +18,6 @@
 #include "penstock/checkpoint/safetensors.h"
 #include "penstock/exec/microbatch.h"
 #include "penstock/nn/layer.h"
-#include "penstock/nn/precision.h"
 #include "penstock/optim/optimizer.h"
 #include "penstock/plan/plan.h"
 #include "penstock/schedule/verify.h"
