@@ -185,7 +185,7 @@ PlanRequest request_from(const py::tuple& state) {
   PlanRequest request;
   request.ranks = state[0].cast<int>();
   request.batch = state[1].cast<std::int64_t>();
-  if (!state[2].is_none()) request.memory = {state[2].cast<std::int64_t>()};
+  if (!state[2].is_none()) request.memory = Bytes{state[2].cast<std::int64_t>()};
   request.schedules = state[3].cast<std::vector<std::string>>();
   request.microbatches = state[4].cast<std::vector<int>>();
   request.equal_microbatches = state[5].cast<bool>();
@@ -215,8 +215,12 @@ py::tuple reported_state(const ReportedPlan& reported) {
 }
 
 ReportedPlan reported_from_state(const py::tuple& state) {
-  ReportedPlan reported{plan_from(state[0].cast<py::tuple>()), state[1].cast<std::string>(),
-                        state[2].cast<std::string>(), nullptr, nullptr, nullptr};
+  ReportedPlan reported{plan_from(state[0].cast<py::tuple>()),
+                        state[1].cast<std::string>(),
+                        state[2].cast<std::string>(),
+                        nullptr,
+                        nullptr,
+                        nullptr};
   if (!state[3].is_none())
     reported.costs = std::make_shared<LayerCosts>(parse_layer_costs(state[3].cast<std::string>()));
   if (!state[4].is_none()) reported.request = std::make_shared<PlanRequest>(request_from(state[4].cast<py::tuple>()));

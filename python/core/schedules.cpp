@@ -193,7 +193,7 @@ SimulationAnswer answer_from(const AnswerState& state) {
   SimulationAnswer answer{schedule, stages, microbatches, {{makespan}, bubble, bubble_span, {}}, {}, {}};
   for (const auto& [busy, activations, bytes] : ranks) answer.summary.ranks.push_back({{busy}, activations, {bytes}});
   for (const std::int64_t cap : caps) answer.memory_caps.push_back({cap});
-  if (row) answer.row = {std::get<0>(*row), {std::get<1>(*row)}, {std::get<2>(*row)}, std::get<3>(*row)};
+  if (row) answer.row = StepsInARow{std::get<0>(*row), {std::get<1>(*row)}, {std::get<2>(*row)}, std::get<3>(*row)};
   return answer;
 }
 

@@ -91,9 +91,8 @@ py::tuple synthesis_state(const FoundSchedule& found) {
 FoundSchedule synthesis_from_state(const py::tuple& state) {
   NamedSchedule schedule{parse_schedule(state[0].cast<std::string>()), synthesised_schedule};
   auto timeline = state[1].cast<TitledTimeline>();
-  Synthesis synthesis{looked_at(schedule.schedule), timeline.timeline,
-                      {state[2].cast<double>()},    {state[3].cast<double>()},
-                      state[4].cast<bool>(),        state[5].cast<std::string>(),
+  Synthesis synthesis{looked_at(schedule.schedule), timeline.timeline,     {state[2].cast<double>()},
+                      {state[3].cast<double>()},    state[4].cast<bool>(), state[5].cast<std::string>(),
                       {state[6].cast<double>()}};
   return {std::move(schedule), std::move(timeline), std::move(synthesis)};
 }
@@ -126,7 +125,9 @@ void add_synthesis_type(py::module_& module) {
       .def("__repr__", [](const FoundSchedule& self) { return to_text(answer_about(self)); })
       .def(
           "__eq__",
-          [](const FoundSchedule& a, const FoundSchedule& b) { return a.schedule == b.schedule && answer_about(a) == answer_about(b); },
+          [](const FoundSchedule& a, const FoundSchedule& b) {
+            return a.schedule == b.schedule && answer_about(a) == answer_about(b);
+          },
           py::is_operator())
       .def(py::pickle(&synthesis_state, &synthesis_from_state))
       .attr("__hash__") = py::none();

@@ -180,7 +180,8 @@ void add_drawings(TimelineType& type) {
           "to_text",
           [](const TitledTimeline& self, bool colour, int width) { return to_grid(self.timeline, {colour, width}); },
           py::kw_only(), py::arg("colour") = false, py::arg("width") = 0,
-          "A drawing of characters. colour: with a terminal's colours. width: characters a line; 0: as many as it takes.")
+          "A drawing of characters. colour: with a terminal's colours. width: characters a line; 0: as many as it "
+          "takes.")
       .def(
           "to_chrome_trace", [](const TitledTimeline& self) { return to_chrome_trace(self.timeline); },
           "For ui.perfetto.dev.")

@@ -19,12 +19,12 @@ namespace penstock::python {
 namespace {
 
 py::object module_from(const LayerSource& source, std::size_t layer, const BuiltModules* built) {
-  py::object module = source.made;
+  py::object module = *source.made;
   if (source.is_factory)
-    module = source.made();
+    module = (*source.made)();
   else if (built == nullptr || built->has(layer))
     // Another rank holds the layer too and starts equal, or it is only examined.
-    module = py::module_::import("copy").attr("deepcopy")(source.made);
+    module = py::module_::import("copy").attr("deepcopy")(*source.made);
   if (!py::isinstance(module, py::module_::import("torch").attr("nn").attr("Module")))
     throw bad_input(fmt::format("the factory of layer {} returned a {}", source.name, type_name(module)),
                     "a torch.nn.Module", "let it return the layer");
@@ -40,7 +40,7 @@ Layer built_from(const LayerSource& source, std::size_t layer, BuiltModules* bui
     PythonModule::Known known;
     const auto made =
         std::make_shared<PythonLayer>(module, fmt::format("{} ({})", name, type_name(module)), crossing, known);
-    if (built != nullptr) built->add(layer, module);
+    if (built != nullptr) built->add(layer, crossing->hold(module));
     return Layer(made);
   } catch (py::error_already_set& raised) {
     crossing->raise(raised, name + ": ");
@@ -89,16 +89,12 @@ Network network_of(const std::vector<LayerSource>& layers, const py::object& los
                    const std::shared_ptr<Crossing>& crossing) {
   Network network;
   for (std::size_t layer = 0; layer < layers.size(); ++layer) {
-    const std::shared_ptr<const LayerSource> source(new LayerSource(layers[layer]), [](const LayerSource* held) {
-      if (Py_IsInitialized() == 0) return;
-      const py::gil_scoped_acquire lock;
-      delete held;  // NOLINT(cppcoreguidelines-owning-memory): this is the owner's deleter
-    });
-    network.layers.push_back({source->name, "", [source, layer, built, crossing] {
-                                return built_from(*source, layer, built.get(), crossing);
+    const LayerSource& source = layers[layer];
+    network.layers.push_back({source.name, "", [source, layer, built, crossing] {
+                                return built_from(source, layer, built.get(), crossing);
                               }});
   }
-  network.loss = [held = hold(loss), crossing](const Tensors& outputs, const Tensors& targets) {
+  network.loss = [held = crossing->hold(loss), crossing](const Tensors& outputs, const Tensors& targets) {
     return loss_from(*held, outputs, targets, *crossing);
   };
   network.ties = ties;

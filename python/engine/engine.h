@@ -23,7 +23,7 @@ namespace penstock::python {
 // A layer as the package hands it over.
 struct LayerSource {
   std::string name;
-  py::object made;  // a module, or a callable that makes one
+  Held made;  // a module, or a callable that makes one
   bool is_factory = false;
 };
 
@@ -32,8 +32,7 @@ class BuiltModules {
  public:
   explicit BuiltModules(std::size_t layers) : by_layer_(layers) {}
 
-  // With the interpreter's lock.
-  void add(std::size_t layer, const py::object& module) { by_layer_.at(layer).push_back(hold(module)); }
+  void add(std::size_t layer, Held module) { by_layer_.at(layer).push_back(std::move(module)); }
   [[nodiscard]] bool has(std::size_t layer) const { return !by_layer_.at(layer).empty(); }
   [[nodiscard]] py::list of(std::size_t layer) const;
   void clear() { by_layer_.clear(); }
@@ -96,6 +95,8 @@ class Engine {
   void close(std::optional<int> patience_s = std::nullopt);
   // The same, for a reason that the other processes are told, whose next step it ends.
   void abandon(const std::string& reason, std::optional<int> patience_s = std::nullopt);
+  // What it keeps of Python, for the collector of cycles.
+  int visit(visitproc visit, void* argument) const { return crossing_->visit(visit, argument); }
   [[nodiscard]] bool is_closed() const { return closing_ || pipeline_ == nullptr; }
 
  private:

@@ -46,13 +46,22 @@ thread_local const void* last_crossing = nullptr;
 
 }  // namespace
 
-Held hold(py::object object) {
-  return {new py::object(std::move(object)), [](const py::object* held) {
-            // Behind the interpreter's end there is nothing to give back, and no lock to take.
-            if (Py_IsInitialized() == 0) return;
-            const py::gil_scoped_acquire lock;
-            delete held;  // NOLINT(cppcoreguidelines-owning-memory): this is the owner's deleter
-          }};
+Held Crossing::hold(py::object object) {
+  Held held(new py::object(std::move(object)), [kept = kept_](const py::object* gone) {
+    // Behind the interpreter's end there is nothing to give back, and no lock to take.
+    if (Py_IsInitialized() == 0) return;
+    const py::gil_scoped_acquire lock;
+    kept->erase(gone);
+    delete gone;  // NOLINT(cppcoreguidelines-owning-memory): this is the owner's deleter
+  });
+  kept_->insert(held.get());
+  return held;
+}
+
+int Crossing::visit(visitproc visit, void* argument) const {
+  for (const py::object* object : *kept_)
+    if (const int answer = visit(object->ptr(), argument); answer != 0) return answer;
+  return 0;
 }
 
 Crossing::Lock::Lock(Crossing& crossing) : begun_ms_(begin_call()) {

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_set>
 #include <utility>
 
 #include <torch/csrc/utils/pybind.h>
@@ -18,8 +19,6 @@ namespace py = pybind11;
 
 // Copies may be made and freed on any thread, without the interpreter's lock.
 using Held = std::shared_ptr<const py::object>;
-// With the interpreter's lock.
-[[nodiscard]] Held hold(py::object object);
 
 // What the threads of one pipeline and Python share.
 class Crossing {
@@ -30,6 +29,11 @@ class Crossing {
   Crossing(Crossing&&) = delete;
   Crossing& operator=(Crossing&&) = delete;
   ~Crossing() = default;
+
+  // Keeps an object. With the lock.
+  [[nodiscard]] Held hold(py::object object);
+  // Shows the collector of cycles all that is kept, each object as often as it is. With the lock.
+  int visit(visitproc visit, void* argument) const;
 
   // Takes the lock for one call of Python code, and counts how long that waited. Throws Error (RunFailed) where the
   // user asked to stop, or the pipeline is being closed.
@@ -80,6 +84,9 @@ class Crossing {
   std::function<void()> end_;
   std::atomic<double> waited_ms_ = 0;
   std::mutex mutex_;
+  // Shared with what is kept, which may live longer; changed and read with the lock alone.
+  std::shared_ptr<std::unordered_set<const py::object*>> kept_ =
+      std::make_shared<std::unordered_set<const py::object*>>();
   Held raised_;
 };
 

@@ -52,8 +52,8 @@ py::object called(const py::object& callable, const py::tuple& arguments) {
   return py::reinterpret_steal<py::object>(returned);
 }
 
-PythonModule::PythonModule(const py::object& module, Known& known)
-    : torch::nn::Module(type_name(module)), module_(hold(module)) {
+PythonModule::PythonModule(const py::object& module, Crossing& crossing, Known& known)
+    : torch::nn::Module(type_name(module)), module_(crossing.hold(module)) {
   for (const auto& [name, parameter] : module.attr("_parameters").cast<py::dict>()) {
     if (parameter.is_none()) continue;
     const at::Tensor& tensor = THPVariable_Unpack(parameter.ptr());
@@ -64,7 +64,8 @@ PythonModule::PythonModule(const py::object& module, Known& known)
   for (const auto& [name, child] : module.attr("_modules").cast<py::dict>()) {
     if (child.is_none()) continue;
     std::shared_ptr<PythonModule>& mirrored = known[child.ptr()];
-    if (!mirrored) mirrored = std::make_shared<PythonModule>(py::reinterpret_borrow<py::object>(child), known);
+    if (!mirrored)
+      mirrored = std::make_shared<PythonModule>(py::reinterpret_borrow<py::object>(child), crossing, known);
     register_module(name.cast<std::string>(), mirrored);
   }
 }
@@ -81,7 +82,7 @@ bool PythonModule::is_training() const noexcept {
 }
 
 PythonLayer::PythonLayer(const py::object& module, std::string name, std::shared_ptr<Crossing> crossing, Known& known)
-    : PythonModule(module, known), name_(std::move(name)), crossing_(std::move(crossing)) {}
+    : PythonModule(module, *crossing, known), name_(std::move(name)), crossing_(std::move(crossing)) {}
 
 Tensors PythonLayer::forward(const Tensors& inputs) {
   const Crossing::Lock lock(*crossing_);

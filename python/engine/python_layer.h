@@ -21,7 +21,7 @@ class PythonModule : public torch::nn::Module {
   using Known = std::map<const PyObject*, std::shared_ptr<PythonModule>>;
 
   // With the interpreter's lock. `known` holds those of one layer, of which some may be there under several names.
-  PythonModule(const py::object& module, Known& known);
+  PythonModule(const py::object& module, Crossing& crossing, Known& known);
 
   void train(bool on) override;
   [[nodiscard]] bool is_training() const noexcept override;

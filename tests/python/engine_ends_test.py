@@ -177,6 +177,7 @@ def steps(folder):
                 pipe.step(X, X)
                 Path(folder, f"{number}.ready").touch()
     except BaseException as raised:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         end.update(raised=type(raised).__name__, said=str(raised), closed=repr(pipe))
         Path(folder, f"{number}.json").write_text(json.dumps(end))
         raise
@@ -250,15 +251,38 @@ class Ends(unittest.TestCase):
                 self.assertLessEqual(threading.active_count(), before)
 
     def test_deleting_in_a_cycle_of_references(self):
-        for schedule in ("1f1b", "zb-h1"):
-            pipe = pipeline(lambda: None, schedule=schedule, optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1))
-            pipe.layer(0).pipe = pipe
-            pipe.layer(0).register_forward_hook(lambda module, inputs, output, pipe=pipe: None)
-            pipe.step(X, X)
-            kept = weakref.ref(pipe), weakref.ref(pipe.layer(0))
-            del pipe
-            gc.collect()
-            self.assertEqual([reference() for reference in kept], [None, None])
+        class Trainer:
+            def __init__(self, **settings):
+                self.layers = [Calls(lambda: None), *linears(3)]
+                self.layers[0].trainer = self
+                self.layers[1].register_forward_hook(lambda module, inputs, output: self.seen())
+                settings.setdefault("optimizer", lambda parameters: self.seen() or torch.optim.SGD(parameters, lr=0.1))
+                self.pipe = ps.Pipeline([*self.layers[:3], self.last], self.loss, ranks=2, microbatches=4, **settings)
+
+            def last(self):
+                return self.layers[3]
+
+            def loss(self, output, target):
+                return square(output, target)
+
+            def seen(self):
+                return None
+
+        for settings in ({}, {"schedule": "zb-h1", "recompute": True}, {"optimizer": ps.AdamW()}):
+            for failed in (False, True):
+                trainer = Trainer(**settings)
+                trainer.pipe.step(X, X)
+                if failed:
+                    trainer.layers[2].forward = lambda x, trainer=trainer: 1 / 0
+                    try:
+                        trainer.pipe.step(X, X)
+                    except ps.RunFailed:
+                        pass
+                kept = [weakref.ref(one) for one in (trainer, trainer.pipe, *trainer.layers)]
+                del trainer
+                gc.collect()
+                gc.collect()
+                self.assertEqual([reference() for reference in kept], [None] * len(kept))
 
     def test_what_python_keeps_of_a_thread_stays_from_call_to_call(self):
         local, seen = threading.local(), []
