@@ -84,6 +84,21 @@ TEST(Svg, AnEmptyTimelineIsStillAPicture) {
   EXPECT_THAT(to_svg(Timeline{{{}, {}}}), HasSubstr("rank 1"));
 }
 
+TEST(Svg, NumbersStandInAllBoxesOfTheirWidthOrInNone) {
+  const auto numbers = [](int count) {
+    Timeline timeline{{{}}};
+    for (int index = 0; index < count; ++index)
+      timeline.ranks[0].push_back(drawn_event(ActionKind::Forward, 0, index, index, index + 1));
+    const std::string svg = to_svg(timeline);
+    int found = 0;
+    for (auto at = svg.find("class=\"number"); at != std::string::npos; at = svg.find("class=\"number", at + 1))
+      ++found;
+    return found;
+  };
+  EXPECT_EQ(numbers(60), 60);
+  EXPECT_EQ(numbers(150), 0) << "the boxes have room for 0 to 9 and not for 100 to 149";
+}
+
 TEST(Svg, AStepOfManyActionsStaysNarrowEnoughForABrowser) {
   Timeline timeline{{{}}};
   for (int index = 0; index < 5000; ++index)
