@@ -115,7 +115,8 @@ function show_legend(pictures) {
   for (const {answer} of pictures)
     for (const events of answer.timeline.ranks) for (let at = 2; at < events.length; at += FIELDS) seen.add(events[at]);
   $("legend").replaceChildren(...kinds.filter((kind, at) => seen.has(at)).map(kind => element("span", {style: `--swatch: ${kind.fill}`}, kind.title)),
-    ...(pictures.some(({answer}) => answer.figures.peak_memory) ? [element("span", {style: "--swatch: var(--memory)"}, "memory")] : []));
+    ...(pictures.some(({answer}) => answer.figures.peak_memory) ? [element("span", {style: "--swatch: var(--memory)"}, "memory")] : []),
+    ...(pictures.length > 0 ? [element("div", {}, "numbers: microbatches")] : []));
 }
 
 function panel_of(at) {

@@ -25,7 +25,7 @@ TEST(Grid, ColoursStandInForLettersAndShadesForStages) {
   EXPECT_THAT(grid, HasSubstr("rank 0  \x1b[38;5;16;48;5;153m0\x1b[0m \x1b[38;5;16;48;5;153m1\x1b[0m   "
                               "\x1b[38;5;16;48;5;74m0\x1b[0m \x1b[38;5;16;48;5;214m 0 \x1b[0m\n"));
   EXPECT_THAT(grid, HasSubstr("forward"));
-  EXPECT_THAT(grid, HasSubstr("weight backward   lighter: the earlier of a rank's stages\n"));
+  EXPECT_THAT(grid, HasSubstr("weight backward   numbers: microbatches   lighter: the earlier of a rank's stages\n"));
   EXPECT_THAT(to_grid(drawn_timeline()), Not(HasSubstr("\x1b")));
 }
 
