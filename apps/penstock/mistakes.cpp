@@ -70,7 +70,7 @@ std::string unusable_value(const Innermost& innermost, const CLI::ParseError& er
     return fmt::format("no {}; expected one, which `{}` cannot do without; {}", option_in(message), innermost.name,
                        see);
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr && ends_with(" missing"))
-    return fmt::format("{} without its value; expected one behind it; {}", option_in(message), see);
+    return fmt::format("{} without its value; expected one after it; {}", option_in(message), see);
   if (dynamic_cast<const CLI::ValidationError*>(&error) != nullptr)
     return fmt::format("{}; expected a value that {} takes; {}", message, option_in(message), see);
   return fmt::format("{}; expected what `{} --help` lists; correct the command line", message, innermost.name);

@@ -43,6 +43,7 @@ export class Grid {
     this.has_memory = most > 0 && timeline.memory.some(samples => samples.length > 0);
     this.shades = shades_of(timeline);
     this.sizes = sizes(timeline.ranks.length, this.has_memory);
+    this.digits = most_digits(timeline);
     this.draw();
   }
 
@@ -84,7 +85,7 @@ export class Grid {
       const width = right - left;
       pen.fillRect(left, y, Math.max(width - (width > 5 ? 1 : 0), 0.5), size);
       const text = String(events[at + 4]);
-      if (width < 5 + 7 * text.length) continue;
+      if (width < 5 + 7 * Math.max(text.length, this.digits)) continue;
       pen.fillStyle = kind.ink;
       pen.fillText(text, (left + right) / 2, y + size / 2 + 0.5);
     }
@@ -188,6 +189,14 @@ export function describe(events, at, rank) {
   const kind = kinds[events[at + 2]];
   return `${events[at + 3]}${kind.letter}${events[at + 4]}: ${kind.title} of microbatch ${events[at + 4]} on stage ${events[at + 3]}\n` +
     `rank ${rank}, from ${number(events[at])} ms to ${number(events[at + 1])} ms`;
+}
+
+/** Of the largest microbatch: numbers that stop at 9 because 10 is wider look like an error. */
+function most_digits(timeline) {
+  let largest = 0;
+  for (const events of timeline.ranks)
+    for (let at = 4; at < events.length; at += FIELDS) if (events[at] > largest) largest = events[at];
+  return String(largest).length;
 }
 
 /** The largest of all memory samples. */

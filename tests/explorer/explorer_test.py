@@ -211,6 +211,7 @@ def test_keyboard(page):
     page.run("document.getElementById('slide-m').focus()")
     page.press("ArrowRight")
     expect(problems, "an arrow on a slider", page.run("penstock.page.state.m"), 2)
+    page.open("p=3&m=4&schedule=gpipe")
     page.run("penstock.page.panels[0].canvas.focus()")
     page.press("ArrowRight")
     expect(problems, "an arrow on the grid", page.run("penstock.page.time"), 1)
