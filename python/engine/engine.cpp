@@ -188,8 +188,10 @@ void Engine::meet(SharedPipeline shared, int ranks, PipelineSettings& settings) 
 
 Engine::~Engine() {
   // A thread cannot wait for its own end.
-  if (crossing_->is_on_its_thread()) return leave_all();
-  close();
+  if (crossing_->is_on_its_thread())
+    leave_all();
+  else
+    close();
 }
 
 // Waits a little for the others to be done too.
