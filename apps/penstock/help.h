@@ -25,6 +25,12 @@ struct Example {
 // Lets the program and the commands that are added later show options by the names that are typed. Call it first.
 void show_typed_names(CLI::App& program);
 
+// The value that an option has where none is given, as it is typed: "1,2,4". Empty: none is known.
+[[nodiscard]] std::string usual_value(const CLI::Option& option);
+
+// What stands above an example: "Draw one in the terminal:", "Is this port free?"
+[[nodiscard]] std::string introduction(const Example& example);
+
 // Puts the examples behind the options of each command. Call it when all commands are there.
 void show_examples(CLI::App& program);
 

@@ -153,6 +153,7 @@ PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Net
                            ? select_recomputed(layer_footprints(network, first_inputs(), pipeline.precision))
                            : recomputed_layers(layout.recompute, std::ssize(network.layers));
   pipeline.post_validation = settings.training.post_validation;
+  pipeline.steps_in_flight = settings.training.steps_in_flight;
   pipeline.check_finite = settings.output.check_finite;
   pipeline.memory_limit = layout.memory_limit.value_or(Bytes{});
   pipeline.replicas = layout.replicas;

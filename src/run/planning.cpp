@@ -222,8 +222,10 @@ PlanRequest request_of(const TrainSettings& settings) {
   request.gradient_tree = layout.gradient_tree;
   request.recomputation = recomputation_of(layout.recompute);
   // Where nobody says, ranks go ahead if that is faster and there is room for it.
-  request.steps_overlap = settings.training.post_validation.value_or(!layout.memory_limit && layout.devices.empty()) ||
-                          (settings.training.clip == 0 && settings.training.precision != Precision::Float16);
+  const TrainSettings::Training& training = settings.training;
+  request.steps_overlap = training.steps_in_flight > 1 &&
+                          (training.post_validation.value_or(!layout.memory_limit && layout.devices.empty()) ||
+                           (training.clip == 0 && training.precision != Precision::Float16));
   request.most_plans = 1;
   return request;
 }

@@ -119,7 +119,7 @@ std::string Run::start_text() const {
 
 int Run::train_all() {
   // The data of the next is read while the others are computed.
-  const std::ptrdiff_t most_in_flight = PipelineSettings{}.steps_in_flight;
+  const std::ptrdiff_t most_in_flight = settings_.training.steps_in_flight;
   std::int64_t step = first_step_;
   int stop_signal = 0;
   while (step < settings_.training.steps && stop_signal == 0) {

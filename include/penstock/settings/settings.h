@@ -367,6 +367,7 @@ struct TrainSettings {
     double epsilon = 1e-8;
     double clip = 1;
     std::optional<bool> post_validation = {};
+    int steps_in_flight = 2;  ///< 1: no rank begins a step before all have ended the last
     Precision precision = Precision::Float32;
     Precision weights = Precision::Float32;
     std::uint64_t seed = 1;

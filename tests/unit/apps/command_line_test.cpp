@@ -82,7 +82,7 @@ TEST(Mistakes, AValueThatAnOptionDoesNotTake) {
             "--timeline is 'perhaps'; expected --timeline alone, --timeline=true or --timeline=false; `penstock train "
             "--help` describes it");
   EXPECT_EQ(refusal_of("train --rate"),
-            "--rate without its value; expected one behind it; `penstock train --help` describes it");
+            "--rate without its value; expected one after it; `penstock train --help` describes it");
   EXPECT_EQ(refusal_of("export"),
             "no --output; expected one, which `penstock export` cannot do without; `penstock export --help` describes "
             "it");

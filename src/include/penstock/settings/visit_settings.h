@@ -105,6 +105,8 @@ void visit_training_settings(Settings& settings, const Visitor& visit) {
   visit(Training, "clip", settings.training.clip, "largest norm of the gradient over all stages; 0: none");
   visit(Training, "post-validation", settings.training.post_validation,
         "true, false, or auto, by measurement: update before the norm is known; what must be clipped is taken back");
+  visit(Training, "steps-in-flight", settings.training.steps_in_flight,
+        "steps that may be on their way; 1: no rank begins one before all have ended the last");
   visit(Training, "precision", settings.training.precision, "number type that layers compute in: fp32, bf16 or fp16");
   visit(Training, "weights", settings.training.weights,
         "number type of the weights: fp32, or, with the precision bf16, bf16 beside copies in fp32 that are updated");
