@@ -78,10 +78,9 @@ std::string to_text(const Corpus& corpus, const std::string& output, const std::
   const bool is_narrow = corpus.bytes_per_token == 2;
   return fmt::format(
       "{} in {}, vocabulary {}, each document ends with {} ({}), {:.1f} s\n"
-      "{}.bin  little-endian {}; train on it with --data {}.bin{}\n",
+      "{}.bin  little-endian {}; train on it with --data {}.bin\n",
       counted(corpus.tokens, "token"), counted(corpus.documents, "document"), corpus.vocabulary, end_of_document,
-      corpus.end_of_document, time.count / 1000, output, is_narrow ? "uint16" : "uint32", output,
-      is_narrow ? "" : " --data-kind tokens32");
+      corpus.end_of_document, time.count / 1000, output, is_narrow ? "uint16" : "uint32", output);
 }
 
 int run(TokenizeOptions options) {

@@ -9,7 +9,6 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
-#include "penstock/base/random.h"
 #include "penstock/checkpoint/checkpoint.h"
 #include "penstock/data/tokenized.h"
 #include "penstock/models/decoder.h"
@@ -131,21 +130,11 @@ std::shared_ptr<const Samples> samples_of_documents(std::shared_ptr<const Datase
 
 namespace {
 
-// To measure what layers cost, which does not depend on which tokens they see. A sample is the same every time.
+// To measure what layers cost, which does not depend on which tokens they see.
 Job with_drawn_tokens(Job job, const TrainSettings& settings, const DecoderSettings& decoder) {
   job.data.kind = DataKind::Tokens32;
   job.data.vocabulary = decoder.vocabulary;
-  constexpr std::int64_t samples = std::int64_t{1} << 20;
-  job.train = samples_of(samples, [vocabulary = static_cast<std::uint64_t>(decoder.vocabulary),
-                                   window = settings.data.context + 1](std::span<const std::int64_t> numbers) {
-    const at::Tensor tokens = at::empty({std::ssize(numbers), window}, at::kLong);
-    auto* next = tokens.mutable_data_ptr<std::int64_t>();
-    for (const std::int64_t number : numbers)
-      for (std::int64_t place = 0; place < window; ++place)
-        *next++ = static_cast<std::int64_t>(
-            mix_key({static_cast<std::uint64_t>(number), static_cast<std::uint64_t>(place)}) % vocabulary);
-    return Minibatch{{{tokens.narrow(1, 0, window - 1)}}, {{tokens.narrow(1, 1, window - 1).contiguous()}}};
-  });
+  job.train = samples_of(drawn_tokens(decoder.vocabulary, settings.data.context));
   return job;
 }
 

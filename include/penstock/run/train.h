@@ -144,7 +144,17 @@ void check_limits(const TrainSettings& settings, int processes);
 /// the model's.
 [[nodiscard]] TrainSettings with_published_shape(TrainSettings settings);
 
-/// What an evaluation says.
+/// What an evaluation says of one of several sources with weights.
+struct EvalSource {
+  std::string path;
+  double share = 0;  ///< of all weights
+  std::int64_t samples = 0;
+  double loss = 0;  ///< this and what follows as in `EvalResult`
+  std::optional<double> perplexity = std::nullopt;
+  std::optional<double> bits_per_byte = std::nullopt;
+};
+
+/// What an evaluation says; of several sources with weights, of a token that is drawn from them by these.
 struct EvalResult {
   std::int64_t step = 0;     ///< of the checkpoint
   std::int64_t samples = 0;  ///< evaluated
@@ -154,12 +164,14 @@ struct EvalResult {
   /// The loss of all tokens, those that end documents among them, in bits, divided by the bytes of the texts that they
   /// stand for. Nothing where nobody knows the bytes: of token files without an index that says them.
   std::optional<double> bits_per_byte = std::nullopt;
+  std::vector<EvalSource> sources = {};  ///< empty where they have no weights
 };
 
-/// The loss of the last whole checkpoint in `out` on `data`, all of it, or `samples` (not 0) spread evenly over it.
-/// \throws Error (BadInput)
+/// The loss of the last whole checkpoint in `out`, or of a published model, on `data`: all of it, or `samples` (not 0)
+/// spread evenly over it; of several sources with weights ("a.bin:0.7") over each. \param field of JSON Lines, the
+/// member that is the text; nothing: the one that the run was trained on. \throws Error (BadInput)
 [[nodiscard]] EvalResult evaluate_run(const std::filesystem::path& out, const std::vector<std::string>& data,
-                                      std::int64_t samples);
+                                      std::int64_t samples, const std::optional<std::string>& field = std::nullopt);
 
 /// How text is drawn from a network.
 struct SampleSettings {
