@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,5 +33,9 @@ void show_typed_names(CLI::App& program);
 
 // Puts the examples behind the options of each command. Call it when all commands are there.
 void show_examples(CLI::App& program);
+
+// The pages in a folder, by their names without the ending .md, sorted; none where `folder` is empty.
+// Throws Error (BadInput) for a folder that cannot be read.
+[[nodiscard]] std::vector<std::string> topics_in(const std::filesystem::path& folder);
 
 }  // namespace penstock::app

@@ -273,7 +273,7 @@ Command add_verify(CLI::App& parent) {
   CLI::App* command = parent.add_subcommand("verify", "Proves that a schedule is complete and cannot deadlock");
   command->add_option("file", options->file, "CSV file of a schedule")->required();
   command->add_option("--memory-cap", options->memory_cap,
-                      "Most activations of a rank, of one microbatch on one stage");
+                      "Most activations that a rank may hold, each of one microbatch on one stage");
   command->add_flag("--blocking-sends", options->blocking_sends,
                     "Prove it for sends that wait for their receives, as NCCL's may");
   command->add_flag("--any-order", options->any_order,
@@ -289,7 +289,7 @@ Command add_compare(CLI::App& parent) {
   command->add_option("--ranks", options->ranks, "Devices")->required();
   command->add_option("--microbatches", options->microbatches, "Microbatches of a step")->required();
   command->add_option("--memory-cap", options->memory_cap,
-                      "Most activations of a rank, of one microbatch on one stage");
+                      "Most activations that a rank may hold, each of one microbatch on one stage");
   add_cost_options(*command, options->cost);
   command
       ->add_option(

@@ -60,10 +60,13 @@ void add_costs(py::module_& module) {
           py::arg("weight_backward") = 1.0, py::arg("latency") = 0.0, "All stages and links alike, in ms.")
       .def_property_readonly(
           "stages", [](const Cost& self) { return self.stages.size(); }, "How many there are.")
-      .def("to_json", [](const Cost& self) { return to_json(self); })
-      .def("to_dict", [](const Cost& self) { return parsed(to_json(self)); })
       .def(
-          "save", [](const Cost& self, const std::filesystem::path& path) { save_cost(self, path); }, py::arg("path"))
+          "to_json", [](const Cost& self) { return to_json(self); }, "JSON text that gives it back; ms and bytes.")
+      .def(
+          "to_dict", [](const Cost& self) { return parsed(to_json(self)); }, "A dict that gives it back; ms and bytes.")
+      .def(
+          "save", [](const Cost& self, const std::filesystem::path& path) { save_cost(self, path); }, py::arg("path"),
+          "Writes the JSON, whole or not at all.")
       .def("__repr__", &cost_repr)
       .def(
           "__eq__", [](const Cost& a, const Cost& b) { return a == b; }, py::is_operator())
@@ -99,11 +102,15 @@ void add_costs(py::module_& module) {
           [](const LayerCosts& self, const Cut& cut, double samples) { return cost_of_cut(self, cut, samples); },
           py::arg("cut"), py::kw_only(), py::arg("samples"),
           "The Cost of a cut, the first layer of each stage, at a microbatch size in samples.")
-      .def("to_json", [](const LayerCosts& self) { return to_json(self); })
-      .def("to_dict", [](const LayerCosts& self) { return parsed(to_json(self)); })
+      .def(
+          "to_json", [](const LayerCosts& self) { return to_json(self); },
+          "JSON text that gives it back; ms and bytes.")
+      .def(
+          "to_dict", [](const LayerCosts& self) { return parsed(to_json(self)); },
+          "A dict that gives it back; ms and bytes.")
       .def(
           "save", [](const LayerCosts& self, const std::filesystem::path& path) { save_layer_costs(self, path); },
-          py::arg("path"))
+          py::arg("path"), "Writes the JSON, whole or not at all.")
       .def("__repr__", &layers_repr)
       .def(
           "__eq__", [](const LayerCosts& a, const LayerCosts& b) { return a == b; }, py::is_operator())

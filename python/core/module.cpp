@@ -12,5 +12,6 @@ PYBIND11_MODULE(_core, module) {
   penstock::python::add_costs(module);
   penstock::python::add_timelines(module);
   penstock::python::add_schedules(module);
+  penstock::python::add_synthesis(module);
   penstock::python::add_plans(module);
 }

@@ -40,19 +40,19 @@ ReportedPlan find_plan(const LayerCosts& costs, const PlanRequest& request) {
   report.memory_caps = memory_caps_of(costs, request);
   Plan best = report.answer.plans.front();
   std::string text = to_text(report);
-  return {std::move(best), std::move(text), std::make_shared<LayerCosts>(costs), std::make_shared<PlanRequest>(request),
+  std::string json = to_json(report);
+  return {std::move(best),
+          std::move(text),
+          std::move(json),
+          std::make_shared<LayerCosts>(costs),
+          std::make_shared<PlanRequest>(request),
           std::make_shared<PlanAnswer>(std::move(report.answer))};
 }
 
-std::string report_of(const Plan& plan) {
+ReportedPlan alone(Plan plan, std::shared_ptr<const LayerCosts> costs = nullptr) {
   PlanReport report;
   report.answer.plans = {plan};
-  return to_text(report);
-}
-
-ReportedPlan alone(Plan plan, std::shared_ptr<const LayerCosts> costs = nullptr) {
-  std::string text = report_of(plan);
-  return {std::move(plan), std::move(text), std::move(costs), nullptr, nullptr};
+  return {std::move(plan), to_text(report), to_json(report), std::move(costs), nullptr, nullptr};
 }
 
 const LayerCosts& known_costs(const ReportedPlan& plan) {
@@ -128,19 +128,17 @@ void write_for_torchtitan(const ReportedPlan& plan, const std::filesystem::path&
   save_for_torchtitan(plan.plan, names, folder);
 }
 
-py::tuple plan_state(const ReportedPlan& reported) {
-  const Plan& plan = reported.plan;
+py::tuple state_of(const Plan& plan) {
   std::vector<TieState> ties;
   ties.reserve(plan.ties.size());
   for (const LayerTie& tie : plan.ties)
     ties.emplace_back(tie.owner.layer, tie.owner.parameter, tie.copy.layer, tie.copy.parameter, tie.size.count);
   return py::make_tuple(plan.ranks, plan.replicas, plan.batch, plan.microbatches, plan.schedule, plan.stages_per_rank,
                         plan.schedule_csv, plan.layers, plan.cut, plan.recomputed, prediction_of(plan), ties,
-                        plan.shared_ties, plan.gradient_tree, plan.costs_file, plan.threads_per_rank, reported.report,
-                        reported.costs ? py::object(py::str(to_json(*reported.costs))) : py::none());
+                        plan.shared_ties, plan.gradient_tree, plan.costs_file, plan.threads_per_rank);
 }
 
-ReportedPlan plan_from_state(const py::tuple& state) {
+Plan plan_from(const py::tuple& state) {
   Plan plan;
   plan.ranks = state[0].cast<int>();
   plan.replicas = state[1].cast<int>();
@@ -170,9 +168,67 @@ ReportedPlan plan_from_state(const py::tuple& state) {
   plan.gradient_tree = state[13].cast<int>();
   plan.costs_file = state[14].cast<std::string>();
   plan.threads_per_rank = state[15].cast<int>();
-  std::shared_ptr<const LayerCosts> costs;
-  if (!state[17].is_none()) costs = std::make_shared<LayerCosts>(parse_layer_costs(state[17].cast<std::string>()));
-  return {std::move(plan), state[16].cast<std::string>(), std::move(costs), nullptr, nullptr};
+  return plan;
+}
+
+py::tuple state_of(const PlanRequest& request) {
+  std::optional<std::int64_t> memory;
+  if (request.memory) memory = request.memory->count;
+  return py::make_tuple(request.ranks, request.batch, memory, request.schedules, request.microbatches,
+                        request.equal_microbatches, request.stages_per_rank, request.replicas, request.gradient_tree,
+                        static_cast<int>(request.recomputation), request.cut, request.steps_overlap,
+                        request.copies_of_stages, request.share_ties, request.most_plans,
+                        request.most_simulated_passes);
+}
+
+PlanRequest request_from(const py::tuple& state) {
+  PlanRequest request;
+  request.ranks = state[0].cast<int>();
+  request.batch = state[1].cast<std::int64_t>();
+  if (!state[2].is_none()) request.memory = Bytes{state[2].cast<std::int64_t>()};
+  request.schedules = state[3].cast<std::vector<std::string>>();
+  request.microbatches = state[4].cast<std::vector<int>>();
+  request.equal_microbatches = state[5].cast<bool>();
+  request.stages_per_rank = state[6].cast<std::vector<int>>();
+  request.replicas = state[7].cast<std::vector<int>>();
+  request.gradient_tree = state[8].cast<int>();
+  request.recomputation = static_cast<Recomputation>(state[9].cast<int>());
+  request.cut = state[10].cast<std::optional<Cut>>();
+  request.steps_overlap = state[11].cast<bool>();
+  request.copies_of_stages = state[12].cast<bool>();
+  request.share_ties = state[13].cast<bool>();
+  request.most_plans = state[14].cast<std::size_t>();
+  request.most_simulated_passes = state[15].cast<std::int64_t>();
+  return request;
+}
+
+// With its costs, its request and the other plans, so that it draws and prints as before.
+py::tuple reported_state(const ReportedPlan& reported) {
+  py::object costs = py::none();
+  py::object request = py::none();
+  py::list others;
+  if (reported.costs) costs = py::str(to_json(*reported.costs));
+  if (reported.request) request = state_of(*reported.request);
+  if (reported.answer)
+    for (const Plan& plan : reported.answer->plans) others.append(state_of(plan));
+  return py::make_tuple(state_of(reported.plan), reported.report, reported.json, costs, request, others);
+}
+
+ReportedPlan reported_from_state(const py::tuple& state) {
+  ReportedPlan reported{plan_from(state[0].cast<py::tuple>()),
+                        state[1].cast<std::string>(),
+                        state[2].cast<std::string>(),
+                        nullptr,
+                        nullptr,
+                        nullptr};
+  if (!state[3].is_none())
+    reported.costs = std::make_shared<LayerCosts>(parse_layer_costs(state[3].cast<std::string>()));
+  if (!state[4].is_none()) reported.request = std::make_shared<PlanRequest>(request_from(state[4].cast<py::tuple>()));
+  if (state[5].cast<py::list>().empty()) return reported;
+  PlanAnswer answer;
+  for (const auto& plan : state[5].cast<py::list>()) answer.plans.push_back(plan_from(plan.cast<py::tuple>()));
+  reported.answer = std::make_shared<PlanAnswer>(std::move(answer));
+  return reported;
 }
 
 ReportedPlan plan_for(const LayerCosts& costs, int ranks, std::int64_t batch, const py::object& memory,
@@ -211,7 +267,7 @@ ReportedPlan plan_for(const LayerCosts& costs, int ranks, std::int64_t batch, co
 using PlanType = py::class_<ReportedPlan>;
 
 void add_choices(PlanType& type) {
-  const auto show = [&](const char* name, auto member, const char* what = "") {
+  const auto show = [&](const char* name, auto member, const char* what) {
     type.def_property_readonly(name, [member](const ReportedPlan& self) { return self.plan.*member; }, what);
   };
   show("ranks", &Plan::ranks, "Of one replica.");
@@ -219,8 +275,8 @@ void add_choices(PlanType& type) {
   show("batch", &Plan::batch, "Samples of an update.");
   show("microbatches", &Plan::microbatches, "Of one replica's part of the batch.");
   show("schedule", &Plan::schedule, "A published schedule's name, or 'synthesised'; `to_schedule` makes it.");
-  show("stages_per_rank", &Plan::stages_per_rank);
-  show("layers", &Plan::layers);
+  show("stages_per_rank", &Plan::stages_per_rank, "How many stages each rank holds.");
+  show("layers", &Plan::layers, "Of the network that was planned for.");
   show("cut", &Plan::cut, "For each stage the index of its first layer.");
   show("threads_per_rank", &Plan::threads_per_rank, "On which the costs were measured; 0 where it is not known.");
   type.def_property_readonly(
@@ -256,6 +312,9 @@ void add_files(PlanType& type) {
           [](const ReportedPlan& self, const std::string& schedule_file) { return to_toml(self.plan, schedule_file); },
           py::arg("schedule_file") = "", "As `penstock train --plan` reads it.")
       .def(
+          "to_json", [](const ReportedPlan& self) { return self.json; },
+          "What `penstock plan --json` says, the alternatives among it (docs/json.md); times in ms, sizes in bytes.")
+      .def(
           "save", [](const ReportedPlan& self, const std::filesystem::path& path) { save_plan(self.plan, path); },
           py::arg("path"), "Writes the TOML, and beside it the schedule's CSV where it has no name.")
       .def_static(
@@ -286,7 +345,7 @@ void add_plan_type(py::module_& module) {
            })
       .def(
           "__eq__", [](const ReportedPlan& a, const ReportedPlan& b) { return a == b; }, py::is_operator())
-      .def(py::pickle(&plan_state, &plan_from_state))
+      .def(py::pickle(&reported_state, &reported_from_state))
       .attr("__hash__") = py::none();
 }
 

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -13,7 +14,6 @@
 #include "penstock/schedule/generators.h"
 #include "penstock/sim/simulate.h"
 #include "penstock/sim/steps.h"
-#include "penstock/synthesis/synthesise.h"
 
 #include "core/values.h"
 
@@ -160,62 +160,58 @@ std::string schedule_repr(const NamedSchedule& named) {
                      schedule.microbatches);
 }
 
-struct SynthesisRequest {
-  int ranks = 1;
-  int microbatches = 1;
-  std::string placement;
-  std::optional<int> stages_per_rank;
-  std::optional<int> memory_cap;
-  double budget_s = 1.5;
-  std::int64_t evaluations = 0;
-  std::uint64_t seed = 1;
-};
+// By answer: schedule, stages, microbatches, makespan, bubbles, ranks, caps, the row of steps.
+using RankState = std::tuple<double, int, std::int64_t>;
+using RowState = std::optional<std::tuple<int, double, double, double>>;
+using AnswerState = std::tuple<std::string, int, int, double, double, double, std::vector<RankState>,
+                               std::vector<std::int64_t>, RowState>;
 
-// A synthesised schedule and how good it is.
-struct FoundSchedule {
-  NamedSchedule schedule;
-  TitledTimeline timeline;
-  Synthesis synthesis;
-};
-
-FoundSchedule find_schedule(const Cost& cost, const SynthesisRequest& request) {
-  if (request.placement != "v" && request.placement != "loop")
-    throw bad_input(field("placement") + " is " + shortened(request.placement), "loop or v", "choose one of them");
-  if (!(request.budget_s > 0 && request.budget_s <= 3600))
-    throw bad_input(fmt::format("{} is {}", field("budget"), request.budget_s), "seconds, above 0 and up to an hour",
-                    "correct the number");
-  const bool to_and_fro = request.placement == "v";
-  const int stages_per_rank = request.stages_per_rank.value_or(to_and_fro ? 2 : 1);
-  check_synthesis_sizes(request.ranks, stages_per_rank, request.microbatches);
-  SynthesisSettings settings;
-  settings.ranks = request.ranks;
-  settings.microbatches = request.microbatches;
-  settings.placement = to_and_fro ? wave_placement(request.ranks, stages_per_rank)
-                                  : loop_placement(request.ranks, request.ranks * stages_per_rank);
-  if (request.memory_cap) settings.memory_caps = {*request.memory_cap};
-  settings.budget = {request.budget_s * 1000};
-  settings.most_evaluations = request.evaluations;
-  settings.seed = request.seed;
-  Synthesis synthesis = synthesise(settings, cost, SteadyClock());
-  NamedSchedule schedule{synthesis.schedule.get(), synthesised_schedule};
-  TitledTimeline timeline{synthesis.timeline, title_of(schedule), "ms"};
-  return {std::move(schedule), std::move(timeline), std::move(synthesis)};
+AnswerState state_of(const SimulationAnswer& answer) {
+  std::vector<RankState> ranks;
+  ranks.reserve(answer.summary.ranks.size());
+  for (const RankSummary& rank : answer.summary.ranks)
+    ranks.emplace_back(rank.busy.count, rank.peak_activations, rank.peak_bytes.count);
+  std::vector<std::int64_t> caps;
+  caps.reserve(answer.memory_caps.size());
+  for (const Bytes cap : answer.memory_caps) caps.push_back(cap.count);
+  RowState row;
+  if (answer.row)
+    row.emplace(answer.row->steps, answer.row->first.count, answer.row->pace.count, answer.row->utilisation);
+  return {answer.schedule,
+          answer.stages,
+          answer.microbatches,
+          answer.summary.makespan.count,
+          answer.summary.bubble_makespan,
+          answer.summary.bubble_span,
+          std::move(ranks),
+          std::move(caps),
+          row};
 }
 
-std::string synthesis_text(const FoundSchedule& found) {
-  SynthesisAnswer answer;
-  answer.simulation = {synthesised_schedule,
-                       found.synthesis.schedule->stages,
-                       found.synthesis.schedule->microbatches,
-                       summarise(found.synthesis.timeline),
-                       {},
-                       {}};
-  answer.longest_span = found.synthesis.longest_span;
-  answer.lower_bound = found.synthesis.lower_bound;
-  answer.proved_optimal = found.synthesis.proved_optimal;
-  answer.best_generator = found.synthesis.best_generator;
-  answer.generator_span = found.synthesis.generator_span;
-  return to_text(answer);
+SimulationAnswer answer_from(const AnswerState& state) {
+  const auto& [schedule, stages, microbatches, makespan, bubble, bubble_span, ranks, caps, row] = state;
+  SimulationAnswer answer{schedule, stages, microbatches, {{makespan}, bubble, bubble_span, {}}, {}, {}};
+  for (const auto& [busy, activations, bytes] : ranks) answer.summary.ranks.push_back({{busy}, activations, {bytes}});
+  for (const std::int64_t cap : caps) answer.memory_caps.push_back({cap});
+  if (row) answer.row = StepsInARow{std::get<0>(*row), {std::get<1>(*row)}, {std::get<2>(*row)}, std::get<3>(*row)};
+  return answer;
+}
+
+py::tuple comparison_state(const ComparisonAnswer& comparison) {
+  std::vector<AnswerState> answers;
+  for (const SimulationAnswer& answer : comparison.answers) answers.push_back(state_of(answer));
+  std::vector<std::pair<std::string, std::string>> refused;
+  for (const auto& one : comparison.refused) refused.emplace_back(one.schedule, one.reason);
+  return py::make_tuple(answers, refused);
+}
+
+ComparisonAnswer comparison_from_state(const py::tuple& state) {
+  ComparisonAnswer comparison;
+  for (const AnswerState& answer : state[0].cast<std::vector<AnswerState>>())
+    comparison.answers.push_back(answer_from(answer));
+  for (const auto& [schedule, reason] : state[1].cast<std::vector<std::pair<std::string, std::string>>>())
+    comparison.refused.push_back({schedule, reason});
+  return comparison;
 }
 
 void add_schedule_type(py::module_& module) {
@@ -226,9 +222,14 @@ void add_schedule_type(py::module_& module) {
       .def_static("load", &load_named, py::arg("path"), "Reads a CSV file, a row a rank.")
       .def_static("parse", &parse_named, py::arg("csv"), py::arg("name") = "", "Reads the CSV text, a row a rank.")
       .def_readonly("name", &NamedSchedule::name, "What it is called; empty where nobody named it.")
-      .def_property_readonly("ranks", [](const NamedSchedule& self) { return self.schedule.ranks(); })
-      .def_property_readonly("stages", [](const NamedSchedule& self) { return self.schedule.stages; })
-      .def_property_readonly("microbatches", [](const NamedSchedule& self) { return self.schedule.microbatches; })
+      .def_property_readonly(
+          "ranks", [](const NamedSchedule& self) { return self.schedule.ranks(); }, "How many it is for.")
+      .def_property_readonly(
+          "stages", [](const NamedSchedule& self) { return self.schedule.stages; },
+          "Into how many the network is cut, on all ranks together.")
+      .def_property_readonly(
+          "microbatches", [](const NamedSchedule& self) { return self.schedule.microbatches; },
+          "Into how many a minibatch is cut.")
       .def_property_readonly(
           "forward_only", [](const NamedSchedule& self) { return self.schedule.forward_only; },
           "Whether it only evaluates: no stage has a backward.")
@@ -302,34 +303,23 @@ void add_comparison_type(py::module_& module) {
             return spans;
           },
           "By schedule, from the first start to the last end, in ms (or units).")
-      .def("to_json", [](const ComparisonAnswer& self) { return to_json(self); })
+      .def_property_readonly(
+          "refused",
+          [](const ComparisonAnswer& self) {
+            const py::dict reasons;
+            for (const auto& refused : self.refused) reasons[py::str(refused.schedule)] = refused.reason;
+            return reasons;
+          },
+          "Those that do not exist for these sizes or do not fit, by name, and why.")
+      .def(
+          "to_json", [](const ComparisonAnswer& self) { return to_json(self); },
+          "What `penstock schedule compare --json` says (docs/json.md); times in ms.")
       .def(
           "__eq__", [](const ComparisonAnswer& a, const ComparisonAnswer& b) { return a == b; }, py::is_operator())
       .def("__str__", [](const ComparisonAnswer& self) { return to_text(self); })
-      .def("__repr__", [](const ComparisonAnswer& self) { return to_text(self); });
-}
-
-void add_synthesis_type(py::module_& module) {
-  py::class_<FoundSchedule>(module, "Synthesis",
-                            "A synthesised schedule and how good it is. Prints as `penstock schedule synth`.")
-      .def_readonly("schedule", &FoundSchedule::schedule)
-      .def_readonly("timeline", &FoundSchedule::timeline, "Simulated.")
-      .def_property_readonly(
-          "longest_span", [](const FoundSchedule& self) { return self.synthesis.longest_span.count; },
-          "Of any rank, from its first to its last pass, ms: what was made short.")
-      .def_property_readonly(
-          "lower_bound", [](const FoundSchedule& self) { return self.synthesis.lower_bound.count; },
-          "No schedule of this placement under these caps has a shorter longest span, ms.")
-      .def_property_readonly("proved_optimal", [](const FoundSchedule& self) { return self.synthesis.proved_optimal; })
-      .def_property_readonly(
-          "best_generator", [](const FoundSchedule& self) { return self.synthesis.best_generator; },
-          "The published schedule of this placement that is best under the caps; or empty.")
-      .def_property_readonly(
-          "generator_span", [](const FoundSchedule& self) { return self.synthesis.generator_span.count; },
-          "The longest span of the best published schedule, ms.")
-      .def("_repr_svg_",
-           [](const FoundSchedule& self) { return to_svg(self.timeline.timeline, {self.timeline.title, "ms"}); })
-      .def("__repr__", &synthesis_text);
+      .def("__repr__", [](const ComparisonAnswer& self) { return to_text(self); })
+      .def(py::pickle(&comparison_state, &comparison_from_state))
+      .attr("__hash__") = py::none();
 }
 
 }  // namespace
@@ -356,7 +346,6 @@ TitledTimeline play(const NamedSchedule& schedule, const std::optional<Cost>& co
 void add_schedules(py::module_& module) {
   add_comparison_type(module);
   add_schedule_type(module);
-  add_synthesis_type(module);
   module.def(
       "schedule", &make_named, py::arg("name"), py::kw_only(), py::arg("ranks"), py::arg("microbatches"),
       py::arg("stages_per_rank") = py::none(),
@@ -374,22 +363,6 @@ void add_schedules(py::module_& module) {
       "wave_placement",
       [](int ranks, int stages_per_rank) { return holders_of(wave_placement(ranks, stages_per_rank)); }, py::kw_only(),
       py::arg("ranks"), py::arg("stages_per_rank") = 2, "By stage the ranks that hold it: to and fro.");
-  module.def(
-      "synthesise",
-      [](const Cost& cost, int ranks, int microbatches, const std::string& placement,
-         std::optional<int> stages_per_rank, std::optional<int> memory_cap, double budget, std::int64_t evaluations,
-         std::uint64_t seed) {
-        return find_schedule(cost,
-                             {ranks, microbatches, placement, stages_per_rank, memory_cap, budget, evaluations, seed});
-      },
-      py::arg("cost"), py::kw_only(), py::arg("ranks"), py::arg("microbatches"), py::arg("placement") = "loop",
-      py::arg("stages_per_rank") = py::none(), py::arg("memory_cap") = py::none(), py::arg("budget") = 1.5,
-      py::arg("evaluations") = 0, py::arg("seed") = 1, py::call_guard<py::gil_scoped_release>(),
-      "Finds a schedule for the stages and links as they are, never worse than the published ones of the same "
-      "placement.\n\n"
-      "placement: 'loop', stage s on rank s mod ranks, or 'v', to and fro. memory_cap: most activations of a rank. "
-      "budget: "
-      "seconds to search. evaluations: instead of the budget, so many orders, so that the result never varies.");
 }
 
 }  // namespace penstock::python

@@ -118,7 +118,7 @@ std::string timeline_repr(const TitledTimeline& titled) {
 using TimelineType = py::class_<TitledTimeline>;
 
 void add_figures(TimelineType& type) {
-  type.def_readonly("title", &TitledTimeline::title)
+  type.def_readonly("title", &TitledTimeline::title, "Above its drawings.")
       .def_readonly("unit", &TitledTimeline::unit, "What times count: 'ms', or 'units' where passes have no cost.")
       .def_property_readonly(
           "makespan", [](const TitledTimeline& self) { return makespan(self.timeline).count; },
@@ -129,7 +129,9 @@ void add_figures(TimelineType& type) {
       .def_property_readonly(
           "bubble_span", [](const TitledTimeline& self) { return bubble_span(self.timeline); },
           "The share of ranks x longest span in which ranks do not compute: steps one after the other.")
-      .def_property_readonly("utilisation", [](const TitledTimeline& self) { return utilisation(self.timeline); })
+      .def_property_readonly(
+          "utilisation", [](const TitledTimeline& self) { return utilisation(self.timeline); },
+          "The share of ranks x makespan in which ranks compute: 1 - bubble.")
       .def_property_readonly(
           "busy",
           [](const TitledTimeline& self) {
@@ -172,12 +174,14 @@ void add_figures(TimelineType& type) {
 }
 
 void add_drawings(TimelineType& type) {
-  type.def("to_svg", &timeline_svg)
+  type.def("to_svg", &timeline_svg, "A drawing: a row a rank, a box an action.")
       .def("to_html", &timeline_html, "A page of its own: zoom, drag and hover.")
       .def(
           "to_text",
           [](const TitledTimeline& self, bool colour, int width) { return to_grid(self.timeline, {colour, width}); },
-          py::kw_only(), py::arg("colour") = false, py::arg("width") = 0)
+          py::kw_only(), py::arg("colour") = false, py::arg("width") = 0,
+          "A drawing of characters. colour: with a terminal's colours. width: characters a line; 0: as many as it "
+          "takes.")
       .def(
           "to_chrome_trace", [](const TitledTimeline& self) { return to_chrome_trace(self.timeline); },
           "For ui.perfetto.dev.")

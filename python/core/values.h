@@ -35,6 +35,7 @@ struct TitledTimeline {
 struct ReportedPlan {
   Plan plan;
   std::string report;
+  std::string json;                            // what it says to programs
   std::shared_ptr<const LayerCosts> costs;     // null: not known
   std::shared_ptr<const PlanRequest> request;  // null: not known
   std::shared_ptr<const PlanAnswer> answer;    // null: not known
@@ -57,6 +58,7 @@ struct ReportedPlan {
 void add_schedules(pybind11::module_& module);
 void add_timelines(pybind11::module_& module);
 void add_costs(pybind11::module_& module);
+void add_synthesis(pybind11::module_& module);
 void add_plans(pybind11::module_& module);
 
 }  // namespace penstock::python

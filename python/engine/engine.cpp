@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <chrono>
 #include <filesystem>
 #include <fmt/format.h>
 #include <unistd.h>
@@ -18,12 +19,12 @@ namespace penstock::python {
 namespace {
 
 py::object module_from(const LayerSource& source, std::size_t layer, const BuiltModules* built) {
-  py::object module = source.made;
+  py::object module = *source.made;
   if (source.is_factory)
-    module = source.made();
+    module = (*source.made)();
   else if (built == nullptr || built->has(layer))
     // Another rank holds the layer too and starts equal, or it is only examined.
-    module = py::module_::import("copy").attr("deepcopy")(source.made);
+    module = py::module_::import("copy").attr("deepcopy")(*source.made);
   if (!py::isinstance(module, py::module_::import("torch").attr("nn").attr("Module")))
     throw bad_input(fmt::format("the factory of layer {} returned a {}", source.name, type_name(module)),
                     "a torch.nn.Module", "let it return the layer");
@@ -39,7 +40,7 @@ Layer built_from(const LayerSource& source, std::size_t layer, BuiltModules* bui
     PythonModule::Known known;
     const auto made =
         std::make_shared<PythonLayer>(module, fmt::format("{} ({})", name, type_name(module)), crossing, known);
-    if (built != nullptr) built->add(layer, module);
+    if (built != nullptr) built->add(layer, crossing->hold(module));
     return Layer(made);
   } catch (py::error_already_set& raised) {
     crossing->raise(raised, name + ": ");
@@ -88,16 +89,12 @@ Network network_of(const std::vector<LayerSource>& layers, const py::object& los
                    const std::shared_ptr<Crossing>& crossing) {
   Network network;
   for (std::size_t layer = 0; layer < layers.size(); ++layer) {
-    const std::shared_ptr<const LayerSource> source(new LayerSource(layers[layer]), [](const LayerSource* held) {
-      if (Py_IsInitialized() == 0) return;
-      const py::gil_scoped_acquire lock;
-      delete held;  // NOLINT(cppcoreguidelines-owning-memory): this is the owner's deleter
-    });
-    network.layers.push_back({source->name, "", [source, layer, built, crossing] {
-                                return built_from(*source, layer, built.get(), crossing);
+    const LayerSource& source = layers[layer];
+    network.layers.push_back({source.name, "", [source, layer, built, crossing] {
+                                return built_from(source, layer, built.get(), crossing);
                               }});
   }
-  network.loss = [held = hold(loss), crossing](const Tensors& outputs, const Tensors& targets) {
+  network.loss = [held = crossing->hold(loss), crossing](const Tensors& outputs, const Tensors& targets) {
     return loss_from(*held, outputs, targets, *crossing);
   };
   network.ties = ties;
@@ -105,12 +102,38 @@ Network network_of(const std::vector<LayerSource>& layers, const py::object& los
   return network;
 }
 
+class Engine::Turn {
+ public:
+  explicit Turn(Engine& engine) : engine_(engine) {
+    if (engine_.process_ != getpid())
+      throw bad_input("a pipeline of the process that this one was forked from", "one of this process's own",
+                      "make the pipeline behind the fork");
+    const std::scoped_lock lock(engine_.mutex_);
+    if (engine_.is_closed()) throw bad_input("a pipeline that was closed", "one that was not", "make a new one");
+    if (engine_.caller_)
+      throw bad_input("a call of a pipeline that another call is at work with", "one call at a time",
+                      "wait for the other thread's, and make none from within a layer");
+    engine_.caller_ = std::this_thread::get_id();
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+  Turn(Turn&&) = delete;
+  Turn& operator=(Turn&&) = delete;
+  ~Turn() {
+    {
+      const std::scoped_lock lock(engine_.mutex_);
+      engine_.caller_.reset();
+    }
+    engine_.free_.notify_all();
+  }
+
+ private:
+  Engine& engine_;
+};
+
 template <class Work>
 auto Engine::with_pipeline(Work work) {
-  if (process_ != getpid())
-    throw bad_input("a pipeline of the process that this one was forked from", "one of this process's own",
-                    "make the pipeline behind the fork");
-  if (pipeline_ == nullptr) throw bad_input("a pipeline that was closed", "one that was not", "make a new one");
+  const Turn turn(*this);
   return run_listening(*crossing_, [&] {
     try {
       return work(*pipeline_);
@@ -131,36 +154,43 @@ Engine::Engine(Network network, const Schedule& schedule, PipelineSettings setti
   cut_ = settings.cut;
   if (cut_.empty()) cut_ = uniform_cut(static_cast<std::int64_t>(network.layers.size()), schedule.stages);
   const VerifiedSchedule verified = verify(schedule);
-  if (shared) {
-    ProcessSettings part = shared->part;
-    part.ranks = verified->ranks();
-    if (settings.threads_per_rank == 0) settings.threads_per_rank = default_threads(ranks_of_machine(part));
-    group_ = run_listening(*crossing_,
-                           [&] { return join(std::move(*shared), verified->ranks(), settings.devices, crossing_); });
-    process_of_all_ = group_->process();
-    processes_ = group_->processes();
-    crossing_->on_second_interrupt(
-        [this] { group_->abort(fmt::format("process {} was interrupted", process_of_all_)); });
-  }
   try {
-    pipeline_ = run_listening(*crossing_, [&] {
+    if (shared) meet(std::move(*shared), verified->ranks(), settings);
+    run_listening(*crossing_, [&] {
       try {
-        auto built_here = std::make_unique<Pipeline>(std::move(network), verified, std::move(settings), group_.get());
+        pipeline_ = std::make_unique<Pipeline>(std::move(network), verified, std::move(settings), group_.get());
         // A layer that failed elsewhere is everybody's error.
-        if (group_) static_cast<void>(built_here->exchange({}));
-        return built_here;
+        if (group_) static_cast<void>(pipeline_->exchange({}));
       } catch (const std::exception& error) {
         if (group_) group_->abort(error.what());
         throw;
       }
     });
   } catch (...) {
+    {
+      const py::gil_scoped_release ranks_go_on;
+      pipeline_.reset();
+    }
     end_group();
     throw;
   }
 }
 
-Engine::~Engine() { close(); }
+void Engine::meet(SharedPipeline shared, int ranks, PipelineSettings& settings) {
+  ProcessSettings part = shared.part;
+  part.ranks = ranks;
+  if (settings.threads_per_rank == 0) settings.threads_per_rank = default_threads(ranks_of_machine(part));
+  run_listening(*crossing_, [&] { group_ = join(std::move(shared), ranks, settings.devices, crossing_); });
+  process_of_all_ = group_->process();
+  processes_ = group_->processes();
+  crossing_->on_second_interrupt([this] { group_->abort(fmt::format("process {} was interrupted", process_of_all_)); });
+}
+
+Engine::~Engine() {
+  // A thread cannot wait for its own end.
+  if (crossing_->is_on_its_thread()) return leave_all();
+  close();
+}
 
 // Waits a little for the others to be done too.
 void Engine::end_group() {
@@ -169,29 +199,56 @@ void Engine::end_group() {
   group_.reset();
 }
 
-void Engine::close() {
+// The threads that their end would wait for are not there, or do not end.
+void Engine::leave_all() {
+  static_cast<void>(pipeline_.release());  // NOLINT(bugprone-unused-return-value)
+  static_cast<void>(group_.release());     // NOLINT(bugprone-unused-return-value)
+}
+
+bool Engine::is_within_call() {
+  const std::scoped_lock lock(mutex_);
+  return caller_ == std::this_thread::get_id() || crossing_->is_on_its_thread();
+}
+
+// Whether the call that another thread is in has ended; nobody begins another.
+bool Engine::wait_for_turn(std::optional<int> patience_s) {
+  const py::gil_scoped_release others_go_on;
+  std::unique_lock lock(mutex_);
+  closing_ = true;
+  if (!caller_) return true;
+  crossing_->close();
+  if (group_) group_->abort(fmt::format("process {} has closed the pipeline", process_of_all_));
+  const auto is_free = [&] { return !caller_; };
+  if (patience_s) return free_.wait_for(lock, std::chrono::seconds(*patience_s), is_free);
+  free_.wait(lock, is_free);
+  return true;
+}
+
+void Engine::close(std::optional<int> patience_s) {
   if (pipeline_ == nullptr) return;
-  if (process_ != getpid()) {
-    // The threads that its end would wait for are the parent's.
-    static_cast<void>(pipeline_.release());  // NOLINT(bugprone-unused-return-value)
-    static_cast<void>(group_.release());     // NOLINT(bugprone-unused-return-value)
-    return;
-  }
+  if (process_ != getpid()) return leave_all();
+  if (is_within_call())
+    throw bad_input("a pipeline that is closed from within one of its own calls", "a call from outside of it",
+                    "close it when its step has ended");
+  if (!wait_for_turn(patience_s)) return leave_all();
+  // With the interpreter's lock, so that one thread alone takes it.
+  std::unique_ptr<Pipeline> pipeline = std::move(pipeline_);
+  if (pipeline == nullptr) return;
   {
     const py::gil_scoped_release ranks_go_on;
-    pipeline_.reset();
+    pipeline.reset();
   }
   end_group();
   built_->clear();
   crossing_->forget();
 }
 
-void Engine::abandon(const std::string& reason) {
+void Engine::abandon(const std::string& reason, std::optional<int> patience_s) {
   if (group_ && process_ == getpid()) {
     const py::gil_scoped_release others_go_on;
     group_->abort(reason);
   }
-  close();
+  close(patience_s);
 }
 
 std::vector<Microbatch> Engine::cut_minibatch(const Minibatch& minibatch, bool as_in_training) const {

@@ -1,12 +1,15 @@
 // A pipeline whose layers, loss and optimizer may be Python's.
 #pragma once
 
+#include <atomic>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -20,7 +23,7 @@ namespace penstock::python {
 // A layer as the package hands it over.
 struct LayerSource {
   std::string name;
-  py::object made;  // a module, or a callable that makes one
+  Held made;  // a module, or a callable that makes one
   bool is_factory = false;
 };
 
@@ -29,8 +32,7 @@ class BuiltModules {
  public:
   explicit BuiltModules(std::size_t layers) : by_layer_(layers) {}
 
-  // With the interpreter's lock.
-  void add(std::size_t layer, const py::object& module) { by_layer_.at(layer).push_back(hold(module)); }
+  void add(std::size_t layer, Held module) { by_layer_.at(layer).push_back(std::move(module)); }
   [[nodiscard]] bool has(std::size_t layer) const { return !by_layer_.at(layer).empty(); }
   [[nodiscard]] py::list of(std::size_t layer) const;
   void clear() { by_layer_.clear(); }
@@ -53,7 +55,8 @@ struct EngineStep {
 
 // Calls come with the interpreter's lock and release it while ranks work. Ctrl-C lets the step that is on its way end
 // and is raised then; a second one ends it at the next layer, which ends the pipeline. Where several processes share
-// it, all make the same calls in the same order, and what ends one of them ends all.
+// it, all make the same calls in the same order, and what ends one of them ends all. One call at a time: another
+// thread's, or one from within a layer, is refused (BadInput).
 class Engine {
  public:
   Engine(Network network, const Schedule& schedule, PipelineSettings settings, std::shared_ptr<BuiltModules> built,
@@ -86,29 +89,43 @@ class Engine {
   [[nodiscard]] int process() const { return process_of_all_; }
   [[nodiscard]] int processes() const { return processes_; }
 
-  // Ends the ranks' threads and lets go of the layers. Any number of times; in a process that was forked later, where
-  // the threads are not, it leaves all as it is.
-  void close();
+  // Ends the ranks' threads and lets go of the layers, and ends the call that another thread is in at its next layer.
+  // Any number of times; in a process that was forked later, where the threads are not, it leaves all as it is, and so
+  // it does where that call has not ended after `patience_s` seconds. Throws Error (BadInput) from within that call.
+  void close(std::optional<int> patience_s = std::nullopt);
   // The same, for a reason that the other processes are told, whose next step it ends.
-  void abandon(const std::string& reason);
-  [[nodiscard]] bool is_closed() const { return pipeline_ == nullptr; }
+  void abandon(const std::string& reason, std::optional<int> patience_s = std::nullopt);
+  // What it keeps of Python, for the collector of cycles.
+  int visit(visitproc visit, void* argument) const { return crossing_->visit(visit, argument); }
+  [[nodiscard]] bool is_closed() const { return closing_ || pipeline_ == nullptr; }
 
  private:
+  // That of the one thread that calls.
+  class Turn;
+
   template <class Work>
   auto with_pipeline(Work work);
+  void meet(SharedPipeline shared, int ranks, PipelineSettings& settings);
   void end_group();
+  void leave_all();
+  [[nodiscard]] bool is_within_call();
+  [[nodiscard]] bool wait_for_turn(std::optional<int> patience_s);
   [[nodiscard]] std::vector<Microbatch> cut_minibatch(const Minibatch& minibatch, bool as_in_training) const;
 
   std::shared_ptr<BuiltModules> built_;
   std::shared_ptr<Crossing> crossing_;
   int microbatches_ = 1;
   Cut cut_;
-  std::int64_t steps_ = 0;
+  std::atomic<std::int64_t> steps_ = 0;
   std::int64_t process_;
   int process_of_all_ = 0;
   int processes_ = 1;
   std::unique_ptr<ProcessGroup> group_;  // null: all ranks are threads of this process
   std::unique_ptr<Pipeline> pipeline_;
+  std::mutex mutex_;
+  std::condition_variable free_;
+  std::optional<std::thread::id> caller_;  // of the call that is on its way; under the mutex
+  std::atomic<bool> closing_ = false;
 };
 
 }  // namespace penstock::python

@@ -44,7 +44,7 @@ PipelineSettings settings_of(const py::dict& given, const std::shared_ptr<Crossi
   PipelineSettings settings;
   settings.optimizer = optimizer_settings_of(given);
   if (given.contains("make_optimizer"))
-    settings.outside_optimizer = optimizer_from(hold(given["make_optimizer"]), crossing);
+    settings.outside_optimizer = optimizer_from(crossing->hold(given["make_optimizer"]), crossing);
   take(given, "cut", settings.cut);
   take(given, "threads_per_rank", settings.threads_per_rank);
   take(given, "seed", settings.seed);
@@ -83,7 +83,8 @@ Described described(const std::vector<LayerTuple>& layers, const py::object& los
   if (keeps_modules) made.built = std::make_shared<BuiltModules>(layers.size());
   std::vector<LayerSource> sources;
   sources.reserve(layers.size());
-  for (const auto& [name, layer, is_factory] : layers) sources.push_back({name, layer, is_factory});
+  for (const auto& [name, layer, is_factory] : layers)
+    sources.push_back({name, made.crossing->hold(layer), is_factory});
   std::vector<Tie> tied;
   tied.reserve(ties.size());
   for (const auto& [owner, owned, copy, copied] : ties) tied.push_back({{owner, owned}, {copy, copied}});

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <unordered_set>
 #include <utility>
 
 #include <torch/csrc/utils/pybind.h>
@@ -18,8 +19,6 @@ namespace py = pybind11;
 
 // Copies may be made and freed on any thread, without the interpreter's lock.
 using Held = std::shared_ptr<const py::object>;
-// With the interpreter's lock.
-[[nodiscard]] Held hold(py::object object);
 
 // What the threads of one pipeline and Python share.
 class Crossing {
@@ -31,8 +30,13 @@ class Crossing {
   Crossing& operator=(Crossing&&) = delete;
   ~Crossing() = default;
 
+  // Keeps an object. With the lock.
+  [[nodiscard]] Held hold(py::object object);
+  // Shows the collector of cycles all that is kept, each object as often as it is. With the lock.
+  int visit(visitproc visit, void* argument) const;
+
   // Takes the lock for one call of Python code, and counts how long that waited. Throws Error (RunFailed) where the
-  // user asked to stop.
+  // user asked to stop, or the pipeline is being closed.
   class Lock {
    public:
     explicit Lock(Crossing& crossing);
@@ -49,6 +53,9 @@ class Crossing {
 
   // Keeps what Python code raised, if it is the first, and throws an Error with its last line. With the lock.
   [[noreturn]] void raise(py::error_already_set& raised, const std::string& where);
+  // Keeps what Python code raised in a backward, which libtorch has thrown and the engine has nested in `error`. With
+  // the lock.
+  void keep_nested(const Error& error);
   // Where Python code raised since the last call, raises its error as caused by the first exception. With the lock.
   void raise_from(const Error& error);
   // Forgets what Python code raised. With the lock.
@@ -57,6 +64,10 @@ class Crossing {
   // The user asks to stop. The first time what is on its way ends, the second time it is ended.
   void interrupt();
   [[nodiscard]] bool asked_to_stop() const { return interrupts_ > 0; }
+  // The pipeline is being closed: what is on its way ends at its next call of Python code.
+  void close() { closing_ = true; }
+  // Whether this thread runs Python code for this pipeline.
+  [[nodiscard]] bool is_on_its_thread() const;
   // What was on its way has ended after a first time.
   void answer_interrupt();
   // What else a second one ends; nothing: nothing. From the thread that calls the pipeline.
@@ -66,11 +77,16 @@ class Crossing {
 
  private:
   [[nodiscard]] py::object take_raised();
+  void keep(const py::object& raised);
 
   std::atomic<int> interrupts_ = 0;
+  std::atomic<bool> closing_ = false;
   std::function<void()> end_;
   std::atomic<double> waited_ms_ = 0;
   std::mutex mutex_;
+  // Shared with what is kept, which may live longer; changed and read with the lock alone.
+  std::shared_ptr<std::unordered_set<const py::object*>> kept_ =
+      std::make_shared<std::unordered_set<const py::object*>>();
   Held raised_;
 };
 

@@ -34,6 +34,8 @@ auto run_listening(Crossing& crossing, Work work) {
         crossing.interrupt();
         if (!interrupt) interrupt = std::move(raised);
       }
+      // The thread's end may need the lock.
+      done.wait();
     }
     if constexpr (std::is_void_v<decltype(done.get())>) {
       done.get();
@@ -45,7 +47,11 @@ auto run_listening(Crossing& crossing, Work work) {
     }
   } catch (const Error& error) {
     raise_interrupt();
+    crossing.keep_nested(error);
     crossing.raise_from(error);
+    throw;
+  } catch (const std::exception&) {
+    raise_interrupt();
     throw;
   }
 }

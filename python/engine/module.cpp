@@ -92,8 +92,29 @@ void add_step_type(py::module_& module) {
       .def("timeline", &timeline_of);
 }
 
+// Layers, losses and optimizers may refer to the pipeline that keeps them: the collector of cycles has to know.
+void let_collect_cycles(PyHeapTypeObject* heap_type) {
+  PyTypeObject& type = heap_type->ht_type;
+  type.tp_flags |= Py_TPFLAGS_HAVE_GC;
+  type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
+    Py_VISIT(Py_TYPE(self));
+    if (!py::detail::is_holder_constructed(self)) return 0;
+    return py::handle(self).cast<Engine&>().visit(visit, arg);
+  };
+  type.tp_clear = [](PyObject* self) {
+    if (!py::detail::is_holder_constructed(self)) return 0;
+    try {
+      py::handle(self).cast<Engine&>().close();
+    } catch (const std::exception& error) {
+      PyErr_SetString(PyExc_RuntimeError, error.what());
+      PyErr_WriteUnraisable(self);
+    }
+    return 0;
+  };
+}
+
 void add_engine_type(py::module_& module) {
-  py::class_<Engine>(module, "Engine")
+  py::class_<Engine>(module, "Engine", py::custom_type_setup(&let_collect_cycles))
       .def(py::init(&make_engine), py::arg("layers"), py::arg("loss"), py::arg("schedule"), py::arg("ties"),
            py::arg("skips"), py::arg("settings"))
       .def("step",
@@ -114,8 +135,8 @@ void add_engine_type(py::module_& module) {
       .def_property_readonly("process", &Engine::process)
       .def_property_readonly("processes", &Engine::processes)
       .def_property_readonly("closed", &Engine::is_closed)
-      .def("abandon", &Engine::abandon)
-      .def("close", &Engine::close);
+      .def("abandon", &Engine::abandon, py::arg("reason"), py::arg("patience_s") = py::none())
+      .def("close", &Engine::close, py::arg("patience_s") = py::none());
 }
 
 }  // namespace

@@ -58,7 +58,7 @@ MakeOptimizer optimizer_from(Held make, std::shared_ptr<Crossing> crossing) {
         names.append(parameter.name);
         tensors.append(parameter.tensor);
       }
-      return made_by(hold((*make)(names, tensors)), crossing);
+      return made_by(crossing->hold((*make)(names, tensors)), crossing);
     });
   };
 }

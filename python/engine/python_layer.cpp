@@ -41,13 +41,19 @@ Tensors tensors_of(const py::handle& returned, const std::string& whose) {
 }
 
 py::tuple tuple_of(const Tensors& tensors) {
-  py::list list;
-  for (const at::Tensor& tensor : tensors) list.append(py::cast(tensor));
-  return py::tuple(list);  // NOLINT(modernize-return-braced-init-list): braces would be a tuple of it
+  py::tuple tuple(tensors.size());
+  for (std::size_t index = 0; index < tensors.size(); ++index) tuple[index] = py::cast(tensors[index]);
+  return tuple;
 }
 
-PythonModule::PythonModule(const py::object& module, Known& known)
-    : torch::nn::Module(type_name(module)), module_(hold(module)) {
+py::object called(const py::object& callable, const py::tuple& arguments) {
+  PyObject* returned = PyObject_Call(callable.ptr(), arguments.ptr(), nullptr);
+  if (returned == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(returned);
+}
+
+PythonModule::PythonModule(const py::object& module, Crossing& crossing, Known& known)
+    : torch::nn::Module(type_name(module)), module_(crossing.hold(module)) {
   for (const auto& [name, parameter] : module.attr("_parameters").cast<py::dict>()) {
     if (parameter.is_none()) continue;
     const at::Tensor& tensor = THPVariable_Unpack(parameter.ptr());
@@ -58,7 +64,8 @@ PythonModule::PythonModule(const py::object& module, Known& known)
   for (const auto& [name, child] : module.attr("_modules").cast<py::dict>()) {
     if (child.is_none()) continue;
     std::shared_ptr<PythonModule>& mirrored = known[child.ptr()];
-    if (!mirrored) mirrored = std::make_shared<PythonModule>(py::reinterpret_borrow<py::object>(child), known);
+    if (!mirrored)
+      mirrored = std::make_shared<PythonModule>(py::reinterpret_borrow<py::object>(child), crossing, known);
     register_module(name.cast<std::string>(), mirrored);
   }
 }
@@ -75,12 +82,12 @@ bool PythonModule::is_training() const noexcept {
 }
 
 PythonLayer::PythonLayer(const py::object& module, std::string name, std::shared_ptr<Crossing> crossing, Known& known)
-    : PythonModule(module, known), name_(std::move(name)), crossing_(std::move(crossing)) {}
+    : PythonModule(module, *crossing, known), name_(std::move(name)), crossing_(std::move(crossing)) {}
 
 Tensors PythonLayer::forward(const Tensors& inputs) {
   const Crossing::Lock lock(*crossing_);
   try {
-    return tensors_of(python()(*tuple_of(inputs)), name_);
+    return tensors_of(called(python(), tuple_of(inputs)), name_);
   } catch (py::error_already_set& raised) {
     crossing_->raise(raised, "");
   }

@@ -21,7 +21,7 @@ class PythonModule : public torch::nn::Module {
   using Known = std::map<const PyObject*, std::shared_ptr<PythonModule>>;
 
   // With the interpreter's lock. `known` holds those of one layer, of which some may be there under several names.
-  PythonModule(const py::object& module, Known& known);
+  PythonModule(const py::object& module, Crossing& crossing, Known& known);
 
   void train(bool on) override;
   [[nodiscard]] bool is_training() const noexcept override;
@@ -57,6 +57,9 @@ class PythonLayer final : public PythonModule {
 
 // A tensor, or None, for each.
 [[nodiscard]] py::tuple tuple_of(const Tensors& tensors);
+
+// Calls it with these, which pybind11 would take apart and put together again. With the interpreter's lock.
+[[nodiscard]] py::object called(const py::object& callable, const py::tuple& arguments);
 
 // "str", "NoneType".
 [[nodiscard]] std::string type_name(const py::handle& object);

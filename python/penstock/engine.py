@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -39,9 +40,17 @@ Tensors = Union["torch.Tensor", None, Tuple[Optional["torch.Tensor"], ...]]
 # ---- results
 
 
-@dataclass(frozen=True)
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        return a.shape == b.shape and a.device == b.device and torch.equal(a, b)
+    return bool(a == b)
+
+
+@dataclass(frozen=True, eq=False)
 class StepResult:
-    """What one training step was like."""
+    """What one training step was like: a value. Equal are those of the same loss, weight, norm and outputs."""
 
     loss: float  #: mean over the minibatch's weight, before the update
     weight: float  #: of the minibatch: samples, or whatever the loss returned
@@ -51,13 +60,22 @@ class StepResult:
     skipped: bool  #: float16: the gradient was not finite, and nothing was updated
     peak_bytes: List[int]  #: by rank of this process, the most that it has held, in CPU tensors
     lock_wait_ms: float  #: what all layers together waited for the interpreter's lock before they began
-    _timeline: Callable = field(repr=False, compare=False)
+    _timeline: Callable = field(repr=False)
 
     @property
     def timeline(self) -> _core.Timeline:
         """Who did what from when to when, in ms from the start of the step. Of several processes the first knows all ranks."""
         events, memory = self._timeline()
         return _core.Timeline._from_state(events, memory, "Measured step", "ms")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StepResult):
+            return NotImplemented
+        names = ("loss", "weight", "losses", "gradient_norm", "skipped", "outputs")
+        return all(_same(getattr(self, name), getattr(other, name)) for name in names)
+
+    def __getstate__(self) -> Dict[str, Any]:
+        return {**self.__dict__, "_timeline": functools.partial(tuple, self._timeline())}
 
 
 @dataclass(frozen=True)
@@ -79,7 +97,7 @@ def _close_all():
     # What the interpreter has printed before it ends: the other processes hear of it, and do not wait.
     raised = getattr(sys, "last_value", None)
     for pipeline in list(_pipelines):
-        pipeline._end(raised)
+        pipeline._end(raised, patience_s=10)
 
 
 # Those that processes share, in the order in which every process makes them.
@@ -156,7 +174,7 @@ class Pipeline:
         memory_limit (bytes of each rank), shard_optimizer.
 
     The numbers are those of one rank, to the bit, whatever the cut and the schedule, where threads_per_rank is 1.
-    Calls come from one thread at a time. After an error from a step the pipeline is stopped for good.
+    One call at a time: another thread's is refused meanwhile. After an error from a step the pipeline is stopped for good.
     Raises BadInput where what it is given does not fit, RunFailed where a layer raises.
     """
 
@@ -385,18 +403,22 @@ class Pipeline:
         return self._engine
 
     def close(self) -> None:
-        """Ends its threads. Happens by itself when it is deleted and when the interpreter ends. The modules keep their weights."""
+        """Ends its threads. Happens by itself when it is deleted and when the interpreter ends. The modules keep their weights.
+
+        A call that is on its way in another thread ends at its next layer, with RunFailed.
+        """
         if self._engine is not None:
             self._engine.close()
 
-    def _end(self, raised: Optional[BaseException]) -> None:
+    def _end(self, raised: Optional[BaseException], patience_s: Optional[int] = None) -> None:
         if self._engine is None or self._engine.closed:
             return
         if raised is not None and self._engine.processes > 1:
             said = str(raised).partition("\n")[0]
-            self._engine.abandon(f"process {self._engine.process} ended with {type(raised).__name__}{': ' if said else ''}{said}")
+            reason = f"process {self._engine.process} ended with {type(raised).__name__}{': ' if said else ''}{said}"
+            self._engine.abandon(reason, patience_s)
         else:
-            self._engine.close()
+            self._engine.close(patience_s)
 
     def __enter__(self) -> "Pipeline":
         return self

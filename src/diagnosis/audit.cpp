@@ -14,6 +14,7 @@
 #include "penstock/exec/memory.h"
 #include "penstock/exec/stage.h"
 #include "penstock/nn/dropout.h"
+#include "penstock/nn/precision.h"
 #include "penstock/transport/layout.h"
 
 namespace penstock {

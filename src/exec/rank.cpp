@@ -217,7 +217,8 @@ void RankExecutor::perform(const Instruction& instruction, const StepInput& inpu
   } catch (const Error& error) {
     throw named(instruction, first_line(error.what()), error.kind());
   } catch (const std::exception& error) {
-    throw named(instruction, first_line(error.what()));
+    // With what it was: it may be of another language, with a traceback of its own.
+    std::throw_with_nested(named(instruction, first_line(error.what())));
   } catch (...) {
     throw named(instruction, "it threw something that is no std::exception");
   }

@@ -83,7 +83,8 @@ bool are_modules(const std::vector<std::string>& names) {
 std::vector<std::string> modules_of_layer(const Plan& plan, const std::vector<std::string>& names, std::int64_t layer) {
   if (!are_modules(names)) {
     if (layer == 0) return {"tok_embeddings"};
-    if (layer == plan.layers - 1) return {"norm", "output"};
+    // Newer versions call the head so, older ones "output"; what a model does not have is passed over.
+    if (layer == plan.layers - 1) return {"norm", "output", "lm_head"};
     return {fmt::format("layers.{}", layer - 1)};
   }
   std::vector<std::string> modules;

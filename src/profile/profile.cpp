@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -238,9 +239,13 @@ class RankProfiler {
   }
 
   [[nodiscard]] StageParts parts_of(std::int64_t layer) const {
+    return parts_of(layer, {build_layer(network_, layer, settings_.seed, lane_.device())});
+  }
+
+  [[nodiscard]] StageParts parts_of(std::int64_t layer, std::vector<Layer> layers) const {
     StageParts parts;
     parts.first_layer = layer;
-    parts.layers.push_back(build_layer(network_, layer, settings_.seed, lane_.device()));
+    parts.layers = std::move(layers);
     parts.skips = network_.skips;
     parts.device = lane_.device();
     parts.seed = settings_.seed;
@@ -262,13 +267,22 @@ class RankProfiler {
     entry.layer = layer;
     entry.inputs = flow_;
     const Bytes before = held(instruments_);
-    StageParts parts = parts_of(layer);
-    const Layer built = parts.layers.front();
-    StageParts followed_parts = parts;
+    std::optional<Stage> stage(parts_of(layer));
+    const Bytes built = held(instruments_) - before;
+    survey_passes(*stage, entry);
+    // Weights, buffers, and tables that its first pass has made all go with the layer; a module that somebody else
+    // holds too does not.
+    stage->begin({});
+    const Bytes with_layer = held(instruments_);
+    stage.reset();
+    entry.parameter = std::max(built, with_layer - held(instruments_));
+    return entry;
+  }
+
+  void survey_passes(Stage& stage, Entry& entry) {
+    StageParts followed_parts = parts_of(entry.layer, stage.layers());
     followed_parts.layers.emplace_back(std::make_shared<PassThrough>());
-    Stage stage(std::move(parts));
     Stage followed(std::move(followed_parts));
-    entry.parameter = held(instruments_) - before;
     for (std::size_t size = 0; size < flow_.size(); ++size) {
       const LayerInput input = input_of(entry, size);
       LayerMeasurement measurement(instruments_, stage, input);
@@ -279,15 +293,14 @@ class RankProfiler {
       // Each follows the one before at once, as in no run.
       surveyed.forget_times();
       // Skips would count the layer that is none.
-      if (!is_last(layer) && network_.skips.empty()) measure_inner(followed, input, entry.by_size.back().sizes);
+      if (!is_last(entry.layer) && network_.skips.empty()) measure_inner(followed, input, entry.by_size.back().sizes);
       entry.outputs.push_back(measurement.outputs());
     }
     entry.round_ms.resize(entry.by_size.size());
-    for (const at::Tensor& parameter : built.module().parameters()) {
+    for (const at::Tensor& parameter : stage.layers().front().module().parameters()) {
       if (parameter.grad().defined()) entry.gradient += Bytes{static_cast<std::int64_t>(parameter.grad().nbytes())};
       parameter.mutable_grad().reset();
     }
-    return entry;
   }
 
   void time(Entry& entry, const std::vector<std::int64_t>& rank_bytes) {

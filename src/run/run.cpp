@@ -184,6 +184,7 @@ void Run::announce() {
   start.train_samples = job_.train->size();
   start.held_out_samples = job_.held_out ? job_.held_out->size() : 0;
   start.ranks = pipeline_->ranks();
+  start.ranks_here = ranks_here_ > 0 ? ranks_here_ : start.ranks;
   start.replicas = settings_.layout.replicas;
   start.processes = group_ != nullptr ? group_->processes() : 1;
   start.threads_per_rank = pipeline_->threads_per_rank();

@@ -16,8 +16,14 @@ try:
     import torch
     import transformers
     from safetensors import safe_open
+    from safetensors.torch import save_file
 except ImportError:
-    numpy = tokenizers = torch = transformers = safe_open = None
+    numpy = tokenizers = torch = transformers = safe_open = save_file = None
+
+try:
+    import peft
+except ImportError:
+    peft = None
 
 TOKENIZERS = pathlib.Path(__file__).resolve().parents[1] / "unit" / "tokenizer" / "data"
 PROBE = os.environ["PENSTOCK_MODEL_PROBE"]
@@ -150,7 +156,8 @@ class Case(p.Case):
 
     def refused(self, words, model, **changes):
         before = sorted(self.folder.rglob("*"))
-        settings = {**TRAINING, "model": model, "data": self.data, "out": self.folder / "refused", **changes}
+        settings = {**TRAINING, "model": model, "data": self.data, "out": self.folder / "refused"}
+        settings.update({name.replace("_", "-"): value for name, value in changes.items()})
         code, out, err = p.run("train", *p.flags(settings))
         self.assertEqual((code, out), (2, ""), err)
         self.assertEqual(len(err.splitlines()), 1, err)

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import pickle
 import sys
 import tempfile
 import threading
@@ -66,6 +67,30 @@ class State(unittest.TestCase):
             with pipeline(**settings) as pipe:
                 pipe.load(Path(folder) / "step-00000003", optimizer=False)
                 self.assertNotEqual(losses(pipe, 3, 6), expected)
+
+    def test_results_are_values(self):
+        x, y = minibatch(8)
+        results = []
+        for _ in range(2):
+            with pipeline() as pipe:
+                results.append(pipe.step(x, y, outputs=True))
+                evaluation = pipe.evaluate(x, y)
+                other = pipe.step(x, y, outputs=True)
+        self.assertEqual(results[0], results[1])
+        self.assertNotEqual(results[0], other)
+        self.assertNotEqual(results[0], results[0].loss)
+        back = pickle.loads(pickle.dumps(results[0]))
+        self.assertEqual((back, back.timeline, repr(back)), (results[0], results[0].timeline, repr(results[0])))
+        self.assertEqual(pickle.loads(pickle.dumps(evaluation)), evaluation)
+        report = ps.audit([nn.Linear(4, 4)], torch.ones(6, 4))
+        self.assertEqual(pickle.loads(pickle.dumps(report)), report)
+
+    def test_everything_public_says_what_it_is(self):
+        for name, module in ps._OF_THE_ENGINE.items():
+            self.assertTrue(getattr(ps, name).__doc__, name)
+            for attribute, member in vars(getattr(ps, name)).items() if module and isinstance(getattr(ps, name), type) else ():
+                if not attribute.startswith("_") and (callable(member) or isinstance(member, property)):
+                    self.assertTrue(member.__doc__, f"{name}.{attribute}")
 
     def test_a_checkpoint_goes_on_under_any_cut(self):
         self.resumes()

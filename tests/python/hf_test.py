@@ -1,11 +1,15 @@
 """Models of transformers as layers: the same bits on any cut, and the numbers of a plain loop."""
 
+import sys
+import tempfile
 import unittest
 import warnings
+from pathlib import Path
 
 import penstock as ps
 import torch
 import transformers
+from torchrun import torchrun
 
 torch.set_num_threads(1)
 transformers.logging.set_verbosity_error()
@@ -28,9 +32,31 @@ def model(kind):
     return transformers.AutoModelForCausalLM.from_config(CONFIGS[kind]())
 
 
+def tokens():
+    return torch.randint(64, (8, 16), generator=torch.Generator().manual_seed(1))
+
+
+def trained(kind, schedule, ranks):
+    """The losses of some steps, and the weights of this process's layers behind them."""
+    with ps.Pipeline(ps.hf.layers(model(kind)), ps.hf.loss, schedule=schedule, ranks=ranks, microbatches=4, optimizer=ps.AdamW(lr=1e-2), clip=1.0) as pipe:
+        return [pipe.step(tokens(), tokens()).loss for _ in range(3)], pipe.state_dict(), (pipe.process, pipe.processes)
+
+
+# Of which the second has a tie that goes from the first process to the last.
+IN_PROCESSES = [(kind, *layout) for kind in ("llama", "gpt2") for layout in (("1f1b", 2), ("zb-v", 2), ("1f1b", 4))]
+
+
+def work(folder):
+    """In each of two processes of torchrun."""
+    for case in IN_PROCESSES:
+        losses, state, (process, processes) = trained(*case)
+        assert processes == 2
+        torch.save((losses, state), Path(folder, f"{case}.{process}"))
+
+
 class Models(unittest.TestCase):
     def setUp(self):
-        self.tokens = torch.randint(64, (8, 16), generator=torch.Generator().manual_seed(1))
+        self.tokens = tokens()
 
     def check(self, kind):
         plain = model(kind)
@@ -72,6 +98,23 @@ class Models(unittest.TestCase):
     def test_gpt2(self):
         self.check("gpt2")
 
+    def test_two_processes_have_the_bits_of_threads_and_of_one_stage(self):
+        with tempfile.TemporaryDirectory() as folder:
+            ended = torchrun(__file__, "work", folder)
+            self.assertEqual(ended.returncode, 0, ended.stderr[-3000:])
+            found = {case: [torch.load(Path(folder, f"{case}.{process}")) for process in range(2)] for case in IN_PROCESSES}
+        for case in IN_PROCESSES:
+            kind = case[0]
+            losses, state, _ = trained(kind, "1f1b", 1)
+            of_threads = trained(*case)
+            self.assertEqual(of_threads[0], losses, case)
+            self.assertEqual({name for _, own in found[case] for name in own}, set(state), case)
+            for process_losses, own in (*found[case], of_threads[:2]):
+                self.assertEqual(process_losses, losses, case)
+                for name, tensor in own.items():
+                    self.assertTrue(torch.equal(tensor, state[name]), f"{case} {name}")
+            self.assertFalse(set(found[case][0][1]) & set(found[case][1][1]), case)
+
     def test_attention_without_sdpa_is_causal_too(self):
         own = model("llama")
         own.config._attn_implementation = "eager"
@@ -86,4 +129,7 @@ class Models(unittest.TestCase):
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore", FutureWarning)
-    unittest.main()
+    if sys.argv[1:2] == ["work"]:
+        work(sys.argv[2])
+    else:
+        unittest.main()

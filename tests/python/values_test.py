@@ -98,7 +98,13 @@ class Schedules(unittest.TestCase):
         self.assertEqual(len(json.loads(comparison.to_json())["schedules"]), 2)
         with self.assertRaisesRegex(ps.BadInput, "int"):
             schedule.compare(3)
+        for found in (comparison, schedule.compare("1f1b", steps=3), ps.compare(ranks=3, microbatches=6)):
+            back = pickle.loads(pickle.dumps(found))
+            self.assertEqual(back, found)
+            self.assertEqual((str(back), back.to_json(), back.refused), (str(found), found.to_json(), found.refused))
+        self.assertNotEqual(comparison, schedule.compare("1f1b"))
         self.assertIn("zb-v", ps.compare(ranks=4, microbatches=8).schedules)
+        self.assertIn("chimera", ps.compare(ranks=3, microbatches=6).refused)
 
     def test_it_draws_itself(self):
         schedule = ps.schedule("1f1b", ranks=2, microbatches=4)
@@ -153,6 +159,12 @@ class Synthesis(unittest.TestCase):
         self.assertLessEqual(found.longest_span, found.generator_span)
         self.assertGreaterEqual(found.longest_span, found.lower_bound)
         found.schedule.verify()
+        back = pickle.loads(pickle.dumps(found))
+        self.assertEqual(back, found)
+        self.assertEqual((repr(back), back.to_json(), back.timeline), (repr(found), found.to_json(), found.timeline))
+        self.assertNotEqual(found, ps.synthesise(cost, ranks=4, microbatches=7, evaluations=10))
+        self.assertEqual(json.loads(found.to_json())["lower_bound_ms"], found.lower_bound)
+        self.assertIn("<svg", found._repr_html_())
         with self.assertRaisesRegex(ps.BadInput, "placement"):
             ps.synthesise(cost, ranks=4, microbatches=6, placement="u")
 
@@ -164,7 +176,9 @@ class Plans(unittest.TestCase):
         self.assertEqual(plan, ps.plan(ps.LayerCosts(COSTS), ranks=2, batch=16, effort=1))
         back = pickle.loads(pickle.dumps(plan))
         self.assertEqual(back, plan)
-        self.assertEqual(str(back), str(plan))
+        self.assertEqual((str(back), back.to_json(), back._repr_html_()), (str(plan), plan.to_json(), plan._repr_html_()))
+        self.assertEqual(back.alternatives, plan.alternatives)
+        self.assertEqual(json.loads(plan.to_json())["plans"][0]["microbatches"], plan.microbatches)
         self.assertIn(plan.schedule, str(plan))
         self.assertIn("[prediction]", plan.to_toml())
         self.assertEqual(plan.to_schedule().ranks, 2)
@@ -187,7 +201,7 @@ class Plans(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             plan.export_torchtitan(Path(folder) / "titan")
             self.assertEqual(ps.Schedule.load(Path(folder) / "titan" / "schedule.csv"), plan.to_schedule())
-            self.assertIn('"norm", "output"]', (Path(folder) / "titan" / "torchtitan.toml").read_text())
+            self.assertIn('"norm", "output", "lm_head"]', (Path(folder) / "titan" / "torchtitan.toml").read_text())
         with self.assertRaisesRegex(ps.BadInput, "1f1b or interleaved-1f1b"):
             ps.plan(COSTS, ranks=2, batch=16, schedules=["zb-h1"], equal_microbatches=True, effort=1).to_megatron()
         with self.assertRaisesRegex(ps.BadInput, "microbatches of equal size"):
@@ -223,6 +237,29 @@ class Package(unittest.TestCase):
             if isinstance(node, ast.ClassDef):
                 self.assertEqual(public(defined(node.body)), public(dir(getattr(ps._core, node.name))), node.name)
 
+    def test_the_stubs_have_the_arguments_that_there_are(self):
+        import ast
+        import re
+
+        stub = ast.parse((Path(ps.__file__).parent / "_core.pyi").read_text())
+
+        def arguments(node):
+            given = node.args
+            return [argument.arg for argument in (*given.posonlyargs, *given.args, *given.kwonlyargs) if argument.arg != "self"]
+
+        def arguments_of(function):
+            """Of the first line of what pybind11 writes: name(self: Type, path: ..., *, cost: ... = None) -> ..."""
+            signature = function.__doc__.splitlines()[0]
+            return re.findall(r"[(,] ?(\w+): ", re.sub(r"\[[^()]*?\]", "", re.sub(r"\[[^\[\]]*\]", "", signature)))
+
+        for node in stub.body:
+            if isinstance(node, ast.FunctionDef):
+                self.assertEqual(arguments(node), arguments_of(getattr(ps._core, node.name)), node.name)
+            for method in node.body if isinstance(node, ast.ClassDef) else ():
+                if isinstance(method, ast.FunctionDef) and not method.name.startswith("_") and not method.decorator_list:
+                    found = arguments_of(getattr(getattr(ps._core, node.name), method.name))
+                    self.assertEqual(arguments(method), found[1:], f"{node.name}.{method.name}")
+
     def test_it_imports_without_torch(self):
         code = (
             "import sys; sys.modules['torch'] = None\n"
@@ -239,6 +276,14 @@ class Package(unittest.TestCase):
             if name in ps._OF_THE_ENGINE or name == "__version__":
                 continue
             self.assertTrue(getattr(ps, name).__doc__, name)
+            if not isinstance(getattr(ps, name), type) or issubclass(getattr(ps, name), Exception):
+                continue
+            for attribute, member in vars(getattr(ps, name)).items():
+                if not attribute.startswith("_") and (callable(member) or isinstance(member, (property, staticmethod))):
+                    # Behind the line with the signature, which pybind11 writes.
+                    said = (getattr(getattr(ps, name), attribute).__doc__ or "").strip().splitlines()
+                    said = [line for line in said if not line.startswith(f"{attribute}(")]
+                    self.assertTrue(any(said), f"{name}.{attribute}")
         self.assertIn("Pipeline", dir(ps))
         with self.assertRaises(AttributeError):
             ps.no_such_thing

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/file.h"
 
+#include "help.h"
 #include "mistakes.h"
 #include "output_file.h"
 #include "setting_options.h"
@@ -84,6 +86,17 @@ TEST(Mistakes, AValueThatAnOptionDoesNotTake) {
   EXPECT_EQ(refusal_of("export"),
             "no --output; expected one, which `penstock export` cannot do without; `penstock export --help` describes "
             "it");
+}
+
+TEST(HelpTopics, AFolderThatCannotBeReadIsRefused) {
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "help_topics";
+  std::filesystem::create_directories(folder);
+  for (const char* name : {"planning.md", "data.md", "picture.svg"}) write_file_atomically(folder / name, "");
+  EXPECT_THAT(topics_in(folder), testing::ElementsAre("data", "planning"));
+  EXPECT_THAT(topics_in(""), testing::IsEmpty());
+  for (const char* none : {"data.md", "nothing"})
+    EXPECT_THAT([&] { static_cast<void>(topics_in(folder / none)); },
+                testing::ThrowsMessage<Error>(AllOf(HasSubstr("cannot read"), HasSubstr(none))));
 }
 
 std::string refusal_of_output(const std::string& file, const std::string& asked = "") {

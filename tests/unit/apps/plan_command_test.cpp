@@ -96,7 +96,7 @@ TEST(PlanCommand, WritesPlansForTorchtitanAndMegatron) {
   ASSERT_EQ(plan(line + "--export-torchtitan " + folder.string()).code, 0);
   EXPECT_THAT(read_file(folder / "torchtitan.toml"),
               AllOf(HasSubstr("pipeline_parallel_schedule_csv = \"" + (folder / "schedule.csv").string() + "\""),
-                    HasSubstr("[\"tok_embeddings\""), HasSubstr("\"norm\", \"output\"],\n]")));
+                    HasSubstr("[\"tok_embeddings\""), HasSubstr("\"norm\", \"output\", \"lm_head\"],\n]")));
   EXPECT_THAT(read_file(folder / "schedule.csv"), StartsWith("0F0,"));
   const Outcome megatron = plan(line + "--export-megatron " + arguments.string());
   ASSERT_EQ(megatron.code, 0) << megatron.err;

@@ -136,7 +136,7 @@ std::vector<std::string> modules_of(const toml::table& table, std::size_t stage)
 TEST(Torchtitan, ModulesStandByTheirPlace) {
   const toml::table table = torchtitan(plan_with("1f1b", 2, 1, {0, 2}, 5));
   EXPECT_THAT(modules_of(table, 0), ElementsAre("tok_embeddings", "layers.0"));
-  EXPECT_THAT(modules_of(table, 1), ElementsAre("layers.1", "layers.2", "norm", "output"));
+  EXPECT_THAT(modules_of(table, 1), ElementsAre("layers.1", "layers.2", "norm", "output", "lm_head"));
   EXPECT_EQ(table["parallelism"]["pipeline_parallel_degree"].value<int>(), 2);
   EXPECT_EQ(table["parallelism"]["pipeline_parallel_microbatch_size"].value<int>(), 2);
   EXPECT_EQ(table["parallelism"]["pipeline_parallel_schedule"].value<std::string>(), "PipelineScheduleSingle");
