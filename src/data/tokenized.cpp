@@ -167,7 +167,8 @@ std::optional<std::int64_t> end_of_documents(const std::vector<fs::path>& paths,
     if (const auto end = end_of_document_of(load_tokenizer(folder), folder)) return *end;
   if (paths.empty() || !is_token_file(paths.front())) return std::nullopt;
   const auto index = index_of_tokens(paths.front());
-  return index ? std::optional<std::int64_t>(index->end_of_document) : std::nullopt;
+  if (!index) return std::nullopt;
+  return index->end_of_document;
 }
 
 }  // namespace penstock
