@@ -1,3 +1,3 @@
 #include "program.h"
 
-int main(int argc, char** argv) { return penstock::app::run_program(argc, argv); }
+int main(int argc, char** argv) { penstock::app::end_program(penstock::app::run_program(argc, argv)); }

@@ -72,8 +72,7 @@ std::vector<char*> as_list(std::vector<std::string>& texts) {
   static std::vector<char*> environment = as_list(request.environment);
   ::environ = environment.data();
   std::vector<char*> arguments = as_list(request.arguments);
-  const int code = penstock::app::run_program(static_cast<int>(request.arguments.size()), arguments.data());
-  std::exit(code);  // NOLINT(concurrency-mt-unsafe): as at the end of `main`
+  penstock::app::end_program(penstock::app::run_program(static_cast<int>(request.arguments.size()), arguments.data()));
 }
 
 // Whether the other side is there to be told.
@@ -119,7 +118,8 @@ void serve(int socket) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 3 || std::strcmp(argv[1], "--serve") != 0) return penstock::app::run_program(argc, argv);
+  if (argc != 3 || std::strcmp(argv[1], "--serve") != 0)
+    penstock::app::end_program(penstock::app::run_program(argc, argv));
   serve(std::stoi(argv[2]));
   return 0;
 }
