@@ -11,6 +11,7 @@
 
 #include "penstock/base/error.h"
 #include "penstock/checkpoint/checkpoint.h"
+#include "penstock/exec/memory.h"
 
 #include "engine/listening.h"
 #include "engine/python_layer.h"
@@ -154,6 +155,7 @@ Engine::Engine(Network network, const Schedule& schedule, PipelineSettings setti
   cut_ = settings.cut;
   if (cut_.empty()) cut_ = uniform_cut(static_cast<std::int64_t>(network.layers.size()), schedule.stages);
   const VerifiedSchedule verified = verify(schedule);
+  keep_freed_memory();
   try {
     if (shared) meet(std::move(*shared), verified->ranks(), settings);
     run_listening(*crossing_, [&] {
@@ -188,8 +190,10 @@ void Engine::meet(SharedPipeline shared, int ranks, PipelineSettings& settings) 
 
 Engine::~Engine() {
   // A thread cannot wait for its own end.
-  if (crossing_->is_on_its_thread()) return leave_all();
-  close();
+  if (crossing_->is_on_its_thread())
+    leave_all();
+  else
+    close();
 }
 
 // Waits a little for the others to be done too.

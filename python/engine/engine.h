@@ -96,7 +96,7 @@ class Engine {
   // The same, for a reason that the other processes are told, whose next step it ends.
   void abandon(const std::string& reason, std::optional<int> patience_s = std::nullopt);
   // What it keeps of Python, for the collector of cycles.
-  int visit(visitproc visit, void* argument) const { return crossing_->visit(visit, argument); }
+  int visit(visitproc visitor, void* argument) const { return crossing_->visit(visitor, argument); }
   [[nodiscard]] bool is_closed() const { return closing_ || pipeline_ == nullptr; }
 
  private:

@@ -58,9 +58,9 @@ Held Crossing::hold(py::object object) {
   return held;
 }
 
-int Crossing::visit(visitproc visit, void* argument) const {
+int Crossing::visit(visitproc visitor, void* argument) const {
   for (const py::object* object : *kept_)
-    if (const int answer = visit(object->ptr(), argument); answer != 0) return answer;
+    if (const int answer = visitor(object->ptr(), argument); answer != 0) return answer;
   return 0;
 }
 

@@ -33,7 +33,7 @@ class Crossing {
   // Keeps an object. With the lock.
   [[nodiscard]] Held hold(py::object object);
   // Shows the collector of cycles all that is kept, each object as often as it is. With the lock.
-  int visit(visitproc visit, void* argument) const;
+  int visit(visitproc visitor, void* argument) const;
 
   // Takes the lock for one call of Python code, and counts how long that waited. Throws Error (RunFailed) where the
   // user asked to stop, or the pipeline is being closed.

@@ -96,10 +96,10 @@ void add_step_type(py::module_& module) {
 void let_collect_cycles(PyHeapTypeObject* heap_type) {
   PyTypeObject& type = heap_type->ht_type;
   type.tp_flags |= Py_TPFLAGS_HAVE_GC;
-  type.tp_traverse = [](PyObject* self, visitproc visit, void* arg) {
-    Py_VISIT(Py_TYPE(self));
-    if (!py::detail::is_holder_constructed(self)) return 0;
-    return py::handle(self).cast<Engine&>().visit(visit, arg);
+  type.tp_traverse = [](PyObject* self, visitproc visitor, void* argument) {
+    const int answer = visitor(reinterpret_cast<PyObject*>(Py_TYPE(self)), argument);
+    if (answer != 0 || !py::detail::is_holder_constructed(self)) return answer;
+    return py::handle(self).cast<Engine&>().visit(visitor, argument);
   };
   type.tp_clear = [](PyObject* self) {
     if (!py::detail::is_holder_constructed(self)) return 0;

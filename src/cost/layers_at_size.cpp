@@ -214,7 +214,7 @@ StageCost LayersAtSize::stage(std::size_t first, std::size_t end, const StageRun
   const double backward = to.backward - from.backward + again + overhead_;
   stage.forward = {(forward + overhead_) / run.speed};
   if (!run.split_backward) {
-    // Of a backward in one piece only the sum counts.
+    // In a backward in one piece only the sum counts.
     stage.input_backward = stage.weight_backward = {backward / run.speed / 2};
   } else if (is_whole_in_weights(run, first)) {
     stage.input_backward = {overhead_ / run.speed};

@@ -40,7 +40,7 @@ DataKind guess_kind(const std::vector<fs::path>& files) {
     throw bad_input(fmt::format("{} of tokens (.bin) among {}", counted(static_cast<std::int64_t>(binaries), "file"),
                                 counted(std::ssize(files), "file")),
                     "files of one kind", "name them apart, or give the kind: text, tokens16, tokens32 or images");
-  // Of many files only a few are opened for a look: IDX files come in twos.
+  // If there are many files, only a few are opened for a look: IDX files come in twos.
   if (files.size() <= 2 && std::ranges::any_of(files, looks_like_idx)) return DataKind::Images;
   return DataKind::Text;
 }

@@ -23,7 +23,7 @@ at::Tensor logits_of(const at::Tensor& hidden, const at::Tensor& matrix) {
   return at::linear(hidden, matrix).to(at::kFloat);
 }
 
-// Of the sum of the cross entropies with respect to the logits, in their place.
+// The gradient of the sum of the cross entropies with respect to the logits, in the place of these.
 at::Tensor gradient_of(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& sum_gradient) {
   const at::Tensor gradient = at::softmax(logits, -1);
   const at::Tensor counts = target.ne(ignored_class).unsqueeze(-1);

@@ -276,7 +276,7 @@ void read_run_events(RecordedRun& run, const fs::path& file) {
   const std::int64_t refused = read_lines(file, [&](const RecordJson& line) {
     run.events.push_back({text_under(line, "time"), line["step"].get<std::int64_t>(), text_under(line, "event"),
                           text_under(line, "text")});
-    // Of the end, which has no line of its own in metrics.jsonl.
+    // The end of a run has no line of its own in metrics.jsonl.
     const double loss = number_under(line, "held_out_loss");
     if (const RunCurves& curves = run.curves; !std::isnan(loss) && !curves.steps.empty()) {
       const auto found = std::lower_bound(curves.steps.begin(), curves.steps.end(), run.events.back().step);
@@ -288,7 +288,7 @@ void read_run_events(RecordedRun& run, const fs::path& file) {
   if (refused > 0) run.notes.push_back(fmt::format("{} of events.jsonl cannot be read.", counted(refused, "line")));
 }
 
-/// Of a run whose lines do not say what its ranks did, the last step stands for all.
+/// If the lines of a run do not say what its ranks did, the last step stands for all.
 void take_times_from_step(RecordedRun& run) {
   if (run.timed_steps > 0 || !run.step || run.curves.steps.empty()) return;
   const Timeline& timeline = run.step->timeline;

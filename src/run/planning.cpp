@@ -97,7 +97,7 @@ void check_sizes(const PlanRequest& request, std::int64_t layers) {
 
 std::uint64_t fingerprint(const Description& model, const Description& machine,
                           const std::vector<std::int64_t>& sizes) {
-  // Of another form of the measurement, another file.
+  // Another form of the measurement gets another file.
   constexpr std::uint64_t version = 4;
   std::uint64_t key = version;
   const auto add = [&](const std::string& text) {
@@ -295,7 +295,7 @@ void order_by_speed(std::vector<PlanOnRanks>& plans, const Note& note) {
                            counted(std::int64_t{first.ranks} * first.replicas, "rank")));
 }
 
-// Of several numbers of ranks each has a plan of its own.
+// Each of several numbers of ranks has a plan of its own.
 std::vector<PlanOnRanks> best_by_ranks(const TrainSettings& settings, const std::vector<int>& ranks, const Note& note,
                                        const std::function<PlanOnRanks(const TrainSettings& on, int ranks)>& plan) {
   std::vector<PlanOnRanks> plans;

@@ -179,7 +179,7 @@ void Run::announce() {
   TrainStart start;
   start.layers = std::ssize(job_.network.layers);
   for (std::size_t index = 0; index < stages.size(); ++index)
-    // Of several holders of a stage one counts.
+    // If a stage has several holders, one of them counts.
     if (index == 0 || stages[index].stage != stages[index - 1].stage) start.parameters += stages[index].parameters;
   start.train_samples = job_.train->size();
   start.held_out_samples = job_.held_out ? job_.held_out->size() : 0;
@@ -235,7 +235,7 @@ StepMetrics Run::metrics_of(const SubmittedStep& submitted, const StepResult& re
   StepMetrics metrics;
   metrics.step = submitted.step + 1;
   metrics.loss = result.loss;
-  // Of a step that was begun before the last one had ended, what it adds to that.
+  // A step that was begun before the last one had ended takes what it adds to that.
   const Milliseconds now = clock_.now();
   metrics.step_time = now - std::max(submitted.begun, last_concluded_);
   last_concluded_ = now;
@@ -330,7 +330,7 @@ void Run::save(std::int64_t step, bool last) {
   if (leads()) write_last_step();
 }
 
-// Of whoever was asked, as every process says it at the same place.
+// The signal of whoever was asked to stop; every process says at the same place whether it was.
 int Run::agreed_stop() {
   int agreed = 0;
   for (const std::string& asked : pipeline_->exchange(std::to_string(asked_to_stop(observer_)))) {

@@ -207,6 +207,14 @@ class ModelFolders(m.Case):
         self.train_on(folder, wide, **settings, data_kind="tokens32")
         self.assertEqual(p.losses(wide), p.losses(narrow))
 
+    def test_a_prompt_beyond_the_vocabulary_is_refused(self):
+        folder = self.folder / "published"
+        drawn("llama", folder)
+        shutil.copy(TOKENIZERS / "gpt2" / "tokenizer.json", folder)
+        code, out, err = p.run("sample", folder, "--prompt", "Stage 3 waits")
+        self.assertEqual((code, out, len(err.splitlines())), (2, "", 1), err)
+        self.assertRegex(err, f"the token [0-9]+ in a --prompt; expected tokens below {VOCABULARY}")
+
     def test_the_model_is_planned_for(self):
         folder = self.folder / "published"
         drawn("qwen3_moe", folder)

@@ -88,7 +88,7 @@ void serve(int socket) {
   sigset_t before;
   ::sigemptyset(&blocked);
   ::sigaddset(&blocked, SIGCHLD);
-  ::sigprocmask(SIG_BLOCK, &blocked, &before);
+  ::pthread_sigmask(SIG_BLOCK, &blocked, &before);
   std::map<pid_t, int> pipes;
   for (;;) {
     pollfd ready{socket, POLLIN, 0};
@@ -104,8 +104,8 @@ void serve(int socket) {
     if (!receive(socket, request)) return;
     const pid_t process = ::fork();
     if (process == 0) {
-      ::signal(SIGCHLD, SIG_DFL);
-      ::sigprocmask(SIG_SETMASK, &before, nullptr);
+      std::signal(SIGCHLD, SIG_DFL);
+      ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
       ::close(socket);
       for (const auto& [other, pipe] : pipes) ::close(pipe);
       be_the_program(std::move(request));

@@ -80,7 +80,7 @@ class Forked(subprocess.Popen):
         os.close(self.status)
         return self.pid, struct.unpack("i", told)[0]
 
-    def _internal_poll(self, *_):
+    def _internal_poll(self, _deadstate=None, **_):
         if self.returncode is None and self._waitpid_lock.acquire(False):
             try:
                 if self.returncode is None:

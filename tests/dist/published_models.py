@@ -64,6 +64,14 @@ CASES = {
     "qwen3_moe with dense layers, balanced": ("Qwen3Moe", sizes(**EXPERTS, mlp_only_layers=[1], output_router_logits=True,
                                                                 router_aux_loss_coef=0.05)),
     "mixtral": ("Mixtral", sizes(num_local_experts=3, num_experts_per_tok=2)),
+    "llama of another activation and base": ("Llama", sizes(
+        hidden_act="gelu_pytorch_tanh", rms_norm_eps=1e-2, rope_parameters={"rope_type": "default", "rope_theta": 123.0})),
+    "qwen3 with biases, windows in some layers": ("Qwen3", sizes(
+        head_dim=16, attention_bias=True, use_sliding_window=True, sliding_window=3, max_window_layers=2)),
+    "qwen3_moe with windows, every second layer dense": ("Qwen3Moe", sizes(
+        **EXPERTS, decoder_sparse_step=2, use_sliding_window=True, sliding_window=3)),
+    "mixtral with a window, head size": ("Mixtral", sizes(
+        num_local_experts=4, num_experts_per_tok=3, sliding_window=3, head_dim=16)),
 }
 
 
