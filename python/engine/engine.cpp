@@ -219,7 +219,7 @@ bool Engine::wait_for_turn(std::optional<int> patience_s) {
   closing_ = true;
   if (!caller_) return true;
   crossing_->close();
-  if (group_) group_->abort("another process has closed the pipeline");
+  if (group_) group_->abort("a process has closed the pipeline");
   const auto is_free = [&] { return !caller_; };
   if (patience_s) return free_.wait_for(lock, std::chrono::seconds(*patience_s), is_free);
   free_.wait(lock, is_free);
