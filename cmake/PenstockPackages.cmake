@@ -27,4 +27,7 @@ set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS ${PENSTOCK_LIBTORCH_FOLDER}/lib)
 # For the wheel of libtorch.
 set(CPACK_DEBIAN_PACKAGE_RECOMMENDS python3-venv)
+# Says what is left to do, and takes away what penstock-libtorch has fetched.
+set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${PROJECT_SOURCE_DIR}/cmake/debian/postinst ${PROJECT_SOURCE_DIR}/cmake/debian/postrm)
+set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 include(CPack)

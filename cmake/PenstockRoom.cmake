@@ -25,15 +25,27 @@ function(penstock_room name)
   set_property(GLOBAL APPEND PROPERTY PENSTOCK_ROOMS ${target})
 endfunction()
 
-# Lets a target that includes libtorch share the one precompiled header. libtorch brings the headers of a newer fmt than
-# Debian's and hides its symbols, so below the line fmt is header-only: nothing there may link Debian's library by chance.
+# Lets a target that includes libtorch share the one precompiled header; with TEST that of the tests, which has GoogleTest
+# too and is made for what tests are compiled with. libtorch brings the headers of a newer fmt than Debian's and hides its
+# symbols, so below the line fmt is header-only: nothing there may link Debian's library by chance.
 function(penstock_precompiled target)
-  if(NOT TARGET penstock_precompiled_header)
-    file(WRITE ${PROJECT_BINARY_DIR}/penstock_precompiled_header.cpp "")
-    add_library(penstock_precompiled_header OBJECT ${PROJECT_BINARY_DIR}/penstock_precompiled_header.cpp)
-    target_link_libraries(penstock_precompiled_header PRIVATE penstock_compiler penstock::libtorch)
-    target_compile_definitions(penstock_precompiled_header PRIVATE FMT_HEADER_ONLY)
-    target_precompile_headers(penstock_precompiled_header PRIVATE <torch/torch.h>)
+  cmake_parse_arguments(PRECOMPILED "TEST" "" "" ${ARGN})
+  set(header penstock_precompiled_header)
+  set(headers <torch/torch.h>)
+  if(PRECOMPILED_TEST)
+    set(header penstock_precompiled_test_header)
+    list(APPEND headers <gmock/gmock.h> <gtest/gtest.h>)
+  endif()
+  if(NOT TARGET ${header})
+    file(WRITE ${PROJECT_BINARY_DIR}/${header}.cpp "")
+    add_library(${header} OBJECT ${PROJECT_BINARY_DIR}/${header}.cpp)
+    target_link_libraries(${header} PRIVATE penstock_compiler penstock::libtorch)
+    target_compile_definitions(${header} PRIVATE FMT_HEADER_ONLY)
+    target_precompile_headers(${header} PRIVATE ${headers})
+    if(PRECOMPILED_TEST)
+      target_link_libraries(${header} PRIVATE GTest::gmock)
+      penstock_test_options(${header})
+    endif()
   endif()
   target_compile_definitions(${target} PRIVATE FMT_HEADER_ONLY)
   get_target_property(type ${target} TYPE)
@@ -42,5 +54,11 @@ function(penstock_precompiled target)
     set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE OFF)
     target_compile_options(${target} PRIVATE -fPIC)
   endif()
-  target_precompile_headers(${target} REUSE_FROM penstock_precompiled_header)
+  target_precompile_headers(${target} REUSE_FROM ${header})
+endfunction()
+
+# Tests are compiled once and run once: what more optimisation of them takes is more than it saves. What they test is
+# compiled as its preset says.
+function(penstock_test_options target)
+  target_compile_options(${target} PRIVATE $<$<CONFIG:Release,RelWithDebInfo>:-O1>)
 endfunction()

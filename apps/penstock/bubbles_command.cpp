@@ -82,7 +82,7 @@ Command add_bubbles_command(CLI::App& app) {
       ->delimiter(',')
       ->capture_default_str();
   command->add_option("--steps", settings->steps, "Steps in a row; 1: each by itself")->capture_default_str();
-  command->add_option("--clip", settings->clip_norm, "Largest norm of the gradient, checked behind the update; 0: none")
+  command->add_option("--clip", settings->clip_norm, "Largest norm of the gradient, checked after the update; 0: none")
       ->capture_default_str();
   auto json = std::make_shared<bool>(false);
   command->add_flag("--json", *json, "Answer as JSON");

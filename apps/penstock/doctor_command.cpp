@@ -119,8 +119,8 @@ Command add_doctor_command(CLI::App& app) {
       ->check(whole_number<int>, "")
       ->check(between(2, most_processes), "")
       ->capture_default_str();
-  command->add_option("--listen", options->listen, "Own address for other processes, as in train");
-  command->add_option("--join-timeout", options->join_timeout, "Seconds until all processes must have come")
+  command->add_option("--listen", options->listen, "Address at which other processes reach this one, as in train");
+  command->add_option("--join-timeout", options->join_timeout, "Seconds within which all processes must have come")
       ->check(CLI::Validator(CLI::PositiveNumber).description(""))
       ->capture_default_str();
   command->add_option("--peer-timeout", options->peer_timeout, "Seconds of silence until a process counts as lost")

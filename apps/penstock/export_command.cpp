@@ -31,7 +31,7 @@ int run(const ExportOptions& options) {
 Command add_export_command(CLI::App& app) {
   auto options = std::make_shared<ExportOptions>();
   CLI::App* command =
-      app.add_subcommand("export", "Writes a run of a published model as such a model, which transformers loads");
+      app.add_subcommand("export", "Writes a run of a published model as a folder that transformers loads");
   command->add_option("run", options->run, "Folder of the run")->required();
   command->add_option("-o,--output", options->output, "Folder for the model; new, or empty")->required();
   add_text_option(*command, "max-shard-size", options->settings.max_shard_size,
@@ -39,7 +39,7 @@ Command add_export_command(CLI::App& app) {
   add_text_option(*command, "type", options->settings.type,
                   "Type of the weights: fp32, which keeps every bit, bf16 or fp16");
   command->add_flag("--merge", options->settings.merge,
-                    "Of a run with adapters: write the model with them in its weights, in place of the adapters");
+                    "For a run with adapters: write the model with them in its weights, in place of the adapters");
   return [options] { return run(*options); };
 }
 

@@ -84,6 +84,7 @@ constexpr std::array all_examples{
                "penstock tokenize --tokenizer llama/ --data lines.jsonl --field body -o documents"}},
     ExampleOf{"help", {"What a command does", "penstock help train"}},
     ExampleOf{"help", {"What a command within another does", "penstock help schedule show"}},
+    ExampleOf{"help", {"A page of the documentation", "penstock help glossary"}},
 };
 
 // The library would show which value each name of an option stands for: "--post-validation{true}".
@@ -96,15 +97,18 @@ class TypedNames final : public CLI::Formatter {
   // "--no-post-validation=auto" would be no default of the second name.
   [[nodiscard]] std::string make_option_opts(const CLI::Option* option) const override {
     const std::string usual = option->get_default_str();
-    if (option->get_items_expected_max() > 0 || usual.empty()) return CLI::Formatter::make_option_opts(option);
-    return fmt::format(" ({})", usual);
+    if (option->get_items_expected_max() == 0 && !usual.empty()) return fmt::format(" ({})", usual);
+    std::string text = CLI::Formatter::make_option_opts(option);
+    if (const auto at = text.find("=" + usual); !usual.empty() && at != std::string::npos)
+      text.replace(at + 1, usual.size(), usual_value(*option));
+    return text;
   }
 };
 
 void show_examples_of(CLI::App& command, const std::string& path) {
   std::string text;
   for (const Example& example : examples_of(path))
-    text += fmt::format("  {}:\n      {}\n", example.meaning, example.line);
+    text += fmt::format("  {}\n      {}\n", introduction(example), example.line);
   if (!text.empty()) command.footer("Examples:\n" + text.substr(0, text.size() - 1));
   for (CLI::App* inner : command.get_subcommands([](const CLI::App*) { return true; }))
     show_examples_of(*inner, path.empty() ? inner->get_name() : path + " " + inner->get_name());
@@ -117,6 +121,18 @@ std::vector<std::string> typed_names(const CLI::Option& option) {
   for (const std::string& name : option.get_snames()) names.push_back(fmt::format("-{}", name));
   for (const std::string& name : option.get_lnames()) names.push_back(fmt::format("--{}", name));
   return names;
+}
+
+std::string usual_value(const CLI::Option& option) {
+  std::string usual = option.get_default_str();
+  // The library writes a list as [1,2,4], which it does not read.
+  if (option.get_items_expected_max() > 1 && usual.starts_with('[') && usual.ends_with(']'))
+    usual = usual.substr(1, usual.size() - 2);
+  return usual;
+}
+
+std::string introduction(const Example& example) {
+  return fmt::format("{}{}", example.meaning, example.meaning.ends_with('?') ? "" : ":");
 }
 
 std::vector<Example> examples_of(std::string_view path) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,7 +25,17 @@ struct Example {
 // Lets the program and the commands that are added later show options by the names that are typed. Call it first.
 void show_typed_names(CLI::App& program);
 
+// The value that an option has where none is given, as it is typed: "1,2,4". Empty: none is known.
+[[nodiscard]] std::string usual_value(const CLI::Option& option);
+
+// What stands above an example: "Draw one in the terminal:", "Is this port free?"
+[[nodiscard]] std::string introduction(const Example& example);
+
 // Puts the examples behind the options of each command. Call it when all commands are there.
 void show_examples(CLI::App& program);
+
+// The pages in a folder, by their names without the ending .md, sorted; none where `folder` is empty.
+// Throws Error (BadInput) for a folder that cannot be read.
+[[nodiscard]] std::vector<std::string> topics_in(const std::filesystem::path& folder);
 
 }  // namespace penstock::app

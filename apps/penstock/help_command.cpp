@@ -16,6 +16,7 @@
 #include "penstock/base/file.h"
 #include "penstock/base/nearest.h"
 
+#include "help.h"
 #include "mistakes.h"
 #include "schedule_commands.h"
 
@@ -32,15 +33,6 @@ fs::path documents_folder() {
     for (const fs::path& docs : {folder / "share/doc/penstock/docs", folder / "docs"})
       if (fs::exists(docs / "glossary.md", failure)) return docs;
   return {};
-}
-
-std::vector<std::string> topics_in(const fs::path& folder) {
-  std::vector<std::string> topics;
-  if (folder.empty()) return topics;
-  for (const auto& entry : fs::directory_iterator(folder))
-    if (entry.path().extension() == ".md") topics.push_back(entry.path().stem().string());
-  std::sort(topics.begin(), topics.end());
-  return topics;
 }
 
 // Through the user's pager where somebody reads on a terminal.
@@ -61,8 +53,6 @@ void show(const std::string& text) {
 }
 
 int run(const CLI::App& app, const std::vector<std::string>& words) {
-  const fs::path documents = documents_folder();
-  const std::vector<std::string> topics = topics_in(documents);
   if (words.empty()) {
     // As its --help has it, the topics at its end.
     show(app.get_formatter()->make_help(&app, "penstock", CLI::AppFormatMode::Normal));
@@ -85,6 +75,8 @@ int run(const CLI::App& app, const std::vector<std::string>& words) {
     show(command->help(parents));
     return 0;
   }
+  const fs::path documents = documents_folder();
+  const std::vector<std::string> topics = topics_in(documents);
   const std::string& topic = words.front();
   if (words.size() == 1 && std::find(topics.begin(), topics.end(), topic) != topics.end()) {
     show(read_file(documents / fmt::format("{}.md", topic)));
@@ -100,14 +92,33 @@ int run(const CLI::App& app, const std::vector<std::string>& words) {
 
 }  // namespace
 
+std::vector<std::string> topics_in(const fs::path& folder) {
+  std::vector<std::string> topics;
+  if (folder.empty()) return topics;
+  std::error_code problem;
+  fs::directory_iterator entries(folder, problem);
+  for (const fs::directory_iterator end; !problem && entries != end; entries.increment(problem))
+    if (entries->path().extension() == ".md") topics.push_back(entries->path().stem().string());
+  if (problem)
+    throw bad_input(fmt::format("cannot read {}: {}", folder.string(), problem.message()),
+                    "the folder of penstock's pages", "check its permissions, or install penstock again");
+  std::sort(topics.begin(), topics.end());
+  return topics;
+}
+
 Command add_help_command(CLI::App& app) {
   auto words = std::make_shared<std::vector<std::string>>();
   CLI::App* help =
       app.add_subcommand("help", "Says what a command does, as its --help, or opens a page of the documentation");
   help->add_option("words", *words, "A command, such as: schedule show; or a topic, such as: glossary");
   app.footer([] {
-    const std::vector<std::string> topics = topics_in(documents_folder());
-    return topics.empty() ? std::string() : fmt::format("Topics (penstock help TOPIC): {}", fmt::join(topics, ", "));
+    try {
+      const std::vector<std::string> topics = topics_in(documents_folder());
+      return topics.empty() ? std::string() : fmt::format("Topics (penstock help TOPIC): {}", fmt::join(topics, ", "));
+    } catch (const Error&) {
+      return std::string();  // The options are worth showing without the pages; `penstock help TOPIC` says what is
+                             // wrong.
+    }
   });
   return [words, &app] { return run(app, *words); };
 }

@@ -34,7 +34,9 @@ std::vector<std::string> commands_of(const CLI::App& app) {
 
 std::vector<std::string> options_of(const CLI::App& app) {
   std::vector<std::string> names;
-  for (const CLI::Option* option : app.get_options())
+  // What is in no group is not for people.
+  for (const CLI::Option* option :
+       app.get_options([](const CLI::Option* known) { return !known->get_group().empty(); }))
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
   return names;
 }
@@ -68,7 +70,7 @@ std::string unusable_value(const Innermost& innermost, const CLI::ParseError& er
     return fmt::format("no {}; expected one, which `{}` cannot do without; {}", option_in(message), innermost.name,
                        see);
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr && ends_with(" missing"))
-    return fmt::format("{} without its value; expected one behind it; {}", option_in(message), see);
+    return fmt::format("{} without its value; expected one after it; {}", option_in(message), see);
   if (dynamic_cast<const CLI::ValidationError*>(&error) != nullptr)
     return fmt::format("{}; expected a value that {} takes; {}", message, option_in(message), see);
   return fmt::format("{}; expected what `{} --help` lists; correct the command line", message, innermost.name);

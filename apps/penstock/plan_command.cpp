@@ -228,16 +228,16 @@ double spread_of(const LayerCosts& costs) {
 
 /// Of costs from a busy machine: a plan made from them may not hold.
 void note_noise(const Costs& costs, PlanAnswer& answer) {
-  constexpr double noisy = 0.2;
-  constexpr double noisy_median = 0.05;
+  // Of old files, which do not say how well the medians are known.
+  constexpr double noisy_times = 0.2;
   const double spread = spread_of(costs.costs);
   const auto& measured = costs.costs.measured;
-  if (measured && measured->spread > noisy_median)
+  if (measured && measured->spread > noisy_spread)
     answer.notes.push_back(fmt::format(
         "{} was measured on a busy machine: the median is known to {:.1f} %; measure again on a machine that "
         "does nothing else, or the plan may not hold",
         costs.file, measured->spread * 100));
-  if (!measured && spread > noisy)
+  if (!measured && spread > noisy_times)
     answer.notes.push_back(
         fmt::format("{} is noisy: half of the measurements lie within {:.0f} % of their median; measure again on a "
                     "machine that does "

@@ -21,8 +21,8 @@ constexpr int steps_of_a_try = 5;
 
 // Those that say what the network is and where it lives, but none that the plan decides or has under its own name.
 bool is_asked(SettingGroup group, const std::string& name) {
-  static const std::set<std::string> others{"devices", "threads-per-rank", "optimizer", "momentum", "precision",
-                                            "seed",    "remeasure"};
+  static const std::set<std::string> others{"devices",   "threads-per-rank", "optimizer", "momentum",
+                                            "precision", "weights",          "seed",      "remeasure"};
   if (name == "model") return false;
   return group == SettingGroup::Data || group == SettingGroup::Model || others.contains(name);
 }

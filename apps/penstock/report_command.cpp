@@ -99,7 +99,7 @@ Command add_report_command(CLI::App& app) {
       app.add_subcommand("report", "One page of one or several runs: curves, time, memory, links, the last step");
   command->add_option("runs", options->runs, "Folders of runs (train --out)")->required();
   command->add_option("-o,--output", options->output, "The page")->capture_default_str();
-  command->add_flag("--watch", options->watch, "Write the page anew while the runs go on, until Ctrl-C");
+  command->add_flag("--watch", options->watch, "Write the page again and again while the runs go on, until Ctrl-C");
   command->add_flag("-q,--quiet", options->quiet, "Print nothing but errors");
   return [options] { return run(*options); };
 }

@@ -79,10 +79,10 @@ Command add_sample_command(CLI::App& app) {
       ->capture_default_str();
   command->add_option("--temperature", settings.temperature, "0: the likeliest byte; 1: as the network has it")
       ->capture_default_str();
-  command->add_option("--top-k", settings.top_k, "Draw from so many of the likeliest alone; 0: from all")
+  command->add_option("--top-k", settings.top_k, "Draw only from so many of the likeliest; 0: from all")
       ->check(whole_number<std::int64_t>, "");
   command->add_option("--top-p", settings.top_p,
-                      "Draw from the likeliest alone that have this probability together; 1: from all");
+                      "Draw only from the likeliest that together have this probability; 1: from all");
   command->add_option("--seed", settings.seed, "Seed of the draws")
       ->check(whole_number<std::uint64_t>, "")
       ->capture_default_str();

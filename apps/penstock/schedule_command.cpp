@@ -62,8 +62,9 @@ void write_out(const std::string& text, const std::string& output) {
 GridOptions grid_options(const ShowOptions& options) {
   const bool terminal = options.output.empty() && isatty(STDOUT_FILENO) == 1;
   GridOptions grid;
-  grid.colour = options.colour == "always" || (options.colour == "auto" && terminal &&
-                                               std::getenv("NO_COLOR") == nullptr);  // NOLINT(concurrency-mt-unsafe)
+  const char* no_colour = std::getenv("NO_COLOR");  // NOLINT(concurrency-mt-unsafe): before any thread
+  const bool wanted = no_colour == nullptr || *no_colour == '\0';
+  grid.colour = options.colour == "always" || (options.colour == "auto" && terminal && wanted);
   winsize size{};
   if (terminal && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0) grid.width = size.ws_col;
   return grid;
@@ -252,7 +253,9 @@ Command add_show(CLI::App& parent) {
                    "text, csv, svg, html or trace (JSON for Perfetto); by default as --output ends (.txt, .csv, .svg, "
                    ".html, .json), or text")
       ->check(one_of({"text", "csv", "svg", "html", "trace"}), "");
-  command->add_option("--colour,--color", options->colour, "auto, always or never, for text")
+  command
+      ->add_option("--colour,--color", options->colour,
+                   "auto, always or never, for text; auto: in a terminal, unless NO_COLOR is set")
       ->check(one_of({"auto", "always", "never"}), "")
       ->capture_default_str();
   CLI::Option* lower = command->add_flag("--lower", options->lowered, "Add the sends and receives (for csv)");
@@ -270,7 +273,7 @@ Command add_verify(CLI::App& parent) {
   CLI::App* command = parent.add_subcommand("verify", "Proves that a schedule is complete and cannot deadlock");
   command->add_option("file", options->file, "CSV file of a schedule")->required();
   command->add_option("--memory-cap", options->memory_cap,
-                      "Most activations of a rank, of one microbatch on one stage");
+                      "Most activations that a rank may hold, each of one microbatch on one stage");
   command->add_flag("--blocking-sends", options->blocking_sends,
                     "Prove it for sends that wait for their receives, as NCCL's may");
   command->add_flag("--any-order", options->any_order,
@@ -286,7 +289,7 @@ Command add_compare(CLI::App& parent) {
   command->add_option("--ranks", options->ranks, "Devices")->required();
   command->add_option("--microbatches", options->microbatches, "Microbatches of a step")->required();
   command->add_option("--memory-cap", options->memory_cap,
-                      "Most activations of a rank, of one microbatch on one stage");
+                      "Most activations that a rank may hold, each of one microbatch on one stage");
   add_cost_options(*command, options->cost);
   command
       ->add_option(

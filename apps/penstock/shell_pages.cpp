@@ -42,8 +42,10 @@ std::vector<Known> known_commands(const CLI::App& program) {
 }
 
 std::vector<const CLI::Option*> listed_options(const CLI::App& command) {
-  return command.get_options(
-      [](const CLI::Option* option) { return !option->get_positional() && option->nonpositional(); });
+  // What is in no group is not for people.
+  return command.get_options([](const CLI::Option* option) {
+    return !option->get_positional() && option->nonpositional() && !option->get_group().empty();
+  });
 }
 
 std::vector<const CLI::Option*> arguments_of(const CLI::App& command) {
@@ -153,8 +155,15 @@ std::string fish_completion(const CLI::App& program) {
       for (const std::string& word : known.path)
         seen += fmt::format("{}__fish_seen_subcommand_from {}", seen.empty() ? "" : "; and ", word);
     }
-    for (const CLI::App* inner : listed_commands(*known.command))
-      text += fmt::format("complete -c penstock -f -n '{}' -a {} -d '{}'\n", seen, inner->get_name(),
+    const auto inner_commands = listed_commands(*known.command);
+    // Until one of them is there.
+    std::string none_seen = seen;
+    if (!known.path.empty()) {
+      none_seen += "; and not __fish_seen_subcommand_from";
+      for (const CLI::App* inner : inner_commands) none_seen += " " + inner->get_name();
+    }
+    for (const CLI::App* inner : inner_commands)
+      text += fmt::format("complete -c penstock -f -n '{}' -a {} -d '{}'\n", none_seen, inner->get_name(),
                           quoted(inner->get_description()));
     for (const CLI::Option* option : listed_options(*known.command)) {
       std::string names;
@@ -183,16 +192,16 @@ std::string option_lines(const CLI::App& command) {
       groups.push_back(option->get_group());
   std::string text;
   for (const std::string& group : groups) {
-    if (group.empty()) continue;
-    text += fmt::format(".SS {}\n", roff(group));
+    // The section itself has that name.
+    if (group != "Options") text += fmt::format(".SS {}\n", roff(group));
     for (const CLI::Option* option : listed_options(command)) {
       if (option->get_group() != group) continue;
       std::vector<std::string> names;
       for (const std::string& name : typed_names(*option)) names.push_back(fmt::format("\\fB{}\\fR", roff(name)));
       text += fmt::format(".TP\n{}{}\n", fmt::join(names, ", "), takes_value(*option) ? " \\fIvalue\\fR" : "");
-      text += fmt::format(
-          "{}.{}\n", roff(option->get_description()),
-          option->get_default_str().empty() ? "" : fmt::format(" Default: {}.", roff(option->get_default_str())));
+      const std::string usual = usual_value(*option);
+      text += fmt::format("{}.{}\n", roff(option->get_description()),
+                          usual.empty() ? "" : fmt::format(" Default: {}.", roff(usual)));
     }
   }
   return text;
@@ -216,9 +225,16 @@ std::string argument_lines(const CLI::App& command) {
 std::string example_lines(const std::string& command) {
   std::string text;
   for (const Example& example : examples_of(command))
-    text += fmt::format(".PP\n{}:\n.PP\n.RS 4\n.nf\n{}\n.fi\n.RE\n", roff(std::string(example.meaning)),
+    text += fmt::format(".PP\n{}\n.PP\n.RS 4\n.nf\n{}\n.fi\n.RE\n", roff(introduction(example)),
                         roff(std::string(example.line)));
   return text.empty() ? text : ".SH EXAMPLES\n" + text;
+}
+
+// Without its own name in front, which stands there already.
+std::string described(const CLI::App& command) {
+  const std::string& text = command.get_description();
+  const std::string name = command.get_name() + ": ";
+  return text.starts_with(name) ? text.substr(name.size()) : text;
 }
 
 std::string in_capitals(std::string text) {
@@ -237,7 +253,7 @@ std::vector<ManualPage> manual_pages(const CLI::App& program, const std::string&
     const auto inner = listed_commands(*known.command);
     page.text =
         fmt::format(".TH {} 1 \"\" \"penstock {}\" \"penstock\"\n", roff(in_capitals(page.name)), roff(version));
-    page.text += fmt::format(".SH NAME\n{} \\- {}\n", roff(page.name), roff(known.command->get_description()));
+    page.text += fmt::format(".SH NAME\n{} \\- {}\n", roff(page.name), roff(described(*known.command)));
     page.text += fmt::format(".SH SYNOPSIS\n\\fBpenstock{}{}\\fR [\\fIoptions\\fR]{}", known.path.empty() ? "" : " ",
                              roff(words), inner.empty() ? "" : " \\fIcommand\\fR");
     for (const CLI::Option* argument : arguments_of(*known.command)) page.text += " " + argument_name(*argument);
@@ -250,8 +266,9 @@ std::vector<ManualPage> manual_pages(const CLI::App& program, const std::string&
     page.text += fmt::format(".SH OPTIONS\n{}", option_lines(*known.command));
     page.text += example_lines(words);
     page.text +=
-        ".SH EXIT STATUS\n0 for success, 2 for bad input, 1 for a run that failed, and what shells add 128 to for a "
-        "signal that stopped it.\n";
+        ".SH EXIT STATUS\n0 for success, 2 for bad input, 1 for a run that failed, 128 and the number of the signal "
+        "for "
+        "one that a signal stopped.\n";
     page.text += ".SH SEE ALSO\n";
     if (known.path.empty()) {
       page.text += "The pages of the commands, such as \\fBpenstock\\-train\\fR(1).\n";

@@ -80,7 +80,7 @@ Command add_synth(CLI::App& parent) {
       "--stages-per-rank", options->stages_per_rank,
       fmt::format("Stages of each device (loop: 1, v: 2), at most {}", most_synthesised_stages_per_rank));
   command->add_option("--memory-cap", options->memory_cap,
-                      "Most activations of a rank, of one microbatch on one stage");
+                      "Most activations that a rank may hold, each of one microbatch on one stage");
   add_cost_options(*command, options->cost);
   command->add_option("--budget", options->budget_s, "Seconds to search; then the best so far is taken")
       ->capture_default_str();

@@ -78,10 +78,9 @@ std::string to_text(const Corpus& corpus, const std::string& output, const std::
   const bool is_narrow = corpus.bytes_per_token == 2;
   return fmt::format(
       "{} in {}, vocabulary {}, each document ends with {} ({}), {:.1f} s\n"
-      "{}.bin  little-endian {}; train on it with --data {}.bin{}\n",
+      "{}.bin  little-endian {}; train on it with --data {}.bin\n",
       counted(corpus.tokens, "token"), counted(corpus.documents, "document"), corpus.vocabulary, end_of_document,
-      corpus.end_of_document, time.count / 1000, output, is_narrow ? "uint16" : "uint32", output,
-      is_narrow ? "" : " --data-kind tokens32");
+      corpus.end_of_document, time.count / 1000, output, is_narrow ? "uint16" : "uint32", output);
 }
 
 int run(TokenizeOptions options) {
@@ -121,7 +120,7 @@ Command add_tokenize_command(CLI::App& app) {
       ->required();
   command->add_option("-o,--output", options->output, "The corpus's name: NAME.bin, NAME.idx and NAME.json are written")
       ->required();
-  command->add_option("--field", options->corpus.field, "Of JSON lines: the member that holds the document")
+  command->add_option("--field", options->corpus.field, "In JSON lines: the member that holds the document")
       ->capture_default_str();
   command
       ->add_option("--threads", options->corpus.threads, "Threads that look for tokens; by default one for each core")
@@ -132,7 +131,7 @@ Command add_tokenize_command(CLI::App& app) {
                     "Leave out what the tokenizer puts around a text, such as a token that begins it");
   command->add_flag("--special-as-text", options->special_as_text,
                     "Read special tokens that are written in a document as the text that they are");
-  command->add_flag("--quiet", options->quiet, "Print nothing but errors");
+  command->add_flag("-q,--quiet", options->quiet, "Print nothing but errors");
   command->add_flag("--json", options->json, "Answer as JSON");
   return [options] { return run(*options); };
 }

@@ -48,9 +48,9 @@ void add_options(CLI::App& command, TrainOptions& options) {
 // A shape that is given and is the default all the same: the library cannot tell it from one that is not given.
 void check_given_shape(const CLI::App& command, const TrainSettings& given) {
   const TrainSettings shaped = with_published_shape(given);
-  const auto check = [&](const char* name, std::int64_t asked, std::int64_t of_model) {
-    if (command.get_option(std::string("--") + name)->count() > 0 && asked != of_model)
-      throw bad_input(fmt::format("{} is {}, that of the model's config.json is {}", field(name), asked, of_model),
+  const auto check = [&](const char* name, std::int64_t asked, std::int64_t published) {
+    if (command.get_option(std::string("--") + name)->count() > 0 && asked != published)
+      throw bad_input(fmt::format("{} is {}, that of the model's config.json is {}", field(name), asked, published),
                       "the shape of the published model", fmt::format("drop {}", field(name)));
   };
   check("layers", given.model.layers, shaped.model.layers);

@@ -11,6 +11,7 @@
 #include <ATen/ATen.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/quantile.h"
 #include "penstock/base/types.h"
 #include "penstock/nn/networks.h"
 #include "penstock/pipeline/pipeline.h"
@@ -77,7 +78,7 @@ void print_row(const std::string& name, int ranks, double action_ms) {
         times.push_back(stopped_after(name, ranks, failing, microbatch, action_ms));
   std::sort(times.begin(), times.end());
   fmt::print("| {} | {} | {} | {} | {:.2f} | {:.2f} | {:.2f} |\n", name, ranks, action_ms, times.size(), times.front(),
-             times[times.size() / 2], times.back());
+             median(times), times.back());
 }
 
 }  // namespace

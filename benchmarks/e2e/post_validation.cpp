@@ -1,8 +1,6 @@
 // What the optimizer without a barrier saves: steps that wait for the norm over all stages against steps that do not
 // (`PipelineSettings::post_validation`), in turn, in one run. Layers wait instead of computing, so that what is
 // measured is when ranks are done, and hold weights whose update takes some time.
-#include <algorithm>
-#include <cmath>
 #include <cstdlib>
 #include <fmt/format.h>
 #include <string>
@@ -11,6 +9,7 @@
 
 #include <torch/torch.h>
 
+#include "penstock/base/quantile.h"
 #include "penstock/base/types.h"
 #include "penstock/exec/memory.h"
 #include "penstock/nn/networks.h"
@@ -65,12 +64,6 @@ Pipeline make(const VerifiedSchedule& schedule, std::int64_t elements, bool post
   }
   network.loss = [](const Tensors& outputs, const Tensors&) { return Loss{outputs.front().sum(), 1}; };
   return {network, schedule, settings};
-}
-
-// Sorts; \param share 0.5 is the median.
-double quantile(std::vector<double>& values, double share) {
-  std::sort(values.begin(), values.end());
-  return values[static_cast<std::size_t>(std::lround(share * static_cast<double>(values.size() - 1)))];
 }
 
 void print_row(const std::string& name, std::int64_t elements, int steps) {

@@ -4,6 +4,10 @@
 # PROCESSES says how many, MPIRUN_OPTIONS is for mpirun ("--hostfile hosts"), MASTER_ADDR is the machine of the first process, MASTER_PORT a
 # port of it that is free, PENSTOCK the program where it is not on the path.
 set -euo pipefail
+if [[ $# -lt 2 ]]; then
+  echo "usage: examples/launch/mpirun.sh DATA OUT [other options of penstock train…]" >&2
+  exit 2
+fi
 processes="${PROCESSES:-4}"
 export MASTER_ADDR="${MASTER_ADDR:-127.0.0.1}" MASTER_PORT="${MASTER_PORT:-29500}"
 # shellcheck disable=SC2086  # several words

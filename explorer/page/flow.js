@@ -48,8 +48,9 @@ export class Flow {
 
   resize() {
     this.width = Math.max(this.canvas.parentElement.clientWidth - 24, 220);
-    this.per_row = Math.min(this.timeline.ranks.length, Math.max(4, Math.floor(this.width / 62)));
-    this.rows = Math.ceil(this.timeline.ranks.length / this.per_row);
+    // As many in each row: one alone in the last would look like another thing.
+    this.rows = Math.ceil(this.timeline.ranks.length / Math.max(4, Math.floor(this.width / 62)));
+    this.per_row = Math.ceil(this.timeline.ranks.length / this.rows);
     this.height = this.rows * 108 + 4;
   }
 

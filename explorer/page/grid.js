@@ -10,6 +10,18 @@ function sizes(ranks, memory) {
   return {box, gap: ranks > 20 ? 2 : 4, strip: memory ? (ranks > 10 ? 12 : 22) : 0};
 }
 
+function show_tip(text, x, y) {
+  const tip = document.getElementById("tip");
+  tip.hidden = false;
+  tip.textContent = text;
+  tip.style.left = Math.max(Math.min(x, window.innerWidth - tip.offsetWidth - 8), 0) + "px";
+  tip.style.top = Math.max(Math.min(y, window.innerHeight - tip.offsetHeight - 8), 0) + "px";
+}
+
+function hide_tip() {
+  document.getElementById("tip").hidden = true;
+}
+
 /** Draws a timeline; keeps what pointing at it needs. */
 export class Grid {
   constructor(canvas, cursor_moved) {
@@ -17,7 +29,8 @@ export class Grid {
     this.cursor_moved = cursor_moved;
     this.overlay = null;
     canvas.addEventListener("pointermove", event => this.point(event));
-    canvas.addEventListener("pointerleave", () => { document.getElementById("tip").hidden = true; });
+    canvas.addEventListener("pointerleave", hide_tip);
+    canvas.addEventListener("blur", hide_tip);
     canvas.addEventListener("click", event => this.cursor_moved(this.time_at(event.offsetX)));
   }
 
@@ -30,6 +43,7 @@ export class Grid {
     this.has_memory = most > 0 && timeline.memory.some(samples => samples.length > 0);
     this.shades = shades_of(timeline);
     this.sizes = sizes(timeline.ranks.length, this.has_memory);
+    this.digits = most_digits(timeline);
     this.draw();
   }
 
@@ -71,7 +85,7 @@ export class Grid {
       const width = right - left;
       pen.fillRect(left, y, Math.max(width - (width > 5 ? 1 : 0), 0.5), size);
       const text = String(events[at + 4]);
-      if (width < 5 + 7 * text.length) continue;
+      if (width < 5 + 7 * Math.max(text.length, this.digits)) continue;
       pen.fillStyle = kind.ink;
       pen.fillText(text, (left + right) / 2, y + size / 2 + 0.5);
     }
@@ -153,13 +167,20 @@ export class Grid {
   }
 
   point(pointer) {
-    const tip = document.getElementById("tip");
     const found = this.event_at(pointer.offsetX, pointer.offsetY);
-    tip.hidden = found === null;
-    if (found === null) return;
-    tip.textContent = describe(found.events, found.at, found.rank);
-    tip.style.left = Math.min(pointer.clientX + 14, window.innerWidth - tip.offsetWidth - 8) + "px";
-    tip.style.top = Math.min(pointer.clientY + 14, window.innerHeight - tip.offsetHeight - 8) + "px";
+    if (found === null) return hide_tip();
+    show_tip(describe(found.events, found.at, found.rank), pointer.clientX + 14, pointer.clientY + 14);
+  }
+
+  /** What a rank does at a moment, below its row: for those who do not point. */
+  tell(rank, time) {
+    const events = this.timeline.ranks[rank];
+    let at = 0;
+    while (at < events.length && events[at + 1] <= time) at += FIELDS;
+    const works = at < events.length && events[at] <= time;
+    const place = this.canvas.getBoundingClientRect();
+    show_tip(works ? describe(events, at, rank) : `rank ${rank}: idle at ${number(time)} ms`, place.left + this.x_of(time) + 6,
+      place.top + rank * this.row_height() + this.sizes.box + 4);
   }
 }
 
@@ -168,6 +189,14 @@ export function describe(events, at, rank) {
   const kind = kinds[events[at + 2]];
   return `${events[at + 3]}${kind.letter}${events[at + 4]}: ${kind.title} of microbatch ${events[at + 4]} on stage ${events[at + 3]}\n` +
     `rank ${rank}, from ${number(events[at])} ms to ${number(events[at + 1])} ms`;
+}
+
+/** Of the largest microbatch: numbers that stop at 9 because 10 is wider look like an error. */
+function most_digits(timeline) {
+  let largest = 0;
+  for (const events of timeline.ranks)
+    for (let at = 4; at < events.length; at += FIELDS) if (events[at] > largest) largest = events[at];
+  return String(largest).length;
 }
 
 /** The largest of all memory samples. */

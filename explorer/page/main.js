@@ -4,7 +4,7 @@ import {ask, start} from "./engine.js";
 import {kind_of, know_families, read_files, taken} from "./files.js";
 import {Flow} from "./flow.js";
 import {Grid, describe, draw_cells, most_memory, place_cursor} from "./grid.js";
-import {FIELDS, element, kinds, number} from "./paint.js";
+import {FIELDS, counted, element, kinds, number} from "./paint.js";
 import {beginning, from_hash, pack, request_of, to_hash} from "./state.js";
 import {tabs, title_of} from "./tabs.js";
 import {show_tour, steps} from "./tour.js";
@@ -98,7 +98,7 @@ function show_figures({name, answer}) {
   }
   const span = figures.bubble_span === figures.bubble_makespan ? [] : [element("span", {}, "of the longest span ", element("b", {id: "bubble-span"}, figures.bubble_span))];
   const memory = figures.peak_memory
-    ? figure("Peak memory of a device", figures.peak_memory, [`${figures.peak_activations} activations of a stage at once`, ...figures.over_caps.slice(0, 1)], "peak-memory")
+    ? figure("Peak memory of a device", figures.peak_memory, [`${counted(figures.peak_activations, "activation")} of a stage at once`, ...figures.over_caps.slice(0, 1)], "peak-memory")
     : figure("Peak activations of a device", String(figures.peak_activations), ["of one microbatch on one stage"], "peak-activations");
   if (figures.over_caps.length > 0) memory.classList.add("over");
   $("figures").replaceChildren(
@@ -115,7 +115,8 @@ function show_legend(pictures) {
   for (const {answer} of pictures)
     for (const events of answer.timeline.ranks) for (let at = 2; at < events.length; at += FIELDS) seen.add(events[at]);
   $("legend").replaceChildren(...kinds.filter((kind, at) => seen.has(at)).map(kind => element("span", {style: `--swatch: ${kind.fill}`}, kind.title)),
-    ...(pictures.some(({answer}) => answer.figures.peak_memory) ? [element("span", {style: "--swatch: var(--memory)"}, "memory")] : []));
+    ...(pictures.some(({answer}) => answer.figures.peak_memory) ? [element("span", {style: "--swatch: var(--memory)"}, "memory")] : []),
+    ...(pictures.length > 0 ? [element("div", {}, "numbers: microbatches")] : []));
 }
 
 function panel_of(at) {
@@ -127,12 +128,15 @@ function panel_of(at) {
   const box = element("div", {class: "panel"}, element("div", {class: "panel-head"}, heading, figures, hide), element("div", {style: "position:relative"}, canvas, line), table);
   const grid = new Grid(canvas, time => { pause(); move_to(time); });
   canvas.addEventListener("keydown", event => {
-    if (event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
+    const across = {ArrowLeft: -1, ArrowRight: 1}[event.key] ?? 0, down = {ArrowUp: -1, ArrowDown: 1}[event.key] ?? 0;
+    if (across === 0 && down === 0 || !panel.answer) return;
     event.preventDefault();
     pause();
-    move_to(flow.neighbour(page.time, event.key === "ArrowRight" ? 1 : -1));
+    if (across !== 0) move_to(flow.neighbour(page.time, across));
+    panel.rank = Math.min(Math.max(panel.rank + down, 0), panel.answer.timeline.ranks.length - 1);
+    grid.tell(panel.rank, page.time);
   });
-  const panel = {box, heading, figures, hide, canvas, line, table, grid};
+  const panel = {rank: 0, box, heading, figures, hide, canvas, line, table, grid};
   table.addEventListener("toggle", () => fill_table(panel));
   page.panels.push(panel);
   $("panels").append(box);
@@ -167,8 +171,8 @@ function show_panels(pictures) {
     panel.canvas.style.width = "";
     if (answer.error) return show_refusal(panel, picture);
     const {figures} = answer;
-    panel.figures.textContent = `step ${figures.makespan}, bubble ${figures.bubble_makespan}, ${figures.peak_memory ?? figures.peak_activations + " activations"}`;
-    panel.canvas.setAttribute("aria-label", `${panel.heading.textContent}: ${panel.figures.textContent}. Arrow keys go from action to action.`);
+    panel.figures.textContent = `step ${figures.makespan}, bubble ${figures.bubble_makespan}, ${figures.peak_memory ?? counted(figures.peak_activations, "activation")}`;
+    panel.canvas.setAttribute("aria-label", `${panel.heading.textContent}: ${panel.figures.textContent}. Arrow keys go from action to action and from device to device.`);
     panel.grid.show(answer.timeline, page.last, answer.answer.ranks[0].memory_cap_bytes ?? 0, most);
     fill_table(panel);
   });

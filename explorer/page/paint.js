@@ -31,6 +31,11 @@ export function number(value) {
   return String(Number(value.toPrecision(6)));
 }
 
+/** "1 activation", "3 activations" */
+export function counted(count, name) {
+  return `${count} ${name}${count === 1 ? "" : "s"}`;
+}
+
 export function size_text(bytes) {
   let unit = 0;
   for (; bytes >= 1000 && unit < 5; ++unit) bytes /= 1024;

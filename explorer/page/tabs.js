@@ -34,16 +34,17 @@ function show_compare(box, {state, files, families, change}) {
   const beside = state.beside ? state.beside.split(",") : [];
   const rows = answer.schedules.map(({answer: played, figures}) => {
     const name = played.schedule;
-    const pressed = beside.includes(name);
+    const pressed = beside.includes(name), is_over = figures.over_caps.length > 0;
     return element("tr", {class: name === state.schedule ? "chosen" : "", "data-schedule": name},
       element("td", {}, title_of(families, name)), element("td", {}, String(played.stages)), element("td", {}, figures.makespan),
       element("td", {}, figures.bubble_makespan), element("td", {}, figures.bubble_span), element("td", {}, String(figures.peak_activations)),
-      with_bytes ? element("td", {class: figures.over_caps.length > 0 ? "over" : ""}, figures.peak_memory) : "",
+      with_bytes ? element("td", {class: is_over ? "over" : ""}, (is_over ? "▲ " : "") + figures.peak_memory) : "",
       element("td", {}, element("button", {type: "button", disabled: name === state.schedule, onclick: () => change({schedule: name})}, "choose"), " ",
         element("button", {type: "button", "aria-pressed": String(pressed), disabled: name === state.schedule,
           onclick: () => change({beside: (pressed ? beside.filter(one => one !== name) : [...beside, name].slice(-3)).join(",")})}, pressed ? "hide" : "beside")));
   });
-  box.append(element("p", {}, "Every published schedule with these costs, the smallest bubble first. A device has the same share of the network in all of them; with more stages each is smaller. “Beside” draws one under the chosen schedule, over the same time."),
+  box.append(element("p", {}, "Every published schedule with these costs, the smallest bubble first. A device has the same share of the network in all of them; with more stages each is smaller. “Beside” draws one under the chosen schedule, over the same time." +
+      (answer.schedules.some(one => one.figures.over_caps.length > 0) ? " ▲: above the memory cap." : "")),
     element("table", {id: "comparison"}, element("thead", {}, header("schedule", "stages", "step", "bubble of the step", "of a rank's span", "peak activations", ...(with_bytes ? ["peak memory"] : []), "")),
       element("tbody", {}, ...rows)),
     refused_list(answer.refused, families));
@@ -66,11 +67,13 @@ function show_sweep(box, {state, files, families, change}) {
   const canvas = element("canvas", {role: "img", id: "sweep-picture", "aria-label": "Step time over the number of microbatches; the table below has the figures."});
   box.append(canvas);
   draw_sweep(canvas, answer.points, state, name => title_of(families, name), microbatches => change({m: microbatches}));
+  const all_fit = chosen.every(point => point.fits);
   const rows = chosen.map(point => element("tr", {class: point.microbatches === state.m ? "chosen" : ""}, element("td", {}, String(point.microbatches)),
-    element("td", {}, String(state.batch / point.microbatches)), element("td", {}, point.step), element("td", {}, point.fits ? "" : "above the cap"),
+    element("td", {}, String(state.batch / point.microbatches)), element("td", {}, point.step),
+    all_fit ? "" : element("td", {class: "over"}, point.fits ? "" : "▲ above the cap"),
     element("td", {}, element("button", {type: "button", onclick: () => change({m: point.microbatches})}, "show"))));
   if (rows.length > 0)
-    box.append(element("table", {id: "sweep-table"}, element("thead", {}, header("microbatches", "samples of each", "step", "", "")), element("tbody", {}, ...rows)));
+    box.append(element("table", {id: "sweep-table"}, element("thead", {}, header("microbatches", "samples each", "step", ...(all_fit ? [] : [""]), "")), element("tbody", {}, ...rows)));
   box.append(refused_list(answer.refused, families));
 }
 

@@ -13,7 +13,7 @@ export const steps = [
     state: {...alike, schedule: "naive", p: 3, m: 1},
     text: ["Cut the network by its layers into three stages and give each to a device of its own. A third of the network takes a third of the time. The first device passes its result on to the second, and so on; at the end the loss is known, and the gradients travel back.",
       "Only what crosses the two cuts is sent, so even slow links will do."],
-    task: "Step takes still 72 ms! Press Step ▸ a few times to see why."},
+    task: "A step still takes 72 ms. Press Step ▸ a few times to see why."},
   {title: "Idle devices",
     state: {...alike, schedule: "naive", p: 3, m: 1, at: 0.5},
     text: ["Nothing can be computed before its input is there. So one device works at each moment, and the others wait: each of them computes 24 ms and is idle for 48 of 72 ms, a bubble of two thirds.",

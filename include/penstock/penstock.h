@@ -6,7 +6,7 @@
 /// | describe a network as layers | `Layer`, `Network` (nn/layer.h), `layer_of` |
 /// | see whether it keeps its bits under any cut | `audit` (diagnosis/audit.h) |
 /// | train it in a folder, with checkpoints and evaluation | `train` (run/trainer.h), `TrainSettings` |
-/// | make each step oneself | `Pipeline` (pipeline/pipeline.h) |
+/// | make each step oneself | `Pipeline` (pipeline/pipeline.h), `CheckpointWriter` (checkpoint/checkpoint.h) |
 /// | measure its layers, choose cut and schedule | `measured_costs` (run/train.h), `make_plans` (plan/plan.h) |
 /// | make, prove, simulate and draw schedules | schedules.h |
 /// | turn text into tokens as a published model does | tokenizer/tokenizer.h |
@@ -16,6 +16,7 @@
 #pragma once
 
 #include "penstock/base/listening.h"
+#include "penstock/checkpoint/checkpoint.h"
 #include "penstock/diagnosis/audit.h"
 #include "penstock/nn/batch_norm.h"
 #include "penstock/nn/dropout.h"

@@ -47,7 +47,7 @@ std::optional<std::string> nearest_word(std::string_view unknown, std::span<cons
   for (const std::string& word : known) {
     const std::size_t distance = edit_distance(wanted, in_small_letters(word));
     const std::size_t most = std::max<std::size_t>(1, std::min(wanted.size(), word.size()) / 3);
-    // Of a word of one letter everything has changed.
+    // If a word of one letter differs, everything has changed.
     if (distance > most || distance >= std::max(wanted.size(), word.size()) || distance >= least) continue;
     least = distance;
     nearest = word;

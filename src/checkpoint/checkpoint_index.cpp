@@ -37,7 +37,7 @@ std::string checksum_of_text(std::string_view text) {
   return checksum.text();
 }
 
-/// Of a file in the checkpoint's folder. What stands behind a NUL no system call would see.
+/// Whether a file in the checkpoint's folder may have this name. No system call would see what stands behind a NUL.
 bool is_file_name(const std::string& name) {
   return !name.empty() && name != "." && name != ".." && name.find('/') == std::string::npos &&
          name.find('\0') == std::string::npos;
@@ -54,7 +54,7 @@ class IndexBuilder {
     const bool object = std::holds_alternative<ObjectStart>(event);
     if (std::holds_alternative<ObjectEnd>(event)) return;
     const std::string& first = keys[0];
-    // Of tensors there may be many: their own map knows them.
+    // There may be many tensors: their own map knows them.
     const bool tensor = first == "tensors" && keys.size() == 2;
     if (!tensor && !seen_.emplace(keys.begin(), keys.end()).second) throw unusable(keys);
     if (first == "files" && keys.size() <= 3) {

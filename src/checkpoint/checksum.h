@@ -30,7 +30,7 @@ class Checksum {
   ~Checksum();
 
   void add(const void* data, std::size_t size);
-  /// Of all bytes so far, as `xxh64sum` prints it: 16 hexadecimal digits.
+  /// The checksum of all bytes so far, as `xxh64sum` prints it: 16 hexadecimal digits.
   [[nodiscard]] std::string text() const;
 
  private:

@@ -1,5 +1,6 @@
 #include "penstock/checkpoint/safetensors.h"
 
+#include <algorithm>
 #include <array>
 #include <fmt/format.h>
 #include <utility>
@@ -73,6 +74,23 @@ at::Tensor SafetensorsFile::read(std::string_view name) const {
   state_->file.read(state_->data_begin + entry.begin,
                     std::span(static_cast<std::byte*>(tensor.mutable_data_ptr()), entry.end - entry.begin));
   return tensor;
+}
+
+bool SafetensorsFile::holds_same(std::string_view name, const SafetensorsFile& other,
+                                 std::string_view other_name) const {
+  constexpr std::uint64_t at_once = 1 << 20;
+  if (form(name) != other.form(other_name)) return false;
+  const SafetensorsEntry& entry = state_->entry(name);
+  const SafetensorsEntry& other_entry = other.state_->entry(other_name);
+  std::vector<std::byte> ours(at_once);
+  std::vector<std::byte> theirs(at_once);
+  for (std::uint64_t done = 0; done < entry.end - entry.begin; done += at_once) {
+    const auto bytes = static_cast<std::size_t>(std::min(at_once, entry.end - entry.begin - done));
+    state_->file.read(state_->data_begin + entry.begin + done, std::span(ours).first(bytes));
+    other.state_->file.read(other.state_->data_begin + other_entry.begin + done, std::span(theirs).first(bytes));
+    if (!std::ranges::equal(std::span(ours).first(bytes), std::span(theirs).first(bytes))) return false;
+  }
+  return true;
 }
 
 }  // namespace penstock

@@ -176,7 +176,7 @@ LayerCosts with_shared_ties(LayerCosts costs) {
   const auto layer_of = [&](const LayerParameter& end) -> LayerCost& { return entry(costs.layers, end.layer); };
   const std::vector<LayerCost> before = costs.layers;
   const auto less = [](Bytes of, Bytes what) { return Bytes{std::max<std::int64_t>(of.count - what.count, 0)}; };
-  // Of what a layer keeps for all of its parameters, the part of one.
+  // The part of one parameter in what a layer keeps for all of its parameters.
   const auto part = [](Bytes all, const LayerCost& layer, Bytes size) {
     if (layer.parameter.count == 0) return Bytes{};
     return Bytes{std::llround(static_cast<double>(all.count) * static_cast<double>(size.count) /

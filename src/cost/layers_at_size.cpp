@@ -143,17 +143,17 @@ void LayersAtSize::add_memory(const LayerAtSize& here, double weight_activation_
   boundary_.push_back(boundary);
   comparable.forward.push_back(here.forward_workspace.count + next.activation);
   // Within a stage the gradient that arrived from the next rank stays to the end, beside that of the layer's output.
-  const std::int64_t of_output = gradient_returns(boundary_.size() - 1) ? boundary : 0;
-  const std::int64_t inner = or_else(here.inner_workspace, here.backward_workspace.count + of_output);
+  const std::int64_t output_gradient = gradient_returns(boundary_.size() - 1) ? boundary : 0;
+  const std::int64_t inner = or_else(here.inner_workspace, here.backward_workspace.count + output_gradient);
   comparable.backward.push_back(inner + next.activation);
   // Made again one by one, each as if the gradient came from another rank; the input is held in any case.
   const std::int64_t again = activation + sums_[at_end_.size() - 1].input;
   comparable.recomputed_forward.push_back(here.forward_workspace.count + again);
-  comparable.recomputed.push_back(here.backward_workspace.count + of_output + again);
-  const std::int64_t inner_input = or_else(here.inner_input_workspace, input_backward + of_output);
+  comparable.recomputed.push_back(here.backward_workspace.count + output_gradient + again);
+  const std::int64_t inner_input = or_else(here.inner_input_workspace, input_backward + output_gradient);
   // The next layer is still there, and with it what it keeps as its input.
   comparable.input_backward.push_back(inner_input - here.kept_output.count - next.deferred);
-  comparable.recomputed_input.push_back(input_backward + of_output + again - next.held_for_weights);
+  comparable.recomputed_input.push_back(input_backward + output_gradient + again - next.held_for_weights);
   comparable.weight.push_back(here.weight_workspace.count + next.released_in_weights);
 }
 
@@ -214,7 +214,7 @@ StageCost LayersAtSize::stage(std::size_t first, std::size_t end, const StageRun
   const double backward = to.backward - from.backward + again + overhead_;
   stage.forward = {(forward + overhead_) / run.speed};
   if (!run.split_backward) {
-    // Of a backward in one piece only the sum counts.
+    // In a backward in one piece only the sum counts.
     stage.input_backward = stage.weight_backward = {backward / run.speed / 2};
   } else if (is_whole_in_weights(run, first)) {
     stage.input_backward = {overhead_ / run.speed};

@@ -12,6 +12,7 @@
 #include "data/byte_sequence.h"
 #include "data/images.h"
 #include "data/split.h"
+#include "data/token_index.h"
 #include "data/windows.h"
 
 namespace penstock {
@@ -34,12 +35,12 @@ void check_settings(const DataSettings& settings) {
 DataKind guess_kind(const std::vector<fs::path>& files) {
   const auto is_binary = [](const fs::path& file) { return file.extension() == ".bin"; };
   const auto binaries = static_cast<std::size_t>(std::ranges::count_if(files, is_binary));
-  if (binaries == files.size()) return DataKind::Tokens16;
+  if (binaries == files.size()) return indexed_kind(files, std::nullopt).value_or(DataKind::Tokens16);
   if (binaries > 0)
     throw bad_input(fmt::format("{} of tokens (.bin) among {}", counted(static_cast<std::int64_t>(binaries), "file"),
                                 counted(std::ssize(files), "file")),
                     "files of one kind", "name them apart, or give the kind: text, tokens16, tokens32 or images");
-  // Of many files only a few are opened for a look: IDX files come in twos.
+  // If there are many files, only a few are opened for a look: IDX files come in twos.
   if (files.size() <= 2 && std::ranges::any_of(files, looks_like_idx)) return DataKind::Images;
   return DataKind::Text;
 }
@@ -77,6 +78,7 @@ void check_size(std::int64_t size, const DataSettings& settings, const char* uni
 
 Data open_tokens(const std::vector<fs::path>& files, DataKind kind, const DataSettings& settings) {
   const std::int64_t token_bytes = bytes_of_token(kind);
+  if (kind != DataKind::Text) static_cast<void>(indexed_kind(files, kind));
   check_token_files(files, token_bytes);
   const auto tokens = std::make_shared<const ByteSequence>(files);
   const std::int64_t size = static_cast<std::int64_t>(tokens->size()) / token_bytes;

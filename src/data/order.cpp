@@ -24,8 +24,8 @@ SampleOrder::SampleOrder(std::vector<SourceShare> sources, std::uint64_t seed)
   check_invariant(period_ <= std::int64_t{1} << 31, "the products of weights fit into 64 bits");
 }
 
-// Of those whose share of the sequence with one sample more is above what they have had, the one whose next sample is
-// due first.
+// Among the sources whose share of a sequence with one sample more is above what they have had, the one whose next
+// sample is due first.
 std::size_t SampleOrder::next_source() {
   const std::int64_t within = position_ % period_;
   const std::int64_t periods = position_ / period_;
@@ -57,7 +57,7 @@ std::int64_t SampleOrder::sample_of(std::size_t source) {
   const auto place = static_cast<std::uint64_t>(taken_[source] - 1);
   std::optional<Epoch>& epoch = epochs_[source];
   if (!epoch || epoch->first != place / size) {
-    // Of the first source as of one that is alone.
+    // The first source has the key of one that is alone.
     const std::uint64_t key = source == 0 ? mix_key({purpose, seed_, place / size})
                                           : mix_key({purpose, seed_, place / size, std::uint64_t{source}});
     epoch.emplace(place / size, Permutation(size, key));

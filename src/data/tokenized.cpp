@@ -15,6 +15,8 @@
 #include "penstock/base/text_limits.h"
 #include "penstock/tokenizer/tokenizer.h"
 
+#include "data/token_index.h"
+
 namespace penstock {
 namespace {
 
@@ -22,21 +24,29 @@ namespace fs = std::filesystem;
 
 DataKind kind_of(const Corpus& corpus) { return corpus.bytes_per_token == 2 ? DataKind::Tokens16 : DataKind::Tokens32; }
 
-// Of token files that have an index, what it says; the tokens of another tokenizer would train on nonsense.
-std::optional<DataKind> indexed_kind(const std::vector<fs::path>& files, const fs::path& folder) {
-  std::optional<DataKind> kind;
+// The tokens of another tokenizer would train on nonsense.
+void check_tokenizer(const std::vector<fs::path>& files, const fs::path& folder) {
   std::optional<std::string> digest;
   for (const fs::path& file : files) {
-    const fs::path index = fs::path(file).replace_extension(".json");
-    if (!is_there(index)) continue;
-    const Corpus corpus = read_corpus_index(index);
+    const auto index = index_of_tokens(file);
+    if (!index) continue;
     if (!digest && is_there(folder / "tokenizer.json")) digest = load_tokenizer(folder).digest();
-    if (digest && corpus.tokenizer_digest != *digest)
+    if (digest && index->tokenizer_digest != *digest)
       throw bad_input(fmt::format("{} was made with another tokenizer than that of {}", file.string(), folder.string()),
                       "tokens of the model's own tokenizer", "make it with penstock tokenize and that folder");
-    kind = kind_of(corpus);
   }
-  return kind;
+}
+
+// Narrow tokens are what files without an index are taken for, which wide ones would be read as without an error.
+void check_width_is_known(const std::vector<fs::path>& files, std::optional<DataKind> given, std::int64_t vocabulary) {
+  constexpr std::int64_t most_of_16_bits = 65'536;
+  if (given || vocabulary <= most_of_16_bits) return;
+  for (const fs::path& file : files)
+    if (!index_of_tokens(file))
+      throw bad_input(fmt::format("{} has no index that says how wide its tokens are, of a vocabulary of {}",
+                                  file.string(), vocabulary),
+                      "tokens that penstock tokenize has made, or `data_kind`",
+                      "set `data_kind` to tokens16 or tokens32");
 }
 
 bool is_token_file(const fs::path& file) { return file.extension() == ".bin"; }
@@ -45,10 +55,9 @@ bool is_token_file(const fs::path& file) { return file.extension() == ".bin"; }
 std::int64_t indexed_text_bytes(const std::vector<fs::path>& files) {
   std::int64_t bytes = 0;
   for (const fs::path& file : files) {
-    const fs::path index = fs::path(file).replace_extension(".json");
-    const std::int64_t of_file = is_there(index) ? read_corpus_index(index).text_bytes : 0;
-    if (of_file == 0) return 0;
-    bytes += of_file;
+    const auto index = index_of_tokens(file);
+    if (!index || index->text_bytes == 0) return 0;
+    bytes += index->text_bytes;
   }
   return bytes;
 }
@@ -123,11 +132,18 @@ Data open_tokenized(const DataSettings& settings, const fs::path& folder, std::i
   if (settings.kind == DataKind::Images)
     throw bad_input("`data_kind` = images for a published model", "text, or token files", "change `data_kind`");
   const std::vector<fs::path> files = without_indices(list_files(settings.paths));
-  const bool tokens = settings.kind ? settings.kind != DataKind::Text
-                                    : !files.empty() && std::all_of(files.begin(), files.end(), is_token_file);
+  const auto binaries = static_cast<std::int64_t>(std::count_if(files.begin(), files.end(), is_token_file));
+  if (!settings.kind && binaries > 0 && binaries < std::ssize(files))
+    throw bad_input(
+        fmt::format("{} of tokens (.bin) among {}", counted(binaries, "file"), counted(std::ssize(files), "file")),
+        "texts, or files of tokens", "name them apart, each with a weight");
+  const bool tokens = settings.kind ? settings.kind != DataKind::Text : binaries > 0;
   DataSettings own = settings;
   own.paths = files;
-  if (tokens && !settings.kind) own.kind = indexed_kind(files, folder);
+  if (tokens) {
+    check_tokenizer(files, folder);
+    check_width_is_known(files, settings.kind, vocabulary);
+  }
   Data data = tokens ? open_data(own) : open_texts(own, files, folder);
   if (tokens) data.description.text_bytes = indexed_text_bytes(files);
   if (data.description.vocabulary > vocabulary)
@@ -150,9 +166,8 @@ std::optional<std::int64_t> end_of_documents(const std::vector<fs::path>& paths,
   if (is_there(folder / "tokenizer.json"))
     if (const auto end = end_of_document_of(load_tokenizer(folder), folder)) return *end;
   if (paths.empty() || !is_token_file(paths.front())) return std::nullopt;
-  const fs::path index = fs::path(paths.front()).replace_extension(".json");
-  if (!is_there(index)) return std::nullopt;
-  return read_corpus_index(index).end_of_document;
+  const auto index = index_of_tokens(paths.front());
+  return index ? std::optional<std::int64_t>(index->end_of_document) : std::nullopt;
 }
 
 }  // namespace penstock

@@ -14,6 +14,7 @@
 #include "penstock/exec/memory.h"
 #include "penstock/exec/stage.h"
 #include "penstock/nn/dropout.h"
+#include "penstock/nn/precision.h"
 #include "penstock/transport/layout.h"
 
 namespace penstock {
@@ -120,7 +121,7 @@ class Auditor {
   [[nodiscard]] Layer build(std::int64_t layer) {
     current_ = layer;
     Layer built = build_layer(network_, layer, settings_.seed, at::kCPU);
-    // Of a module that is shared with a layer built before.
+    // They may be there in a module that is shared with a layer built before.
     for (const at::Tensor& parameter : built.module().parameters()) parameter.mutable_grad().reset();
     current_.reset();
     return built;
@@ -279,7 +280,7 @@ class Auditor {
     keep_skipped(-1, flow, skipped);
     for (std::int64_t layer = 0; layer < static_cast<std::int64_t>(built.size()); ++layer) {
       current_ = layer;
-      // Of several readers of a tensor each has a name of its own, so that their gradients add up reader by reader.
+      // Each reader of a tensor has a name of its own for it, so that gradients add up reader by reader.
       for (std::size_t output = 0; output < flow.size(); ++output)
         if (skipped.contains({layer - 1, static_cast<std::int64_t>(output)})) flow[output] = at::alias(flow[output]);
       for (const Skip& skip : network_.skips)

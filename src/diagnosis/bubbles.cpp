@@ -83,7 +83,7 @@ Network waiting_network(const std::vector<WaitingTimes>& times) {
   return network;
 }
 
-// Of a step on the machine's clock.
+// When a step ended, on the machine's clock.
 double end_of(const StepResult& step) { return step.begun.count + makespan(step.timeline).count; }
 
 double computing_ms(const Timeline& timeline) {

@@ -22,7 +22,7 @@ std::int64_t dimension_of(const Argument& argument) {
   return dimension;
 }
 
-// Of the first argument that is split; the others have to agree.
+// The samples of the first argument that is split; the others have to agree.
 void check_samples(const Argument& argument, std::optional<std::int64_t>& samples, int microbatches) {
   if (!argument.split_dimension || !argument.tensor.defined()) return;
   const std::int64_t size = argument.tensor.size(dimension_of(argument));

@@ -142,7 +142,7 @@ StepOutput RankExecutor::interpret_all(const Program& program, const StepInput& 
   const bool lead_stays = has_lead && run_lead(program, input, hooks, output);
   if (has_lead && !lead_stays) output = empty_output(program, input);
   const bool tells_losses = hooks.on_loss_weights && std::ranges::any_of(stages_, &Stage::has_loss);
-  // Of several holders of the last stage one may have no microbatch.
+  // If several ranks hold the last stage, one of them may have no microbatch.
   if (tells_losses && std::ranges::none_of(program.instructions, &Instruction::last_of_losses))
     hooks.on_loss_weights(loss_weights());
   const std::size_t behind_lead = lead_stays ? hooks.confirmation.lead->instructions : 0;

@@ -233,7 +233,7 @@ Tensors Stage::forward(MicrobatchId microbatch, Tensors inputs, const Tensors& t
     if (settings_.training) {
       SegmentPass& kept_segment = kept.segments[index];
       kept_segment.leads_to_gradient = std::any_of(outputs.begin(), outputs.end(), takes_gradient);
-      // Of what learns nothing, nothing is needed again; of what needs no gradient itself, the graph keeps what it
+      // A segment that learns nothing needs nothing again; of inputs that take no gradient the graph keeps what it
       // needs.
       const bool keeps_inputs = segment.recompute || std::any_of(flow.begin(), flow.end(), takes_gradient);
       const std::size_t input_count = flow.size();

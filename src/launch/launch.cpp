@@ -138,7 +138,7 @@ int exit_code(const LaunchResult& result) {
 
 LaunchResult launch(const LaunchSettings& settings, const LaunchHooks& hooks) {
   check(settings);
-  // Of each worker its end and its messages; and while it is started two pipes.
+  // For each worker its end and its messages, and while one is started two pipes.
   constexpr int own_descriptors = 24;
   need_descriptors(own_descriptors + 2 * settings.processes,
                    fmt::format("a launcher of {}", counted(settings.processes, "process")));

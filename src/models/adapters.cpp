@@ -1,6 +1,7 @@
 #include "models/adapters.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -11,12 +12,15 @@
 namespace penstock {
 namespace {
 
+constexpr std::array feed_forward_targets{"gate_proj", "up_proj", "down_proj"};
+
 std::vector<std::string> possible_targets(const DecoderSettings& settings) {
   if (settings.matrix_names == MatrixNames::Gpt2) return {"c_attn", "c_proj", "c_fc"};
   std::vector<std::string> targets{"q_proj", "k_proj", "v_proj", "o_proj"};
   bool has_dense = false;
   for (std::int64_t block = 0; block < settings.layers; ++block) has_dense = has_dense || !has_experts(settings, block);
-  if (has_dense && settings.gated) targets.insert(targets.end(), {"gate_proj", "up_proj", "down_proj"});
+  if (has_dense && settings.gated)
+    targets.insert(targets.end(), feed_forward_targets.begin(), feed_forward_targets.end());
   return targets;
 }
 
@@ -24,6 +28,10 @@ std::vector<std::string> possible_targets(const DecoderSettings& settings) {
 
 bool is_target(const LoraSettings& lora, const std::string& part) {
   return std::find(lora.targets.begin(), lora.targets.end(), part) != lora.targets.end();
+}
+
+bool is_feed_forward_target(const std::string& part) {
+  return std::find(feed_forward_targets.begin(), feed_forward_targets.end(), part) != feed_forward_targets.end();
 }
 
 bool is_of_adapter(const std::string& name) { return name.ends_with(narrow_suffix) || name.ends_with(widen_suffix); }

@@ -13,6 +13,9 @@ inline constexpr const char* widen_suffix = "_lora_b";
 
 [[nodiscard]] bool is_target(const LoraSettings& lora, const std::string& part);
 
+// Whether it is a matrix of a gated feed-forward part.
+[[nodiscard]] bool is_feed_forward_target(const std::string& part);
+
 // Whether a parameter of that name belongs to an adapter.
 [[nodiscard]] bool is_of_adapter(const std::string& name);
 

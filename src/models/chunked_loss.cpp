@@ -23,13 +23,13 @@ at::Tensor logits_of(const at::Tensor& hidden, const at::Tensor& matrix) {
   return at::linear(hidden, matrix).to(at::kFloat);
 }
 
-// Of the sum of the cross entropies with respect to the logits, in their place.
-at::Tensor gradient_of(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& of_sum) {
+// The gradient of the sum of the cross entropies with respect to the logits, in the place of these.
+at::Tensor gradient_of(const at::Tensor& logits, const at::Tensor& target, const at::Tensor& sum_gradient) {
   const at::Tensor gradient = at::softmax(logits, -1);
   const at::Tensor counts = target.ne(ignored_class).unsqueeze(-1);
   const at::Tensor classes = target.clamp_min(0).unsqueeze(-1);
   gradient.scatter_add_(-1, classes, at::full({}, -1, gradient.options()).expand_as(classes));
-  return gradient.mul_(counts).mul_(of_sum);
+  return gradient.mul_(counts).mul_(sum_gradient);
 }
 
 class ChunkedCrossEntropy : public torch::autograd::Function<ChunkedCrossEntropy> {
@@ -51,17 +51,17 @@ class ChunkedCrossEntropy : public torch::autograd::Function<ChunkedCrossEntropy
     const variable_list saved = context->get_saved_variables();
     const at::Tensor& hidden = saved[0];
     const at::Tensor& matrix = saved[1];
-    at::Tensor of_hidden = context->needs_input_grad(0) ? at::empty_like(hidden) : at::Tensor();
-    at::Tensor of_matrix = context->needs_input_grad(1) ? at::zeros_like(matrix) : at::Tensor();
+    at::Tensor hidden_gradient = context->needs_input_grad(0) ? at::empty_like(hidden) : at::Tensor();
+    at::Tensor matrix_gradient = context->needs_input_grad(1) ? at::zeros_like(matrix) : at::Tensor();
     const auto at_once = context->saved_data["rows_at_once"].toInt();
     for_each_chunk(hidden.size(0), at_once, [&](std::int64_t first, std::int64_t rows) {
       const at::Tensor part = hidden.narrow(0, first, rows);
-      const at::Tensor of_logits =
+      const at::Tensor logits_gradient =
           gradient_of(logits_of(part, matrix), saved[2].narrow(0, first, rows), gradients[0]).to(hidden.scalar_type());
-      if (of_hidden.defined()) of_hidden.narrow(0, first, rows).copy_(at::mm(of_logits, matrix));
-      if (of_matrix.defined()) of_matrix.addmm_(of_logits.t(), part);
+      if (hidden_gradient.defined()) hidden_gradient.narrow(0, first, rows).copy_(at::mm(logits_gradient, matrix));
+      if (matrix_gradient.defined()) matrix_gradient.addmm_(logits_gradient.t(), part);
     });
-    return {of_hidden, of_matrix, at::Tensor(), at::Tensor()};
+    return {hidden_gradient, matrix_gradient, at::Tensor(), at::Tensor()};
   }
 };
 

@@ -48,17 +48,24 @@ void check_plain_weights(const ConfigValues& config) {
                            "weights in float32, float16 or bfloat16");
 }
 
-// The newer form is one object, the older one a number and an object.
+void check_whole_heads_turn(const ConfigValues& config) {
+  constexpr const char* name = "partial_rotary_factor";
+  if (config.number(name, 1) != 1)
+    throw config.unsupported(name, fmt::format("{}", config.number(name)), "1: whole heads turn");
+}
+
+// The newer form is one object, the older one a number and an object, which goes before it where both are there.
 RotarySettings rotary_of(const ConfigValues& config, double base, std::int64_t most_positions) {
   RotarySettings rotary;
   rotary.base = config.number("rope_theta", base);
-  const char* const name = config.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
+  check_whole_heads_turn(config);
+  const char* const name = config.has_members("rope_scaling") ? "rope_scaling" : "rope_parameters";
   if (!config.has(name)) return rotary;
   const ConfigValues scaling = config.object(name);
+  for (const char* const kind : {"full_attention", "sliding_attention"})
+    if (scaling.has(kind)) throw scaling.unsupported(kind, "there", "the same positions in all layers");
   rotary.base = scaling.number("rope_theta", rotary.base);
-  if (scaling.number("partial_rotary_factor", 1) != 1)
-    throw scaling.unsupported("partial_rotary_factor", fmt::format("{}", scaling.number("partial_rotary_factor")),
-                              "1: whole heads turn");
+  check_whole_heads_turn(scaling);
   const std::string type = scaling.text("rope_type", scaling.text("type", "default"));
   if (type == "default") return rotary;
   if (type != "linear" && type != "llama3")
@@ -68,7 +75,8 @@ RotarySettings rotary_of(const ConfigValues& config, double base, std::int64_t m
   if (type == "linear") return rotary;
   rotary.low_frequency_factor = scaling.number("low_freq_factor");
   rotary.high_frequency_factor = scaling.number("high_freq_factor");
-  rotary.original_positions = scaling.size("original_max_position_embeddings", most_positions);
+  constexpr const char* original = "original_max_position_embeddings";
+  rotary.original_positions = config.has(original) ? config.size(original) : scaling.size(original, most_positions);
   return rotary;
 }
 
@@ -103,6 +111,9 @@ std::vector<std::int64_t> windows_of(const ConfigValues& config, ModelFamily fam
   constexpr std::int64_t mistral_window = 4096;
   if (is_one_of(family, {ModelFamily::Qwen2, ModelFamily::Qwen3, ModelFamily::Qwen3Moe}))
     return qwen_windows(config, layers, family != ModelFamily::Qwen3Moe);
+  // A mistral with it is what others call ministral.
+  if (family == ModelFamily::Mistral && config.has("layer_types"))
+    throw config.unsupported("layer_types", "there", "a mistral whose layers are all alike");
   if (!is_one_of(family, {ModelFamily::Mistral, ModelFamily::Mixtral}) || config.is_null("sliding_window")) return {};
   if (family == ModelFamily::Mixtral && !config.has("sliding_window")) return {};
   return std::vector(static_cast<std::size_t>(layers), config.size("sliding_window", mistral_window));
@@ -113,7 +124,11 @@ ExpertSettings experts_of(const ConfigValues& config, ModelFamily family, const 
   const bool mixtral = family == ModelFamily::Mixtral;
   // Both names are in use for both families.
   const std::int64_t usual_count = mixtral ? 8 : 128;
-  experts.count = config.size("num_local_experts", config.size("num_experts", usual_count));
+  const std::int64_t otherwise = config.size("num_experts", usual_count);
+  experts.count = config.size("num_local_experts", otherwise);
+  if (config.has("num_experts") && experts.count != otherwise)
+    throw config.unsupported("num_local_experts", std::to_string(experts.count),
+                             fmt::format("num_experts, which is {}, or one of the two alone", otherwise));
   experts.chosen = config.size("num_experts_per_tok", mixtral ? 2 : 8);
   experts.inner_width = mixtral ? decoder.inner_width : config.size("moe_intermediate_size");
   experts.normalised = mixtral || config.boolean("norm_topk_prob", false);
@@ -167,6 +182,25 @@ std::int64_t usual_head_size(const ConfigValues& config, ModelFamily family, con
   return decoder.width / decoder.heads;
 }
 
+// What transformers takes where the file does not say it; null stands for as many as there are heads.
+std::int64_t usual_key_value_heads(const ConfigValues& config, ModelFamily family, std::int64_t heads) {
+  if (config.is_null("num_key_value_heads")) return heads;
+  switch (family) {
+    case ModelFamily::Mistral:
+    case ModelFamily::Mixtral:
+      return 8;
+    case ModelFamily::Qwen2:
+    case ModelFamily::Qwen3:
+      return 32;
+    case ModelFamily::Qwen3Moe:
+      return 4;
+    case ModelFamily::Gpt2:
+    case ModelFamily::Llama:
+      break;
+  }
+  return heads;
+}
+
 DecoderSettings llama_like_of(const ConfigValues& config, ModelFamily family) {
   using enum ModelFamily;
   constexpr double mixtral_base = 1'000'000;
@@ -175,7 +209,7 @@ DecoderSettings llama_like_of(const ConfigValues& config, ModelFamily family) {
   decoder.width = config.size("hidden_size");
   decoder.layers = config.size("num_hidden_layers");
   decoder.heads = config.size("num_attention_heads");
-  decoder.key_value_heads = config.size("num_key_value_heads", decoder.heads);
+  decoder.key_value_heads = config.size("num_key_value_heads", usual_key_value_heads(config, family, decoder.heads));
   decoder.head_size = config.has("head_dim") ? config.size("head_dim") : usual_head_size(config, family, decoder);
   decoder.inner_width = config.size("intermediate_size");
   decoder.most_positions = config.size("max_position_embeddings");
@@ -211,6 +245,7 @@ ModelConfig parse_config(const std::string& text, const std::string& source) {
   ModelConfig model;
   model.family = family_of(config);
   check_plain_weights(config);
+  check_unusual(config, {{"is_causal", true}});
   model.decoder = model.family == ModelFamily::Gpt2 ? gpt2_of(config) : llama_like_of(config, model.family);
   model.decoder.initial_deviation = config.number("initializer_range", model.decoder.initial_deviation);
   try {

@@ -19,6 +19,11 @@ bool ConfigValues::is_null(const char* name) const {
   return found != object_->end() && found->is_null();
 }
 
+bool ConfigValues::has_members(const char* name) const {
+  const auto found = object_->find(name);
+  return found != object_->end() && !found->empty();
+}
+
 const nlohmann::json& ConfigValues::at(const char* name) const {
   const auto found = object_->find(name);
   if (found == object_->end())

@@ -21,6 +21,8 @@ class ConfigValues {
   [[nodiscard]] bool has(const char* name) const;
   // Whether it is there and null.
   [[nodiscard]] bool is_null(const char* name) const;
+  // Whether it is there and neither null nor an empty object or list.
+  [[nodiscard]] bool has_members(const char* name) const;
   // All throw Error (BadInput) for a value of another type, or that is missing and has no default.
   [[nodiscard]] std::int64_t size(const char* name) const;
   [[nodiscard]] std::int64_t size(const char* name, std::int64_t otherwise) const;

@@ -30,7 +30,7 @@ struct LayerWeight {
   friend bool operator==(const LayerWeight&, const LayerWeight&) = default;
 };
 
-// Of one layer of `make_decoder`'s network, as transformers writes them.
+// The weights of one layer of `make_decoder`'s network, as transformers writes them.
 [[nodiscard]] std::vector<LayerWeight> weights_of_layer(const ModelConfig& model, std::int64_t layer);
 
 // Whether a tensor of that name may be there too, and says nothing new: tables and masks that older files have, and

@@ -7,8 +7,8 @@
 namespace penstock {
 namespace {
 
-// Of each pair of features, in radians a position. In float32 throughout: thousands of positions on, another rounding
-// would be another angle than the published models were trained with.
+// The frequency of each pair of features, in radians a position. In float32 throughout: thousands of positions on,
+// another rounding would be another angle than the published models were trained with.
 at::Tensor frequencies(const RotarySettings& settings, std::int64_t head_size, at::Device device) {
   const at::Tensor places = at::arange(0, head_size, 2, at::TensorOptions(at::kFloat).device(device));
   at::Tensor plain = at::reciprocal(at::pow(settings.base, places / static_cast<double>(head_size)));

@@ -5,12 +5,12 @@
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 #include <set>
-#include <system_error>
 #include <utility>
 
 #include <ATen/ATen.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/file.h"
 
 #include "models/index.h"
 #include "models/names.h"
@@ -20,11 +20,6 @@ namespace penstock {
 namespace {
 
 constexpr std::string_view gpt2_prefix = "transformer.";
-
-bool is_there(const std::filesystem::path& file) {
-  std::error_code unknown;
-  return std::filesystem::exists(file, unknown);
-}
 
 std::string text_of(at::IntArrayRef shape) { return fmt::format("[{}]", fmt::join(shape.vec(), ", ")); }
 
@@ -139,6 +134,20 @@ void ModelWeights::check(const std::filesystem::path& folder) const {
         fmt::format("the tensors of {} are not those of its config.json: {}", folder.string(), differences.text()),
         fmt::format("those of a {} of {}", word_of(model_.family), counted(model_.decoder.layers, "layer")),
         "use weights and config.json that were published together");
+  check_tied_head(folder);
+}
+
+// Some files hold the head of a tied model once more. Where it is another one, the model is not tied, whatever its
+// configuration says.
+void ModelWeights::check_tied_head(const std::filesystem::path& folder) const {
+  const auto head = places_.find("lm_head.weight");
+  if (!model_.decoder.tied_head || head == places_.end()) return;
+  const std::string embedding = weights_of_layer(model_, 0).front().pieces.front().name;
+  const Place& tied_to = places_.at(embedding);
+  if (files_[head->second.file].holds_same(head->second.name, files_[tied_to.file], tied_to.name)) return;
+  throw bad_input(fmt::format("lm_head.weight of {} is another matrix than {}, and config.json ties the two",
+                              folder.string(), embedding),
+                  "the same matrix, or none for the head", "set tie_word_embeddings to false in config.json");
 }
 
 at::Tensor ModelWeights::read(const std::string& name) const {

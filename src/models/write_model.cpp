@@ -14,6 +14,7 @@
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
 
+#include "models/adapters.h"
 #include "models/index.h"
 #include "models/published_tensors.h"
 
@@ -149,6 +150,20 @@ void write_weights(const fs::path& folder, const Shards& shards, const ModelConf
   write_file_atomically(folder / index_file, index.dump(2) + "\n");
 }
 
+// In a mixture of experts PEFT takes the words of a feed-forward part for the experts' own matrices, which have no
+// adapters: those of the dense blocks are named in full, as parameters.
+void name_dense_targets(nlohmann::ordered_json& config, const ModelConfig& model) {
+  auto modules = nlohmann::ordered_json::array();
+  auto parameters = nlohmann::ordered_json::array();
+  for (const std::string& target : model.decoder.lora->targets)
+    if (!is_feed_forward_target(target)) modules.push_back(target);
+  for (const PublishedAdapter& adapter : published_adapters(model))
+    if (is_feed_forward_target(adapter.module.substr(adapter.module.rfind('.') + 1)))
+      parameters.push_back(adapter.module + ".weight");
+  config["target_modules"] = modules;
+  if (!parameters.empty()) config["target_parameters"] = parameters;
+}
+
 void write_config(const fs::path& folder, const char* type) {
   const fs::path file = folder / config_file;
   nlohmann::ordered_json config = nlohmann::ordered_json::parse(read_file(file));
@@ -192,11 +207,12 @@ WrittenModel write_adapters(const fs::path& folder, const ModelConfig& model, co
   write_safetensors_one_by_one(folder / adapter_file, forms,
                                [&](std::size_t place) { return reader.read(sources[place]).to(type.type); },
                                {{"format", "pt"}});
-  const nlohmann::ordered_json config = {
+  nlohmann::ordered_json config = {
       {"base_model_name_or_path", base}, {"bias", "none"},           {"fan_in_fan_out", is_gpt2},
       {"inference_mode", true},          {"lora_alpha", lora.alpha}, {"lora_dropout", 0.0},
       {"modules_to_save", nullptr},      {"peft_type", "LORA"},      {"r", lora.rank},
       {"target_modules", lora.targets},  {"task_type", "CAUSAL_LM"}};
+  if (model.decoder.experts) name_dense_targets(config, model);
   write_file_atomically(folder / "adapter_config.json", config.dump(2) + "\n");
   return {std::ssize(forms), 1, Bytes{static_cast<std::int64_t>(fs::file_size(folder / adapter_file))}};
 }

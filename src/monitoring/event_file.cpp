@@ -111,7 +111,7 @@ std::optional<std::string_view> first_record(std::string_view bytes) {
   return bytes.substr(0, frame + length);
 }
 
-// Of an event that `event_head` began.
+// The step of an event that `event_head` began.
 std::int64_t step_of_record(std::string_view record) {
   const std::string_view event = record.substr(length_bytes + crc_bytes);
   constexpr std::size_t step_begins = 10;  // behind two keys and the wall time

@@ -56,7 +56,7 @@ std::string to_prometheus_text(const std::vector<Figure>& figures) {
   std::string before;
   for (const Figure& figure : figures) {
     const std::string name = sample_name(figure);
-    // Of the ranks' samples only the first has a head.
+    // Only the first of the ranks' samples has a head.
     if (name != before)
       text += fmt::format("# HELP {} {}\n# TYPE {} {}\n", name, figure.meaning, name,
                           figure.only_rises ? "counter" : "gauge");

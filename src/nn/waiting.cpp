@@ -34,7 +34,7 @@ void wait(double milliseconds) {
                                 std::chrono::duration<double, std::milli>(milliseconds));
 }
 
-// Of a kind that is divided between I and W.
+// A node of the kind that is divided between I and W.
 class WaitBackward final : public torch::autograd::TraceableFunction {
  public:
   WaitBackward(edge_list edges, const WaitingTimes& times) : TraceableFunction(std::move(edges)), times_(times) {}

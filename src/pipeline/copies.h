@@ -28,7 +28,7 @@ struct CopySettings {
 
 class Copies {
  public:
-  // Of the stages of one rank; all arguments must outlive it.
+  // \param stages those of one rank. All arguments must outlive it.
   Copies(const Placement& placement, const std::vector<TieGroup>& ties, const std::vector<Stage>& stages,
          const CopySettings& settings, Transport& transport, MemoryMeter& memory);
 
@@ -67,7 +67,7 @@ class Copies {
     Return back = Return::AtOnce;
     std::vector<at::Tensor> parameters;
     std::vector<DeferredBatchNorm*> norms;
-    // Of the step.
+    // How far the step is.
     bool started = false;
     bool done = false;  // but for a return behind the ties
     std::size_t added = 0;

@@ -20,8 +20,8 @@ class Crew {
  public:
   using Job = std::function<void(RankId)>;
 
-  // Of consecutive ranks, from `first` on. `on_failure` is called with the reason, on the thread that failed first, to
-  // stop the others. Throws Error (RunFailed) where there is no room for a thread; none is left then.
+  // A thread for each of consecutive ranks, from `first` on. `on_failure` is called with the reason, on the thread that
+  // failed first, to stop the others. Throws Error (RunFailed) where there is no room for a thread; none is left then.
   Crew(RankId first, int ranks, std::function<void(const std::string&)> on_failure);
   Crew(const Crew&) = delete;
   Crew& operator=(const Crew&) = delete;

@@ -20,7 +20,7 @@ Schedule forward_of(const Placement& placement, int ranks, int microbatches) {
   forward.microbatches = microbatches;
   forward.placement = placement;
   forward.actions.resize(static_cast<std::size_t>(ranks));
-  // Of two holders of a stage, the one that has less to do.
+  // The one of a stage's two holders that has less to do.
   std::vector<std::size_t> stages_of(forward.actions.size());
   std::vector<RankId> holders;
   for (const auto& stage_holders : placement.holders) {

@@ -24,7 +24,7 @@ class OrderedSum {
 
   // Takes the memory of `part`, and writes to it.
   void add(Tensors part);
-  // Of all parts since the last call; nothing if there was none.
+  // The sum of all parts since the last call; nothing if there was none.
   [[nodiscard]] Tensors take();
 
  private:
@@ -42,7 +42,7 @@ class OrderedSum {
 // batch norms gather is kept by microbatch, since a schedule may have forwards in any order.
 class GradientTree {
  public:
-  // Of the stages of one rank, which must outlive it.
+  // \param stages those of one rank, which must outlive it.
   GradientTree(const std::vector<Stage>& stages, const GradientRuns& runs, int microbatches);
 
   // Makes the executor call this before what `reduction` has called so far.

@@ -12,7 +12,7 @@ namespace penstock {
 
 class InputDevices {
  public:
-  // Of the ranks of this process, from `first` up to `end`, excluded.
+  // For the ranks of this process, from `first` up to `end`, excluded.
   InputDevices(const PipelinePlan& plan, RankId first, RankId end);
 
   // Enqueues copies of what is read on a device other than the host, on the calling thread's current streams. A tensor

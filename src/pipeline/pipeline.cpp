@@ -30,7 +30,7 @@ Minibatch minibatch_of(const at::Tensor& input, const at::Tensor& target) {
   return minibatch;
 }
 
-// Of a tensor in float64 on any device; none of an undefined one.
+// The elements of a tensor in float64 on any device; none for an undefined one.
 std::vector<double> doubles_of(const at::Tensor& tensor) {
   if (!tensor.defined()) return {};
   const at::Tensor here = tensor.cpu();
@@ -78,7 +78,7 @@ struct Pipeline::State {
     input.settings.training = false;
     std::vector<StepOutput> outputs(team.size());
     settled_team().run([&](RankId rank) {
-      // Of fewer microbatches than replicas some have none.
+      // If there are fewer microbatches than replicas, some have none.
       if (rank.value < schedule->ranks())
         outputs[team.local(rank)] = team.worker(rank).evaluate(compile(schedule, rank), input);
     });

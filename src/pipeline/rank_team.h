@@ -57,7 +57,7 @@ class RankTeam {
   // The first rank of each process.
   [[nodiscard]] const std::vector<RankId>& leaders() const { return leaders_; }
 
-  // Of this process.
+  // The ranks of this process.
   [[nodiscard]] RankId first() const { return first_; }
   [[nodiscard]] std::size_t size() const { return own_; }
   [[nodiscard]] bool is_own(RankId rank) const { return rank >= first_ && rank.index() < first_.index() + own_; }

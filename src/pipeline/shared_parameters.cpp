@@ -37,7 +37,7 @@ Extent extent_of(const at::Tensor& tensor) {
   return extent;
 }
 
-// Of two tensors of one storage: whether they have an element in common, also where they interleave.
+// Whether two tensors of one storage have an element in common, also if they interleave.
 bool share_elements(const at::Tensor& a, const at::Tensor& b) {
   const Extent extent_a = extent_of(a);
   const Extent extent_b = extent_of(b);

@@ -79,7 +79,7 @@ void Steps::name_aborted(RankId rank, const StepInFlight& step, const std::funct
 }
 
 StepResult Steps::wait(const std::shared_ptr<StepInFlight>& step) {
-  // Of a team that has failed, the wait says why.
+  // If the team has failed, the wait says why.
   if (step == last_ && !team_.has_failed()) check_last();
   team_.wait([&] { return step->unchecked == 0; });
   StepResult result = std::move(step->result).value();

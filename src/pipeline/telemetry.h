@@ -29,7 +29,7 @@ class Telemetry {
   void begin_accounting();
   // By stage and then by rank. Rank 0's process knows all, the others their own.
   [[nodiscard]] std::vector<StageReport> stages();
-  // Of rank 0's process.
+  // To be asked of rank 0's process.
   [[nodiscard]] std::vector<LinkUse> links() const { return links_.uses(); }
   // By rank of this process.
   [[nodiscard]] std::vector<Bytes> peak_memory();

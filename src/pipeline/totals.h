@@ -7,7 +7,7 @@
 
 namespace penstock {
 
-// Of all ranks, before an update.
+// Sums over all ranks, before an update.
 struct Totals {
   std::vector<MicrobatchLoss> losses;
   double loss_sum = 0;

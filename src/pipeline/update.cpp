@@ -122,7 +122,7 @@ void Worker::send_loss_weights(const std::vector<double>& weights) {
     if (RankId{rank} != transport_.rank()) transport_.send(RankId{rank}, weights_from(transport_.rank()), {message});
 }
 
-// Of the whole minibatch.
+// The weight of the whole minibatch.
 double Worker::minibatch_weight(const StepOutput& output) {
   const UncountedMemory exchanged;
   std::vector<RankId> holders = plan_.training->placement.holders.back();

@@ -264,17 +264,19 @@ void Worker::resume(std::int64_t updates, const at::Tensor& loss_scale_state,
 }
 
 void Worker::resume_outside(std::int64_t updates, const CheckpointReader& reader) {
+  // "optimizer.exp_avg.layers.0.weight": what it is, and of which parameter.
+  std::unordered_map<std::string, std::vector<std::string>> saved;
+  for (const std::string& name : reader.names()) {
+    if (!name.starts_with(optimizer_prefix)) continue;
+    const std::size_t begin = std::string_view(optimizer_prefix).size();
+    const std::size_t dot = name.find('.', begin);
+    if (dot != std::string::npos) saved[name.substr(dot + 1)].push_back(name.substr(begin, dot - begin));
+  }
   std::vector<Optimizer::Named> state;
-  const std::vector<std::string> saved = reader.names();
   for (const Optimizer::Parameter& parameter : updated_parameters()) {
-    const std::string ending = fmt::format(".{}", name_to_load(parameter.name));
-    for (const std::string& name : saved) {
-      // "optimizer.exp_avg.layers.0.weight", of which the middle says what it is.
-      if (!name.starts_with(optimizer_prefix) || !name.ends_with(ending)) continue;
-      const std::size_t prefix = std::string(optimizer_prefix).size();
-      const std::string what = name.substr(prefix, name.size() - prefix - ending.size());
-      if (what.find('.') == std::string::npos) state.emplace_back(what + "." + parameter.name, reader.read(name));
-    }
+    const std::string loaded = name_to_load(parameter.name);
+    for (const std::string& what : saved[loaded])
+      state.emplace_back(what + "." + parameter.name, reader.read(optimizer_prefix + what + "." + loaded));
   }
   optimizer_.resume_outside(updates, state);
 }

@@ -69,7 +69,7 @@ class Worker {
 
   // Whether this rank is the only holder of a stage, or the first of several: it saves the stage and counts it.
   [[nodiscard]] bool is_first_holder_of(StageId stage) const { return place_among_holders(stage) == 0; }
-  // Of a stage that it holds.
+  // \param stage one that it holds.
   [[nodiscard]] int place_among_holders(StageId stage) const;
 
   // By stage: weights and buffers, then optimizer state, as checkpoints name them; shared tensors.
@@ -173,7 +173,7 @@ class Worker {
   double active_ms_ = 0;         // from the first to the last action of each step
 };
 
-// Of what is the optimizer's in checkpoints.
+// How the names of the optimizer's tensors begin in checkpoints.
 inline constexpr const char* optimizer_prefix = "optimizer.";
 // Whether a checkpoint's tensor counts the updates of a parameter: checkpoints of old have one count for all.
 [[nodiscard]] bool is_update_count(const std::string& name);

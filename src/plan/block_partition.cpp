@@ -42,7 +42,7 @@ Cut block_partition_cut(const std::vector<double>& weights, int stages) {
     if (largest_sum <= block_sums[smallest] + 1) break;
     const bool from_left = largest < smallest;
     const std::size_t giver = from_left ? smallest - 1 : smallest + 1;
-    // Of weights that differ by rounding alone, the largest block may be one that has nothing left to give.
+    // If weights differ by rounding alone, the largest block may be one that has nothing left to give.
     if (ends[giver] - (giver > 0 ? ends[giver - 1] : 0) <= 1) break;
     if (from_left)
       --ends[giver];

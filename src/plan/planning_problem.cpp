@@ -73,7 +73,7 @@ std::vector<int> sensible_microbatches(std::int64_t batch, int ranks) {
   for (const std::int64_t rounds : {1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64})
     counts.insert(rounds * ranks);
   counts.insert(2LL * ranks - 1);
-  // Of every magnitude of microbatches, also where the batch has few divisors.
+  // A number of each magnitude, even if the batch has few divisors.
   for (std::int64_t samples = 1; samples < batch; samples *= 2) counts.insert((batch + samples - 1) / samples);
   std::vector<int> sensible;
   for (const std::int64_t count : counts)

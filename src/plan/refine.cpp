@@ -95,7 +95,7 @@ class Refinement {
       slowest =
           std::max(slowest, pace_of_stage(problem_, stage, as_index(cut[stage]),
                                           end_of(cut, stage, problem_.layers->layers()), division.recomputed[stage]));
-    // Of a stage with two holders each does a half.
+    // If a stage has two holders, each does a half.
     const double share = candidate_.configuration.shape->family->bidirectional ? 0.5 : 1;
     if (slowest * share * candidate_.configuration.microbatches >= candidate_.prediction.step.count) return false;
     Candidate other = evaluation_.play(candidate_.configuration, schedule_, std::move(division), split_);

@@ -20,7 +20,7 @@
 namespace penstock {
 namespace {
 
-/// Of the passes that may be simulated, the share that the configurations may take; the rest is for what is done to the
+/// The share of the passes that may be simulated which the configurations may take; the rest is for what is done to the
 /// best of them.
 constexpr double share_of_configurations = 0.6;
 constexpr double share_of_refinement = 0.3;

@@ -1,12 +1,10 @@
 #include "penstock/profile/profile.h"
 
 #include <algorithm>
-#include <atomic>
-#include <barrier>
 #include <cmath>
 #include <fmt/format.h>
 #include <map>
-#include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -21,6 +19,7 @@
 #include "penstock/nn/weight_type.h"
 
 #include "profile/layer_measurement.h"
+#include "profile/rank_barrier.h"
 
 namespace penstock {
 namespace {
@@ -39,7 +38,7 @@ constexpr double well_known = 0.02;
 // What makes layers alike: their kind, whether they are the first or the last, and what flows in at every size.
 using KindAndShapes = std::pair<std::string, std::vector<std::int64_t>>;
 
-// One sort of layer, as one rank has measured it.
+// One kind of layer, as one rank has measured it.
 struct Entry {
   std::int64_t layer = 0;        // the first of them
   std::vector<Tensors> inputs;   // by size
@@ -76,7 +75,7 @@ double spread_of_median(const std::vector<double>& values) {
          (median * std::sqrt(static_cast<double>(values.size())));
 }
 
-// Of what all layers take together for a microbatch, between the rounds; of the size of which it is known least.
+// The spread between rounds of what all layers take for a microbatch, at the size where it is known least.
 double spread_of_rounds(const RankProfile& profile) {
   double largest = 0;
   for (std::size_t size = 0; size < profile.entries.front().round_ms.size(); ++size) {
@@ -88,50 +87,6 @@ double spread_of_rounds(const RankProfile& profile) {
   }
   return largest;
 }
-
-// Lets all ranks go on together, and stop together when one fails.
-class RankBarrier {
- public:
-  explicit RankBarrier(int ranks) : barrier_(ranks) {}
-
-  void wait() {
-    barrier_.arrive_and_wait();
-    if (failed_) throw Stopped{};
-  }
-  // Of the first rank alone; what it says holds for all at the next `wait`.
-  void set_cycles(int cycles) { cycles_ = cycles; }
-  [[nodiscard]] int cycles() const { return cycles_; }
-  void set_goes_on(bool goes_on) { goes_on_ = goes_on; }
-  [[nodiscard]] bool goes_on() const { return goes_on_; }
-
-  // Runs a rank's part. Where it throws, the others stop at their next rank_barrier.
-  void run(const std::function<void()>& part) noexcept {
-    try {
-      part();
-    } catch (const Stopped&) {
-      barrier_.arrive_and_drop();
-    } catch (...) {
-      {
-        const std::scoped_lock lock(mutex_);
-        if (!failure_) failure_ = std::current_exception();
-      }
-      failed_ = true;
-      barrier_.arrive_and_drop();
-    }
-  }
-  void rethrow() const {
-    if (failure_) std::rethrow_exception(failure_);
-  }
-
- private:
-  struct Stopped {};
-  std::barrier<> barrier_;
-  std::atomic<bool> failed_{false};
-  std::atomic<int> cycles_{0};
-  std::atomic<bool> goes_on_{true};
-  std::mutex mutex_;
-  std::exception_ptr failure_;
-};
 
 bool takes_gradient(const at::Tensor& tensor) { return tensor.defined() && tensor.requires_grad(); }
 
@@ -238,9 +193,13 @@ class RankProfiler {
   }
 
   [[nodiscard]] StageParts parts_of(std::int64_t layer) const {
+    return parts_of(layer, {build_layer(network_, layer, settings_.seed, lane_.device())});
+  }
+
+  [[nodiscard]] StageParts parts_of(std::int64_t layer, std::vector<Layer> layers) const {
     StageParts parts;
     parts.first_layer = layer;
-    parts.layers.push_back(build_layer(network_, layer, settings_.seed, lane_.device()));
+    parts.layers = std::move(layers);
     parts.skips = network_.skips;
     parts.device = lane_.device();
     parts.seed = settings_.seed;
@@ -262,13 +221,22 @@ class RankProfiler {
     entry.layer = layer;
     entry.inputs = flow_;
     const Bytes before = held(instruments_);
-    StageParts parts = parts_of(layer);
-    const Layer built = parts.layers.front();
-    StageParts followed_parts = parts;
+    std::optional<Stage> stage(parts_of(layer));
+    const Bytes built = held(instruments_) - before;
+    survey_passes(*stage, entry);
+    // Weights, buffers, and tables that its first pass has made all go with the layer; a module that somebody else
+    // holds too does not.
+    stage->begin({});
+    const Bytes with_layer = held(instruments_);
+    stage.reset();
+    entry.parameter = std::max(built, with_layer - held(instruments_));
+    return entry;
+  }
+
+  void survey_passes(Stage& stage, Entry& entry) {
+    StageParts followed_parts = parts_of(entry.layer, stage.layers());
     followed_parts.layers.emplace_back(std::make_shared<PassThrough>());
-    Stage stage(std::move(parts));
     Stage followed(std::move(followed_parts));
-    entry.parameter = held(instruments_) - before;
     for (std::size_t size = 0; size < flow_.size(); ++size) {
       const LayerInput input = input_of(entry, size);
       LayerMeasurement measurement(instruments_, stage, input);
@@ -279,15 +247,14 @@ class RankProfiler {
       // Each follows the one before at once, as in no run.
       surveyed.forget_times();
       // Skips would count the layer that is none.
-      if (!is_last(layer) && network_.skips.empty()) measure_inner(followed, input, entry.by_size.back().sizes);
+      if (!is_last(entry.layer) && network_.skips.empty()) measure_inner(followed, input, entry.by_size.back().sizes);
       entry.outputs.push_back(measurement.outputs());
     }
     entry.round_ms.resize(entry.by_size.size());
-    for (const at::Tensor& parameter : built.module().parameters()) {
+    for (const at::Tensor& parameter : stage.layers().front().module().parameters()) {
       if (parameter.grad().defined()) entry.gradient += Bytes{static_cast<std::int64_t>(parameter.grad().nbytes())};
       parameter.mutable_grad().reset();
     }
-    return entry;
   }
 
   void time(Entry& entry, const std::vector<std::int64_t>& rank_bytes) {

@@ -128,7 +128,7 @@ std::string to_text(const SimulationAnswer& answer) {
   }
   text += over_caps(answer);
   if (answer.row)
-    text += fmt::format("\n{} in a row: {:.6g} ms each behind the first, in which a rank computes {} of the time\n",
+    text += fmt::format("\n{} in a row: {:.6g} ms each after the first, in which a rank computes {} of the time\n",
                         counted(answer.row->steps, "step"), answer.row->pace.count, percent(answer.row->utilisation));
   return text;
 }

@@ -109,19 +109,10 @@ double rows_width(const Steps& steps, double duration) {
   return usual_length > 0 ? std::clamp(usual_box_width * duration / usual_length, narrow_page, wide_page) : wide_page;
 }
 
-/// Of the largest microbatch: numbers that stop at 9 because 10 is wider look like an error.
-std::size_t most_digits(const Steps& steps) {
-  std::int32_t largest = 0;
-  for (const auto& [name, timeline] : steps.both())
-    for (const auto& events : timeline->ranks)
-      for (const Event& event : events) largest = std::max(largest, event.action.microbatch.value);
-  return fmt::format("{}", largest).size();
-}
-
 DrawingLayout layout_of(const Steps& steps, const std::vector<LegendEntry>& legend, const SvgOptions& options) {
   DrawingLayout layout;
   layout.row_height = 24;
-  layout.digits = most_digits(steps);
+  layout.digits = most_digits({&steps.predicted, &steps.measured});
   layout.title = options.title;
   layout.time_unit = options.time_unit;
   layout.duration = std::max(extent_of(steps.predicted).last, extent_of(steps.measured).last);

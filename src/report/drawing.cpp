@@ -146,6 +146,14 @@ std::vector<LegendEntry> legend_of(const std::vector<const Timeline*>& timelines
   return legend;
 }
 
+std::size_t most_digits(const std::vector<const Timeline*>& timelines) {
+  std::int32_t largest = 0;
+  for (const Timeline* timeline : timelines)
+    for (const auto& events : timeline->ranks)
+      for (const Event& event : events) largest = std::max(largest, event.action.microbatch.value);
+  return fmt::format("{}", largest).size();
+}
+
 double narrowest_rows(const std::vector<LegendEntry>& legend) {
   constexpr double narrowest = 560;
   double width = 0;

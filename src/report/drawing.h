@@ -31,6 +31,9 @@ struct LegendEntry {
 /// The least width of rows below which the legend has room on one line.
 [[nodiscard]] double narrowest_rows(const std::vector<LegendEntry>& legend);
 
+/// Of the largest microbatch: numbers that stop at 9 because 10 is wider look like an error.
+[[nodiscard]] std::size_t most_digits(const std::vector<const Timeline*>& timelines);
+
 /// Where things are, in pixels from the upper left.
 struct DrawingLayout {
   double first = 0;     ///< the time at the left edge of the rows

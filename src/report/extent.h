@@ -9,7 +9,7 @@
 
 namespace penstock {
 
-/// Of the compute actions of a timeline; all 0 if there are none.
+/// The extent of a timeline's compute actions; all 0 if there are none.
 struct Extent {
   double first = 0;     ///< the earliest start, ms
   double last = 0;      ///< the latest end, ms

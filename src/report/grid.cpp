@@ -114,6 +114,7 @@ std::string legend(const Timeline& timeline, const Chunks& chunks) {
       break;
     }
   }
+  if (!line.empty()) line += "numbers: microbatches   ";
   if (chunks.most() > 1) line += "lighter: the earlier of a rank's stages";
   return without_blanks_behind(line) + "\n";
 }

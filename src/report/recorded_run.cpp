@@ -97,10 +97,9 @@ struct RankSums {
   std::vector<double> link;
 
   void add(const RecordJson& line) {
-    const auto of_step = [&](const char* name) { return numbers_under(line, name); };
-    const std::vector<double> more_busy = of_step("rank_busy_ms");
-    const std::vector<double> more_span = of_step("rank_span_ms");
-    const std::vector<double> more_link = of_step("rank_link_ms");
+    const std::vector<double> more_busy = numbers_under(line, "rank_busy_ms");
+    const std::vector<double> more_span = numbers_under(line, "rank_span_ms");
+    const std::vector<double> more_link = numbers_under(line, "rank_link_ms");
     const double step = number_under(line, "step_ms");
     const std::size_t ranks = more_busy.size();
     if (ranks == 0 || more_span.size() != ranks || more_link.size() != ranks || std::isnan(step)) return;
@@ -117,16 +116,31 @@ struct RankSums {
   /// Means of a step.
   [[nodiscard]] std::vector<RankTime> times() const {
     std::vector<RankTime> times;
-    const auto of_step = [&](double sum) { return Milliseconds{std::max(0.0, sum) / static_cast<double>(steps)}; };
+    const auto mean = [&](double sum) { return Milliseconds{std::max(0.0, sum) / static_cast<double>(steps)}; };
     for (std::size_t rank = 0; rank < busy.size(); ++rank) {
       // A message may arrive while a rank waits for several: no wait is longer than what is left beside the passes.
       const double waited = std::min(link[rank], std::max(0.0, span[rank] - busy[rank]));
-      times.push_back({of_step(busy[rank]), of_step(waited), of_step(span[rank] - busy[rank] - waited),
-                       of_step(step_ms - span[rank])});
+      times.push_back(
+          {mean(busy[rank]), mean(waited), mean(span[rank] - busy[rank] - waited), mean(step_ms - span[rank])});
     }
     return times;
   }
 };
+
+/// Reads one file of a run's folder. Where the file is missing, `missing` becomes a note unless it is empty; where it
+/// cannot be read, a note says why.
+void read_part(RecordedRun& run, const fs::path& file, std::string_view missing,
+               const std::function<void(const fs::path&)>& read) {
+  if (!is_there(file)) {
+    if (!missing.empty()) run.notes.emplace_back(missing);
+    return;
+  }
+  try {
+    read(file);
+  } catch (const Error& error) {
+    run.notes.push_back(fmt::format("{} cannot be read: {}.", file.filename().string(), error.what()));
+  }
+}
 
 void add_line(RecordedRun& run, const RecordJson& line) {
   RunCurves& curves = run.curves;
@@ -151,12 +165,7 @@ void add_line(RecordedRun& run, const RecordJson& line) {
   run.last_time = std::move(time);
 }
 
-void read_metrics(RecordedRun& run, const fs::path& folder) {
-  const fs::path file = folder / "metrics.jsonl";
-  if (!is_there(file)) {
-    run.notes.emplace_back("There is no metrics.jsonl: no step has ended yet.");
-    return;
-  }
+void read_metrics(RecordedRun& run, const fs::path& file) {
   RankSums sums;
   RecordJson last;
   const std::int64_t refused = read_lines(file, [&](const RecordJson& line) {
@@ -194,23 +203,16 @@ std::string text_of_node(const toml::node& node) {
   return out.str();
 }
 
-void read_settings(RecordedRun& run, const fs::path& folder) {
-  const fs::path file = folder / "config.toml";
-  if (!is_there(file)) {
-    run.notes.emplace_back("There is no config.toml: the settings are not known.");
-    return;
-  }
+void read_settings(RecordedRun& run, const fs::path& file) {
+  const std::string text = read_file(file, std::int64_t{4} << 20);
+  check_toml_limits(text, file.string(), {.most_values = 10'000});
   try {
-    const std::string text = read_file(file, std::int64_t{4} << 20);
-    check_toml_limits(text, file.string(), {.most_values = 10'000});
     const toml::table table = toml::parse(text);
     std::vector<std::pair<toml::source_position, std::pair<std::string, std::string>>> found;
     for (const auto& [key, node] : table)
       found.push_back({node.source().begin, {std::string(key.str()), text_of_node(node)}});
     std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
     for (auto& [position, setting] : found) run.settings.push_back(std::move(setting));
-  } catch (const Error& error) {
-    run.notes.push_back(fmt::format("config.toml cannot be read: {}.", error.what()));
   } catch (const toml::parse_error& error) {
     run.notes.push_back(fmt::format("config.toml is not TOML: {}.", error.description()));
   }
@@ -236,55 +238,45 @@ void read_plan(RecordedRun& run, const fs::path& folder) {
   }
 }
 
-void read_links(RecordedRun& run, const fs::path& folder) {
-  const fs::path file = folder / "links.json";
-  if (!is_there(file)) return;
-  try {
-    const std::string text = read_file(file);
-    check_json_limits(text, file.string(), {.deepest = 4, .most_values = 5'000'000});
-    const auto list = RecordJson::parse(text, nullptr, /*allow_exceptions=*/false);
-    if (!list.is_array()) throw bad_input("no list", "what penstock train writes", "take another folder");
-    for (const RecordJson& link : list) {
-      if (!link.is_object()) continue;
-      LinkUse use;
-      use.from = static_cast<int>(number_under(link, "from", 0));
-      use.to = static_cast<int>(number_under(link, "to", 0));
-      use.between_processes = link.contains("between_processes") && link["between_processes"] == true;
-      use.bytes.count = static_cast<std::int64_t>(number_under(link, "bytes", 0));
-      use.messages = static_cast<std::int64_t>(number_under(link, "messages", 0));
-      use.waited.count = number_under(link, "waited_ms", 0);
-      use.transfer.count = number_under(link, "transfer_ms", 0);
-      use.hidden = use.transfer * number_under(link, "hidden", 0);
-      run.links.push_back(use);
-    }
-  } catch (const Error& error) {
-    run.notes.push_back(fmt::format("links.json cannot be read: {}.", error.what()));
-  }
+/// A number from 0 to `most`; 0 where there is none.
+double checked_number(const RecordJson& line, const char* name, double most) {
+  const double number = number_under(line, name, 0);
+  if (number >= 0 && number <= most) return number;
+  throw bad_input(fmt::format("{} is {}", name, number), fmt::format("a number from 0 to {}", most),
+                  "delete the file, or take another folder");
 }
 
-void read_step(RecordedRun& run, const fs::path& folder) {
-  const fs::path file = folder / "timeline.json";
-  if (!is_there(file)) {
-    run.notes.emplace_back("There is no timeline.json yet: a run writes it with each checkpoint, and at its end.");
-    return;
+void read_links(RecordedRun& run, const fs::path& file) {
+  constexpr double most = 1e18;
+  constexpr auto last_rank = static_cast<double>(most_recorded_ranks - 1);
+  const std::string text = read_file(file);
+  check_json_limits(text, file.string(), {.deepest = 4, .most_values = 5'000'000});
+  const auto list = RecordJson::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!list.is_array()) throw bad_input("no list", "what penstock train writes", "take another folder");
+  std::vector<LinkUse> links;
+  for (const RecordJson& link : list) {
+    if (!link.is_object()) continue;
+    LinkUse use;
+    use.from = static_cast<int>(checked_number(link, "from", last_rank));
+    use.to = static_cast<int>(checked_number(link, "to", last_rank));
+    use.between_processes = link.contains("between_processes") && link["between_processes"] == true;
+    use.bytes.count = static_cast<std::int64_t>(checked_number(link, "bytes", most));
+    use.messages = static_cast<std::int64_t>(checked_number(link, "messages", most));
+    use.waited.count = checked_number(link, "waited_ms", most);
+    use.transfer.count = checked_number(link, "transfer_ms", most);
+    use.hidden = use.transfer * std::min(1.0, checked_number(link, "hidden", most));
+    links.push_back(use);
   }
-  try {
-    run.step = read_chrome_trace(read_file(file));
-  } catch (const Error& error) {
-    run.notes.push_back(fmt::format("timeline.json cannot be read: {}.", error.what()));
-  }
+  run.links = std::move(links);
 }
 
-void read_run_events(RecordedRun& run, const fs::path& folder) {
-  const fs::path file = folder / "events.jsonl";
-  if (!is_there(file)) {
-    run.notes.emplace_back("There is no events.jsonl, as in runs of old: starts, restarts and drift are not known.");
-    return;
-  }
+void read_step(RecordedRun& run, const fs::path& file) { run.step = read_chrome_trace(read_file(file)); }
+
+void read_run_events(RecordedRun& run, const fs::path& file) {
   const std::int64_t refused = read_lines(file, [&](const RecordJson& line) {
     run.events.push_back({text_under(line, "time"), line["step"].get<std::int64_t>(), text_under(line, "event"),
                           text_under(line, "text")});
-    // Of the end, which has no line of its own in metrics.jsonl.
+    // The end of a run has no line of its own in metrics.jsonl.
     const double loss = number_under(line, "held_out_loss");
     if (const RunCurves& curves = run.curves; !std::isnan(loss) && !curves.steps.empty()) {
       const auto found = std::lower_bound(curves.steps.begin(), curves.steps.end(), run.events.back().step);
@@ -296,7 +288,7 @@ void read_run_events(RecordedRun& run, const fs::path& folder) {
   if (refused > 0) run.notes.push_back(fmt::format("{} of events.jsonl cannot be read.", counted(refused, "line")));
 }
 
-/// Of a run whose lines do not say what its ranks did, the last step stands for all.
+/// If the lines of a run do not say what its ranks did, the last step stands for all.
 void take_times_from_step(RecordedRun& run) {
   if (run.timed_steps > 0 || !run.step || run.curves.steps.empty()) return;
   const Timeline& timeline = run.step->timeline;
@@ -322,12 +314,17 @@ RecordedRun read_run(const fs::path& folder) {
                     "check the path");
   RecordedRun run;
   run.name = folder.string();
-  read_settings(run, folder);
-  read_metrics(run, folder);
+  const auto read = [&](const char* name, const char* missing, void (*part)(RecordedRun&, const fs::path&)) {
+    read_part(run, folder / name, missing, [&](const fs::path& file) { part(run, file); });
+  };
+  read("config.toml", "There is no config.toml: the settings are not known.", read_settings);
+  read("metrics.jsonl", "There is no metrics.jsonl: no step has ended yet.", read_metrics);
   read_plan(run, folder);
-  read_links(run, folder);
-  read_step(run, folder);
-  read_run_events(run, folder);
+  read("links.json", "", read_links);
+  read("timeline.json", "There is no timeline.json yet: a run writes it with each checkpoint, and at its end.",
+       read_step);
+  read("events.jsonl", "There is no events.jsonl, as in runs of old: starts, restarts and drift are not known.",
+       read_run_events);
   take_times_from_step(run);
   return run;
 }

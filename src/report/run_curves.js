@@ -49,9 +49,9 @@ function scale_of(lines, from_zero) {
   return {low, high, cut};
 }
 
-/// One figure over the steps, a line and a band for each run. `lines`: {name, colour, dash, curve, dots}; `level`: a dashed
+/// One figure over the steps, a line and a band for each run; `text`: how its values are written. `lines`: {name, colour, dash, curve, dots}; `level`: a dashed
 /// line across, with its words.
-function curve_chart(place, {title, unit, lines, from_zero, levels}) {
+function curve_chart(place, {title, unit, lines, from_zero, levels, text = few}) {
   const there = lines.filter(line => line.curve);
   if (there.length === 0) return false;
   const box = element("figure", undefined, "chart");
@@ -76,10 +76,10 @@ function curve_chart(place, {title, unit, lines, from_zero, levels}) {
     const x = step => left + (step - first) / (last - first) * (width - left - right);
     const y = value => height - bottom - (value - scale.low) / (scale.high - scale.low) * (height - top - bottom);
     const held = value => Math.min(Math.max(y(value), top - 2), height - bottom + 2);
-    const picture = shape("svg", {width, height, role: "img", "aria-label": `${title}: ${there.map(line => `${line.name} ends at ${few(line.curve.middle[line.curve.middle.length - 1])}`).join(", ")}`});
+    const picture = shape("svg", {width, height, role: "img", "aria-label": `${title}: ${there.map(line => `${line.name} ends at ${text(line.curve.middle[line.curve.middle.length - 1])}`).join(", ")}`});
     for (const mark of marks(scale.low, scale.high, 4)) {
       picture.append(shape("line", {x1: left, x2: width - right, y1: y(mark), y2: y(mark), class: "grid"}));
-      picture.append(shape("text", {x: left - 6, y: y(mark) + 4, "text-anchor": "end"}, few(mark)));
+      picture.append(shape("text", {x: left - 6, y: y(mark) + 4, "text-anchor": "end"}, text(mark).replace(".0 %", " %")));
     }
     for (const mark of marks(first, last, Math.max(2, Math.floor(width / 110))).filter(mark => mark === Math.round(mark)))
       picture.append(shape("text", {x: Math.min(Math.max(x(mark), left + 4), width - right - 8), y: height - 8, "text-anchor": "middle"}, few(mark)));
@@ -112,7 +112,7 @@ function curve_chart(place, {title, unit, lines, from_zero, levels}) {
     said.textContent = there.map(line => {
       const at = line.curve.steps.reduce((best, step, index) => Math.abs(step - chosen) < Math.abs(line.curve.steps[best] - chosen) ? index : best, 0);
       const {steps, middle, least, most} = line.curve;
-      return `${line.name}: step ${steps[at]} ${few(middle[at])}` + (least ? ` (${few(least[at])} to ${few(most[at])})` : "");
+      return `${line.name}: step ${steps[at]} ${text(middle[at])}` + (least ? ` (${text(least[at])} to ${text(most[at])})` : "");
     }).join("   ");
   }
   const spread = Math.max(1, Math.round((last - first) / 100));

@@ -116,9 +116,9 @@ std::string state_of(const RecordedRun& run) {
   const std::int64_t done = run.curves.steps.back();
   const std::string wanted = setting_of(run, "steps");
   if (wanted == fmt::format("{}", done)) return fmt::format("all {} steps made", done);
-  const std::string of_all = wanted.empty() ? "" : fmt::format(" of {}", wanted);
+  const std::string out_of = wanted.empty() ? "" : fmt::format(" of {}", wanted);
   const bool ended = !run.events.empty() && run.events.back().kind == "end";
-  return fmt::format("step {}{}, {}", done, of_all, ended ? "stopped" : "under way, or ended without a word");
+  return fmt::format("step {}{}, {}", done, out_of, ended ? "stopped" : "under way, or ended without a word");
 }
 
 PageJson figures_of_run(const RecordedRun& run) {
@@ -153,7 +153,7 @@ PageJson figures_of_run(const RecordedRun& run) {
 PageJson step_of(const RecordedRun& run, PageJson& notes) {
   if (!run.step) return nullptr;
   std::size_t events = 0;
-  for (const auto& of_rank : run.step->timeline.ranks) events += of_rank.size();
+  for (const auto& events_of_rank : run.step->timeline.ranks) events += events_of_rank.size();
   if (events > most_drawn_events) {
     notes.push_back(
         fmt::format("The kept step has {} actions, too many for this page: open timeline.json in "

@@ -21,6 +21,7 @@ DrawingLayout layout_of(const Timeline& timeline, const std::vector<LegendEntry>
   DrawingLayout layout;
   layout.title = options.title;
   layout.time_unit = options.time_unit;
+  layout.digits = most_digits({&timeline});
   layout.left += label_width;
   layout.first = extent.first;
   layout.duration = extent.last - extent.first;

@@ -17,6 +17,11 @@ function show_timelines(data, chart, tip) {
   // or the ranks, each with its row in every timeline.
   const rows = [];
   const most_bytes = data.timelines.flatMap(timeline => timeline.ranks).reduce((most, rank) => Math.max(most, rank.peak_bytes), 1);
+  // Of the largest microbatch: numbers that stop at 9 because 10 is wider look like an error.
+  const digits = String(data.timelines.flatMap(timeline => timeline.ranks).reduce((most, {events}) => {
+    for (let at = 4; at < events.length; at += EVENT_FIELDS) most = Math.max(most, events[at]);
+    return most;
+  }, 0)).length;
   let height = 0;
   function add_rank(timeline, index, name) {
     const rank = timeline.ranks[index];
@@ -79,7 +84,7 @@ function show_timelines(data, chart, tip) {
       pen.roundRect(left, row.y, width, row.size, width > 8 ? 3 : 0);
       pen.fill();
       const label = String(events[at + 4]);
-      if (width > 7.5 * label.length + 4) {
+      if (width > 7.5 * Math.max(label.length, digits) + 4) {
         pen.fillStyle = kind.ink;
         pen.textAlign = "center";
         pen.fillText(label, left + width / 2, row.y + row.size / 2 + 0.5);

@@ -32,7 +32,7 @@ struct Job {
 // Throws Error (BadInput) where there is nothing to train on.
 [[nodiscard]] Job job_of(Training training);
 
-// Of a network of one's own: the settings as the run's folder keeps them. Throws Error (BadInput) that names a setting
+// For a network of one's own: the settings as the run's folder keeps them. Throws Error (BadInput) that names a setting
 // of data or built-in networks that was changed.
 [[nodiscard]] TrainSettings settings_for(const Network& network, const TrainSettings& settings);
 

@@ -31,7 +31,7 @@ struct LoadedRun {
 [[nodiscard]] LoadedRun load_run(const std::filesystem::path& out,
                                  const std::function<Network(const TrainSettings&, const CheckpointNotes&)>& make);
 
-// Of a run of a built-in network or a published model; or of a published model's folder itself, on one stage.
+// Loads a run of a built-in network or a published model, or a published model's folder itself, on one stage.
 [[nodiscard]] LoadedRun load_built_in(const std::filesystem::path& out);
 
 // The folder that holds the configuration and the tokenizer of such a run of a published model.

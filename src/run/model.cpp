@@ -33,7 +33,7 @@ void check_kind(const TrainSettings::Model& model, const DataDescription& data, 
                     wants_images ? "use the `model` gpt, or name IDX files" : "use the `model` mlp or convnet");
 }
 
-// Of a kind of device, how many there are here: 0 where this libtorch cannot drive it, or finds none.
+// How many devices of a kind there are here: 0 if this libtorch cannot drive them, or finds none.
 int devices_there(at::DeviceType type) {
   if (type == at::kMeta || !c10::impl::hasDeviceGuardImpl(type)) return 0;
   try {
@@ -153,6 +153,7 @@ PipelineSettings make_pipeline_settings(const TrainSettings& settings, const Net
                            ? select_recomputed(layer_footprints(network, first_inputs(), pipeline.precision))
                            : recomputed_layers(layout.recompute, std::ssize(network.layers));
   pipeline.post_validation = settings.training.post_validation;
+  pipeline.steps_in_flight = settings.training.steps_in_flight;
   pipeline.check_finite = settings.output.check_finite;
   pipeline.memory_limit = layout.memory_limit.value_or(Bytes{});
   pipeline.replicas = layout.replicas;

@@ -97,7 +97,7 @@ void check_sizes(const PlanRequest& request, std::int64_t layers) {
 
 std::uint64_t fingerprint(const Description& model, const Description& machine,
                           const std::vector<std::int64_t>& sizes) {
-  // Of another form of the measurement, another file.
+  // Another form of the measurement gets another file.
   constexpr std::uint64_t version = 4;
   std::uint64_t key = version;
   const auto add = [&](const std::string& text) {
@@ -222,8 +222,10 @@ PlanRequest request_of(const TrainSettings& settings) {
   request.gradient_tree = layout.gradient_tree;
   request.recomputation = recomputation_of(layout.recompute);
   // Where nobody says, ranks go ahead if that is faster and there is room for it.
-  request.steps_overlap = settings.training.post_validation.value_or(!layout.memory_limit && layout.devices.empty()) ||
-                          (settings.training.clip == 0 && settings.training.precision != Precision::Float16);
+  const TrainSettings::Training& training = settings.training;
+  request.steps_overlap = training.steps_in_flight > 1 &&
+                          (training.post_validation.value_or(!layout.memory_limit && layout.devices.empty()) ||
+                           (training.clip == 0 && training.precision != Precision::Float16));
   request.most_plans = 1;
   return request;
 }
@@ -293,7 +295,7 @@ void order_by_speed(std::vector<PlanOnRanks>& plans, const Note& note) {
                            counted(std::int64_t{first.ranks} * first.replicas, "rank")));
 }
 
-// Of several numbers of ranks each has a plan of its own.
+// Each of several numbers of ranks has a plan of its own.
 std::vector<PlanOnRanks> best_by_ranks(const TrainSettings& settings, const std::vector<int>& ranks, const Note& note,
                                        const std::function<PlanOnRanks(const TrainSettings& on, int ranks)>& plan) {
   std::vector<PlanOnRanks> plans;

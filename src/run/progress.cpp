@@ -58,7 +58,7 @@ void Progress::start(const TrainStart& start) {
                    start.ranks == 1 ? "" : "s", replicas, start.threads_per_rank,
                    start.threads_per_rank == 1 ? "" : "s", short_count(static_cast<double>(start.train_samples)),
                    short_count(static_cast<double>(start.held_out_samples))));
-  const int cores = static_cast<int>(std::thread::hardware_concurrency()) / std::max(1, start.ranks);
+  const int cores = static_cast<int>(std::thread::hardware_concurrency()) / std::max(1, start.ranks_here);
   if (start.first_step == 0 && start.threads_per_rank == 1 && cores > 1)
     note(fmt::format(
         "one thread each gives the same numbers on any number of stages; threads-per-rank {0} may be up to {0} "

@@ -9,7 +9,6 @@
 
 #include "penstock/base/error.h"
 #include "penstock/base/file.h"
-#include "penstock/base/random.h"
 #include "penstock/checkpoint/checkpoint.h"
 #include "penstock/data/tokenized.h"
 #include "penstock/models/decoder.h"
@@ -26,9 +25,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-void check_same(const char* name, std::int64_t given, std::int64_t usual, std::int64_t of_model) {
-  if (given == usual || given == of_model) return;
-  throw bad_input(fmt::format("{} is {}, that of the model's config.json is {}", field(name), given, of_model),
+void check_same(const char* name, std::int64_t given, std::int64_t usual, std::int64_t published) {
+  if (given == usual || given == published) return;
+  throw bad_input(fmt::format("{} is {}, that of the model's config.json is {}", field(name), given, published),
                   "the shape of the published model", fmt::format("drop {}", field(name)));
 }
 
@@ -41,17 +40,17 @@ void check_model_of_run(const TrainSettings& settings) {
   const bool was_published = began.kind() == ModelKind::Published;
   const bool is_published = settings.model.kind.kind() == ModelKind::Published;
   if (!was_published && !is_published) return;  // the checkpoint says it
-  std::string of_run = to_text(began);
+  std::string began_with = to_text(began);
   std::string asked = to_text(settings.model.kind);
   if (was_published && is_published) {
     if (!is_there(kept_model(out) / config_file)) return;
     const std::string shape_of_run = shape_text(read_config(kept_model(out)));
     const std::string shape_asked = shape_text(read_config(folder_of_model(settings)));
     if (shape_of_run == shape_asked) return;
-    of_run += fmt::format(" ({})", shape_of_run);
+    began_with += fmt::format(" ({})", shape_of_run);
     asked += fmt::format(" ({})", shape_asked);
   }
-  throw bad_input(fmt::format("`model` is {}, the run in {} trains another: {}", asked, out.string(), of_run),
+  throw bad_input(fmt::format("`model` is {}, the run in {} trains another: {}", asked, out.string(), began_with),
                   "the model that the run began with", "drop `model` or choose another `out`");
 }
 
@@ -131,21 +130,11 @@ std::shared_ptr<const Samples> samples_of_documents(std::shared_ptr<const Datase
 
 namespace {
 
-// To measure what layers cost, which does not depend on which tokens they see. A sample is the same every time.
+// To measure what layers cost, which does not depend on which tokens they see.
 Job with_drawn_tokens(Job job, const TrainSettings& settings, const DecoderSettings& decoder) {
   job.data.kind = DataKind::Tokens32;
   job.data.vocabulary = decoder.vocabulary;
-  constexpr std::int64_t samples = std::int64_t{1} << 20;
-  job.train = samples_of(samples, [vocabulary = static_cast<std::uint64_t>(decoder.vocabulary),
-                                   window = settings.data.context + 1](std::span<const std::int64_t> numbers) {
-    const at::Tensor tokens = at::empty({std::ssize(numbers), window}, at::kLong);
-    auto* next = tokens.mutable_data_ptr<std::int64_t>();
-    for (const std::int64_t number : numbers)
-      for (std::int64_t place = 0; place < window; ++place)
-        *next++ = static_cast<std::int64_t>(
-            mix_key({static_cast<std::uint64_t>(number), static_cast<std::uint64_t>(place)}) % vocabulary);
-    return Minibatch{{{tokens.narrow(1, 0, window - 1)}}, {{tokens.narrow(1, 1, window - 1).contiguous()}}};
-  });
+  job.train = samples_of(drawn_tokens(decoder.vocabulary, settings.data.context));
   return job;
 }
 

@@ -119,7 +119,7 @@ std::string Run::start_text() const {
 
 int Run::train_all() {
   // The data of the next is read while the others are computed.
-  const std::ptrdiff_t most_in_flight = PipelineSettings{}.steps_in_flight;
+  const std::ptrdiff_t most_in_flight = settings_.training.steps_in_flight;
   std::int64_t step = first_step_;
   int stop_signal = 0;
   while (step < settings_.training.steps && stop_signal == 0) {
@@ -179,11 +179,12 @@ void Run::announce() {
   TrainStart start;
   start.layers = std::ssize(job_.network.layers);
   for (std::size_t index = 0; index < stages.size(); ++index)
-    // Of several holders of a stage one counts.
+    // If a stage has several holders, one of them counts.
     if (index == 0 || stages[index].stage != stages[index - 1].stage) start.parameters += stages[index].parameters;
   start.train_samples = job_.train->size();
   start.held_out_samples = job_.held_out ? job_.held_out->size() : 0;
   start.ranks = pipeline_->ranks();
+  start.ranks_here = ranks_here_ > 0 ? ranks_here_ : start.ranks;
   start.replicas = settings_.layout.replicas;
   start.processes = group_ != nullptr ? group_->processes() : 1;
   start.threads_per_rank = pipeline_->threads_per_rank();
@@ -234,7 +235,7 @@ StepMetrics Run::metrics_of(const SubmittedStep& submitted, const StepResult& re
   StepMetrics metrics;
   metrics.step = submitted.step + 1;
   metrics.loss = result.loss;
-  // Of a step that was begun before the last one had ended, what it adds to that.
+  // A step that was begun before the last one had ended takes what it adds to that.
   const Milliseconds now = clock_.now();
   metrics.step_time = now - std::max(submitted.begun, last_concluded_);
   last_concluded_ = now;
@@ -329,7 +330,7 @@ void Run::save(std::int64_t step, bool last) {
   if (leads()) write_last_step();
 }
 
-// Of whoever was asked, as every process says it at the same place.
+// The signal of whoever was asked to stop; every process says at the same place whether it was.
 int Run::agreed_stop() {
   int agreed = 0;
   for (const std::string& asked : pipeline_->exchange(std::to_string(asked_to_stop(observer_)))) {

@@ -73,7 +73,7 @@ class Run {
   // Gives the ranks all steps, and takes their results. The signal that ended the run, 0 if none did.
   int train_all();
   void submit_step(std::int64_t step);
-  // Of the first step in flight: the signal that ends the run, 0 if it goes on.
+  // Takes the result of the first step in flight. Returns the signal that ends the run, 0 if it goes on.
   int conclude_step();
   [[nodiscard]] StepMetrics metrics_of(const SubmittedStep& submitted, const StepResult& result);
   // Fills in what each rank did.

@@ -65,7 +65,7 @@ class RunCheckpoints {
   RunCheckpoints& operator=(RunCheckpoints&&) = delete;
   ~RunCheckpoints() = default;
 
-  // Of the pipeline as it is now. Finishes the one before, where it is still under way.
+  // Begins a checkpoint of the pipeline as it is now. Finishes the one before, if it is still under way.
   void begin(Pipeline& pipeline, std::int64_t step, std::string notes);
   // Whether one was begun and not finished; the same in all processes.
   [[nodiscard]] bool under_way() const { return part_ != nullptr; }
@@ -74,7 +74,7 @@ class RunCheckpoints {
   // Makes what is under way a checkpoint; waits for its parts.
   void finish(Pipeline& pipeline);
 
-  // Of the last whole checkpoint; -1 before the first.
+  // The step of the last whole checkpoint; -1 before the first.
   [[nodiscard]] std::int64_t saved_step() const { return saved_step_; }
   void resumed_from(std::int64_t step) { saved_step_ = step; }
   [[nodiscard]] const SavingTimes& times() const { return times_; }
@@ -87,7 +87,7 @@ class RunCheckpoints {
   std::int64_t saved_step_ = -1;
   SavingTimes times_;
 
-  // Of the one under way.
+  // What belongs to the one under way.
   std::int64_t step_ = 0;
   Milliseconds begun_;
   std::string notes_;

@@ -21,7 +21,7 @@ namespace penstock {
 [[nodiscard]] std::string saving_text(const SavingTimes& times, const std::vector<double>& step_ms,
                                       const std::vector<double>& beside_writes);
 
-// Of a mixture: which share each source has, and how often all steps together pass through it.
+// For a mixture: which share each source has, and how often all steps together pass through it.
 [[nodiscard]] std::string mixture_text(const TrainSettings& settings, const std::vector<SourceShare>& sources);
 
 }  // namespace penstock

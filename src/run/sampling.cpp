@@ -124,13 +124,17 @@ void check(const SampleSettings& settings) {
 class Continuation {
  public:
   Continuation(std::unique_ptr<Letters> letters, const std::string& prompt, const SampleSettings& settings,
-               std::int64_t context)
+               std::int64_t context, std::int64_t vocabulary)
       : letters_(std::move(letters)),
         text_(letters_->read(prompt)),
         generator_(at::detail::createCPUGenerator(settings.seed)),
         settings_(settings),
         context_(static_cast<std::size_t>(context)) {
     if (text_.empty()) throw bad_input("a `prompt` of no tokens", "at least one", "give a longer prompt");
+    if (const std::int64_t largest = *std::ranges::max_element(text_); largest >= vocabulary)
+      throw bad_input(fmt::format("the token {} in a `prompt`", largest),
+                      fmt::format("tokens below {}, the vocabulary of the model", vocabulary),
+                      "use the tokenizer that the model was published with");
   }
 
   [[nodiscard]] bool is_over() const { return is_over_; }
@@ -182,7 +186,7 @@ void sample_run(const std::filesystem::path& out, const SampleSettings& settings
   std::vector<Continuation> texts;
   texts.reserve(settings.prompts.size());
   for (const std::string& prompt : settings.prompts)
-    texts.emplace_back(letters(), prompt, settings, run.settings.data.context);
+    texts.emplace_back(letters(), prompt, settings, run.settings.data.context, run.notes.data.vocabulary);
   bool is_first = true;
   while (!std::all_of(texts.begin(), texts.end(), [](const Continuation& text) { return text.is_over(); })) {
     std::vector<Microbatch> inputs;

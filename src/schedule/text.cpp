@@ -94,7 +94,7 @@ bool parse_cell(std::string_view cell, std::vector<Action>& row) {
 std::vector<Action> parse_row(std::string_view line, std::size_t row_number) {
   std::vector<Action> row;
   if (line.empty()) return row;
-  // Of a long row growing would take twice as much.
+  // Growing a long row would take twice as much memory.
   row.reserve(as_size(std::count(line.begin(), line.end(), ',')) + 1);
   for (std::size_t column = 1;; ++column) {
     const std::size_t comma = line.find(',');

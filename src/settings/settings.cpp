@@ -133,6 +133,9 @@ void check_training(const TrainSettings::Training& training) {
   check_between("batch", training.batch, 1, most);
   check_between("steps", training.steps, 1, most);
   check_between("warmup", training.warmup, 0, most);
+  // Each of them holds its minibatch.
+  constexpr std::int64_t most_in_flight = 64;
+  check_between("steps-in-flight", training.steps_in_flight, 1, most_in_flight);
   check_share("momentum", training.momentum);
   if (training.weights != Precision::Float32 &&
       (training.weights != Precision::BFloat16 || training.precision != Precision::BFloat16))

@@ -28,7 +28,7 @@ class Ledger {
     for (const Event& event : entry(played.events, rank)) {
       at_start_ = at_end_ = 0;
       enter(event);
-      // Of a pair that overlaps one runs after the other.
+      // The two of a pair that overlaps run one after the other.
       const double middle = event.start.count + (event.end - event.start).count / 2;
       const double start = second_of_pair ? middle : event.start.count;
       const double end = event.action.overlaps_next ? middle : event.end.count;

@@ -72,7 +72,7 @@ class Player {
     for (std::size_t& next = entry(next_, rank); next < actions.size(); ++next) {
       const Action& action = actions[next];
       if (is_compute(action.kind)) {
-        // Of an overlapped pair neither half begins before both can, and neither passes on its result before both end.
+        // Neither half of an overlapped pair begins before both can, and neither passes on its result before both end.
         const bool pair = action.overlaps_next;
         const double ready = ready_time(action);
         const double both_ready = pair ? later(ready, ready_time(actions[next + 1])) : ready;

@@ -176,7 +176,7 @@ class ListPlayer {
                 policy_.backward_bias * duration(stage, Pass::Forward),
                 preference + (policy_.forward_first ? 0 : 1000));
       }
-      // Of several stages' weight gradients, those of the stage that holds most microbatches.
+      // If several stages have weight gradients to do, those of the stage that holds most microbatches.
       if (done(stage, Pass::WeightBackward) < input &&
           (weight_stage < 0 || input - done(stage, Pass::WeightBackward) >
                                    done(weight_stage, Pass::InputBackward) - done(weight_stage, Pass::WeightBackward)))

@@ -17,12 +17,12 @@ struct ListPolicy {
   // Most microbatches between a stage's F and I, in parts of the stages that are left to the end of the pipeline;
   // 0: as many as the caps allow.
   double flight = 0;
-  // Of two stages of a rank whose passes are ready, whether the later one comes first.
+  // If passes of two stages of a rank are ready, whether the later stage comes first.
   bool later_stage_first = true;
   // Most weight gradients that may wait while the rank still has forwards to do; one more, and a weight gradient comes
   // before all else.
   int waiting_weights = std::numeric_limits<int>::max();
-  // Of a forward and an input gradient that are both ready, which comes first.
+  // If a forward and an input gradient are both ready, which comes first.
   bool forward_first = false;
 };
 

@@ -28,7 +28,7 @@ class DocumentReader {
   /// Documents of together `enough` bytes or a little more; none at the end.
   /// \throws Error (BadInput) for a file that cannot be read, and a document of more than 256 MiB.
   [[nodiscard]] std::vector<RawDocument> next(std::size_t enough);
-  /// Of the files, packed as they are.
+  /// How much of the files was read, packed as they are.
   [[nodiscard]] std::int64_t bytes_read() const;
   /// Names a document in messages: "code.jsonl line 3".
   [[nodiscard]] static std::string place_of(const std::filesystem::path& file, std::int64_t line);

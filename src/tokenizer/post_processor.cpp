@@ -39,7 +39,7 @@ void add_template(const JsonValue& json, PostProcessor& around) {
   wrap(around, before, behind);
 }
 
-// Of BERT and RoBERTa: "cls" and "sep" are a token and its number each.
+// In BERT's and RoBERTa's, "cls" and "sep" are a token and its number each.
 TokenId read_pair(const JsonValue& json) {
   std::vector<TokenId> ids;
   std::size_t index = 0;

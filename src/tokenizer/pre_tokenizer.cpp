@@ -149,7 +149,7 @@ void Words::split(const SplitStep& step, Piece piece, PatternMatcher& matcher) {
           add(from, to);
         break;
       case Separator::MergedWithNext:
-        // Of several separators in a row, only the last goes with what follows.
+        // If several separators stand in a row, only the last goes with what follows.
         if (is_pending && separates) add(pending, from);
         if (separates)
           pending = from;

@@ -10,7 +10,7 @@
 
 namespace penstock {
 
-/// Of U+FFFD, which stands for bytes that are no UTF-8.
+/// The bytes of U+FFFD, which stands for bytes that are no UTF-8.
 inline constexpr std::string_view replacement_character = "\xEF\xBF\xBD";
 
 [[nodiscard]] bool is_valid_utf8(std::string_view text);

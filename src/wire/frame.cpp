@@ -80,7 +80,7 @@ TensorLayout read_layout(std::span<const std::byte>& bytes) {
   return layout;
 }
 
-// Of one tensor; none where it has more than `most`.
+// The bytes of one tensor; none if it has more than `most`.
 std::optional<LayoutBytes> checked_bytes(const TensorLayout& layout, std::uint64_t most) {
   const std::uint64_t element = element_bytes(layout.dtype);
   if (element == 0) return LayoutBytes{};

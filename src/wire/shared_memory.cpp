@@ -103,7 +103,7 @@ std::unique_ptr<SharedMemory> SharedMemory::make() {
   const int descriptor = ::memfd_create("penstock", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   if (descriptor < 0) return nullptr;
   void* mapped = MAP_FAILED;
-  // Of a fixed size, so that nobody is killed for reading behind the end of what another has cut short.
+  // Its size is sealed, so that nobody is killed for reading behind the end of what another has cut short.
   if (::ftruncate(descriptor, sizeof(Content)) == 0 &&
       ::fcntl(descriptor, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
     mapped = ::mmap(nullptr, sizeof(Content), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);

@@ -2,7 +2,9 @@
 
 import datetime
 import json
+import os
 import pathlib
+import pty
 import subprocess
 import unittest
 
@@ -118,6 +120,33 @@ class Readers(p.Case):
         out = self.folder / "out"
         for processes in (1, 2):
             self.assertEqual(self.train(out / str(processes), quiet=True, processes=processes), (0, "", ""))
+
+
+class Terminal(p.Case):
+    def shown(self, *more, **environment):
+        """What a terminal shows of a schedule."""
+        ours, theirs = pty.openpty()
+        kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+        with subprocess.Popen([p.PENSTOCK, "schedule", "show", "1f1b", *map(str, PIPELINE), *more], stdin=subprocess.DEVNULL,
+                              stdout=theirs, env={**kept, **environment}) as process:
+            os.close(theirs)
+            text = b""
+            try:
+                while piece := os.read(ours, 4096):
+                    text += piece
+            except OSError:
+                pass  # the end of a terminal that nobody writes to any more
+        os.close(ours)
+        self.assertEqual(process.returncode, 0)
+        return text
+
+    def test_colours_end_with_no_color(self):
+        self.assertIn(b"\x1b[", self.shown())
+        # https://no-color.org: set, and not to nothing.
+        self.assertIn(b"\x1b[", self.shown(NO_COLOR=""))
+        self.assertNotIn(b"\x1b[", self.shown(NO_COLOR="1"))
+        self.assertIn(b"\x1b[", self.shown("--colour", "always", NO_COLOR="1"))
+        self.assertNotIn(b"\x1b[", self.shown("--colour", "never"))
 
 
 class Answers(p.Case):

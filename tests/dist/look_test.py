@@ -7,11 +7,15 @@ import re
 import signal
 import socket
 import struct
+import sys
 import unittest
 import urllib.error
 import urllib.request
 
 import penstock_process as p
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "explorer"))
+import browser
 
 DOCS = pathlib.Path(__file__).parent.parent.parent / "docs"
 
@@ -148,6 +152,28 @@ class Report(p.Case):
         self.assertEqual((watching.returncode, err), (0, ""))
         self.assertNotIn('http-equiv="refresh"', page.read_text())
         self.assertIn("stopped by signal 2", page.read_text())
+
+    @unittest.skipUnless(browser.find_chromium(), "there is no chromium on the path")
+    def test_a_browser_shows_it_wide_and_narrow(self):
+        out = self.must_train(self.folder / "processes", processes=2)
+        planned = self.must_train(self.folder / "auto", ranks=2, schedule="auto", microbatches="auto", cut="auto", stages=None,
+                                  cost=self.folder / "cost.json")
+        page = self.folder / "report.html"
+        self.assertEqual(p.run("report", out, planned, "-o", page), (0, f"{page}\n", ""))
+        with browser.Page(page) as shown:
+            for width in (1360, 360):
+                shown.set_size(width, 800)
+                shown.load()
+                self.assertLessEqual(shown.run("document.documentElement.scrollWidth"), width)
+            shown.set_size(1360, 800)
+            shown.load()
+            text = shown.run("document.body.innerText")
+            self.assertRegex(text, r"utilisation, median\s+\S+ %\s+\S+ % \(planned \S+ %, [+−]\S+ points\)")
+            self.assertRegex(text, r"most memory of a rank\s+\S+ \S+, of those in the first process\s+\S+ [KM]?i?B\n")
+            clipped = shown.run("[...document.querySelectorAll('.scroll')].filter(one => one.scrollWidth > one.clientWidth).map(one => one.innerText)")
+            self.assertEqual(clipped, [])
+            self.assertEqual(shown.complaints, [])
+            self.assertEqual([address for address in shown.asked if not address.startswith("file:")], [])
 
     def test_what_is_no_run_is_one_line(self):
         code, out, err = p.run("report", self.folder)

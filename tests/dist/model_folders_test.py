@@ -8,8 +8,8 @@ import unittest
 
 import penstock_process as p
 import published_models as m
-from published_models import (CASES, CONTEXT, GPT2, STEPS, TOKENIZERS, TRAINING, VOCABULARY, drawn, loaded,
-                              sizes, tensors_of, tokenizers, torch)
+from published_models import (CASES, CONTEXT, GPT2, STEPS, TOKENIZERS, TRAINING, VOCABULARY, drawn, loaded, loss_of,
+                              save_file, sizes, tensors_of, tokenizers, torch)
 
 
 class ModelFolders(m.Case):
@@ -45,9 +45,12 @@ class ModelFolders(m.Case):
         self.train_on(folder, tokens, data=f"{corpus}.bin", stages=1)
         self.assertEqual(p.losses(text), p.losses(tokens))
         self.assertEqual(p.tensors(text, STEPS), p.tensors(tokens, STEPS))
-        # The tokens of another tokenizer are refused.
+        # What the index says of the tokens is heeded, whatever else is said of them.
+        self.refused(["tokens32", "corpus.bin", "tokens16, as its index says"], folder, data=f"{corpus}.bin", data_kind="tokens32")
+        self.refused(["1 file of tokens (.bin) among 2 files"], folder, data=[lines, f"{corpus}.bin"])
         shutil.copy(TOKENIZERS / "qwen" / "tokenizer.json", folder)
-        self.refused(["corpus.bin", "another tokenizer"], folder, data=f"{corpus}.bin")
+        for more in ({}, {"data_kind": "tokens16"}):
+            self.refused(["corpus.bin", "another tokenizer"], folder, data=f"{corpus}.bin", **more)
         code, _, err = p.run("export", text, "-o", exported)
         self.assertEqual(code, 0, err)
         self.assertEqual((exported / "tokenizer.json").read_bytes(), (tokenizer / "tokenizer.json").read_bytes())
@@ -96,6 +99,19 @@ class ModelFolders(m.Case):
         code, out, err = p.run("eval", run, "--data", bare)
         self.assertEqual(code, 0, err)
         self.assertIn("bits a byte are not known", out)
+        # Of a mixture: the bits of a token that is drawn from it, by the bytes of such a token.
+        other = self.folder / "other.jsonl"
+        other.write_text("".join(json.dumps({"text": f"{n * n} \u00e9\u00e8"}) + "\n" for n in range(100)))
+        alone = [json.loads(p.run("eval", run, "--data", data, "--json")[1]) for data in (lines, other)]
+        mixed = json.loads(p.run("eval", run, "--data", f"{lines}:1", f"{other}:3", "--json")[1])
+        self.assertEqual([source["loss_nats"] for source in mixed["sources"]], [each["loss_nats"] for each in alone])
+        bits = sum(share * each["loss_bits"] for share, each in zip((0.25, 0.75), alone))
+        size = sum(share * each["loss_bits"] / each["bits_per_byte"] for share, each in zip((0.25, 0.75), alone))
+        self.assertAlmostEqual(mixed["loss_bits"], bits)
+        self.assertAlmostEqual(mixed["bits_per_byte"], bits / size)
+        mixed = json.loads(p.run("eval", run, "--data", f"{lines}:1", f"{bare}:3", "--json")[1])
+        self.assertNotIn("bits_per_byte", mixed)
+        self.assertEqual(["bits_per_byte" in source for source in mixed["sources"]], [True, False])
 
     def check_field(self, folder, lines, run):
         renamed = self.folder / "renamed.jsonl"
@@ -104,6 +120,14 @@ class ModelFolders(m.Case):
         out = self.train_on(folder, self.folder / "of-field", data=renamed, field="body", stages=2)
         self.assertEqual(p.losses(out), p.losses(run))
         self.refused(["renamed.jsonl line 1", '"text"', "--field"], folder, data=renamed)
+        of_lines = p.run("eval", folder, "--data", lines, "--json")
+        self.assertEqual(of_lines[0], 0, of_lines[2])
+        self.assertEqual(p.run("eval", folder, "--data", renamed, "--field", "body", "--json"), of_lines)
+        self.assertEqual(p.run("eval", out, "--data", lines, "--field", "text", "--json"),
+                         p.run("eval", out, "--data", renamed, "--json"))
+        code, _, err = p.run("eval", folder, "--data", renamed)
+        self.assertEqual((code, len(err.splitlines())), (2, 1), err)
+        self.assertIn("--field", err)
         packed = self.folder / "lines.jsonl.gz"
         packed.write_bytes(gzip.compress(lines.read_bytes())[:-20])
         self.refused(["lines.jsonl.gz", "cut short"], folder, data=packed)
@@ -171,6 +195,26 @@ class ModelFolders(m.Case):
         # Weights that were drawn small know nothing.
         self.assertLess(abs(p.metrics(out)[0]["loss"] - math.log(VOCABULARY)), 0.1)
 
+    def test_wide_tokens_without_an_index_are_refused_until_their_kind_is_known(self):
+        folder, wide, narrow = self.place("published", "wide", "narrow")
+        CASES["wide"] = ("Llama", sizes(vocab_size=65_600, hidden_size=8, intermediate_size=8, num_hidden_layers=1))
+        self.addCleanup(CASES.pop, "wide")
+        drawn("wide", folder)
+        self.refused(["data.bin has no index", "65600", "--data-kind"], folder)
+        settings = {"steps": 1, "batch": 2, "microbatches": 1}
+        self.train_on(folder, narrow, **settings, data_kind="tokens16")
+        self.tokens.astype("uint32").tofile(self.data)
+        self.train_on(folder, wide, **settings, data_kind="tokens32")
+        self.assertEqual(p.losses(wide), p.losses(narrow))
+
+    def test_a_prompt_beyond_the_vocabulary_is_refused(self):
+        folder = self.folder / "published"
+        drawn("llama", folder)
+        shutil.copy(TOKENIZERS / "gpt2" / "tokenizer.json", folder)
+        code, out, err = p.run("sample", folder, "--prompt", "Stage 3 waits")
+        self.assertEqual((code, out, len(err.splitlines())), (2, "", 1), err)
+        self.assertRegex(err, f"the token [0-9]+ in a --prompt; expected tokens below {VOCABULARY}")
+
     def test_the_model_is_planned_for(self):
         folder = self.folder / "published"
         drawn("qwen3_moe", folder)
@@ -186,7 +230,8 @@ class ModelFolders(m.Case):
         (folder / "model.safetensors").unlink()
         asked = ["plan", "--model", folder, "--context", CONTEXT, "--ranks", 2, "--batch", 4, "--stages-per-rank", 1]
         layers = {}
-        for name, more in (("all", []), ("adapters", ["--lora", 4]), ("frozen", ["--freeze", "0-2"])):
+        for name, more in (("all", []), ("adapters", ["--lora", 4]), ("frozen", ["--freeze", "0-2"]),
+                           ("masters", ["--precision", "bf16", "--weights", "bf16"])):
             cost = self.folder / f"{name}.json"
             code, _, err = p.run(*asked, "--cost", cost, *more, "--json")
             self.assertEqual(code, 0, err)
@@ -194,13 +239,17 @@ class ModelFolders(m.Case):
         block = {name: next(layer for layer in costs["layers"] if layer["name"] == "3 block" and "sizes" in layer
                             or layer["name"] == "1 block")
                  for name, costs in layers.items()}
-        weights = block["all"]["parameter_bytes"]
-        self.assertEqual((block["all"]["gradient_bytes"], block["all"]["optimizer_bytes"]), (weights, 2 * weights))
+        weights = block["all"]["gradient_bytes"]
+        tables = 2 * 4 * CONTEXT * 8  # of rotary positions, for heads of 8 features
+        self.assertEqual((block["all"]["parameter_bytes"], block["all"]["optimizer_bytes"]),
+                         (weights + tables, 2 * weights))
         learned = block["adapters"]["gradient_bytes"]
-        self.assertEqual(block["adapters"]["parameter_bytes"], weights + learned)
+        self.assertEqual(block["adapters"]["parameter_bytes"], weights + learned + tables)
         self.assertEqual(block["adapters"]["optimizer_bytes"], 2 * learned)
         self.assertEqual((block["frozen"]["gradient_bytes"], block["frozen"]["optimizer_bytes"]), (0, 0))
-        self.assertEqual([layers[name].get("layers_without_gradient", 0) for name in layers], [0, 1, 3])
+        # Half the bytes, and beside the two moments a copy in float32.
+        self.assertEqual((block["masters"]["parameter_bytes"], block["masters"]["optimizer_bytes"]), (weights / 2, 3 * weights))
+        self.assertEqual([layers[name].get("layers_without_gradient", 0) for name in layers], [0, 1, 3, 0])
         code, _, err = p.run("train", "--model", folder, "--from-scratch", "--out", self.folder / "run")
         self.assertEqual((code, len(err.splitlines())), (2, 1), err)
         self.assertIn("no --data", err)
@@ -237,6 +286,32 @@ class ModelFolders(m.Case):
         (folder / "config.json").unlink()
         self.refused(["has no config.json"], folder)
         self.refused(["--model is \"lama\"", "gpt, mlp, convnet"], "lama")
+
+    def test_the_head_of_a_tied_model_may_stand_there_once_more(self):
+        folder, plain, with_head = self.place("published", "plain", "with-head")
+        drawn("qwen2", folder)
+        self.train_on(folder, plain, steps=1)
+        tensors = tensors_of(folder)
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        self.train_on(folder, with_head, steps=1)
+        self.assertEqual(p.losses(with_head), p.losses(plain))
+        # transformers does not tie them then.
+        tensors["lm_head.weight"][5, 3] += 1
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        self.refused(["lm_head.weight", "another matrix than model.embed_tokens.weight", "tie_word_embeddings"], folder)
+        (folder / "config.json").write_text((folder / "config.json").read_text().replace(
+            '"tie_word_embeddings": true', '"tie_word_embeddings": false'))
+        self.check_untied(folder)
+
+    def check_untied(self, folder):
+        window = self.tokens[:65]
+        window.tofile(self.data)
+        code, out, err = p.run("eval", folder, "--data", self.data, "--json")
+        self.assertEqual(code, 0, err)
+        with torch.no_grad():
+            expected = loss_of(loaded(folder), torch.from_numpy(window.astype("int64"))[None], 1).item()
+        self.assertLess(abs(json.loads(out)["loss_nats"] - expected), 1e-6)
 
     def test_bad_indices_are_refused_in_one_line(self):
         folder = self.folder / "published"

@@ -1,9 +1,12 @@
 """Starts the penstock program and reads what it leaves behind."""
 
+import atexit
+import inspect
 import json
 import os
 import pathlib
 import random
+import select
 import shutil
 import socket
 import struct
@@ -13,6 +16,8 @@ import time
 import unittest
 
 PENSTOCK = os.environ["PENSTOCK"]
+# Empty: each start is one of the program itself.
+FORKS = os.environ.get("PENSTOCK_FORKS", "")
 
 # A network that trains in a moment: what is tested here is the run around it.
 SMALL = {
@@ -34,9 +39,65 @@ def flags(settings):
     return listed
 
 
+def served():
+    """The socket of the process that is forked for each start: it has loaded libtorch already (penstock_forks.cpp)."""
+    if not hasattr(served, "socket"):
+        served.socket, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        served.process = subprocess.Popen([FORKS, "--serve", str(other.fileno())], pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
+        other.close()
+        atexit.register(served.process.wait)
+        atexit.register(served.socket.close)
+    return served.socket
+
+
+class Forked(subprocess.Popen):
+    """A penstock that was forked in place of started, and is a child of the process that was forked."""
+
+    def __init__(self, arguments, cwd=None, env=None):
+        super().__init__(arguments, cwd=cwd, env=os.environ if env is None else env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                         stdin=subprocess.DEVNULL, text=True, errors="surrogateescape")
+
+    def _execute_child(self, args, *others):
+        # What Popen passes on: …, cwd, env, …, then the ends of the three pipes for the child and for itself.
+        names = list(inspect.signature(subprocess.Popen._execute_child).parameters)[2:]
+        given = dict(zip(names, others))
+        texts = [str(given["cwd"] or os.getcwd()), str(len(args)), *args, *(f"{name}={value}" for name, value in given["env"].items())]
+        ends = [given["p2cread"], given["c2pwrite"], given["errwrite"]]
+        self.status, status_write = os.pipe()
+        message = b"".join(os.fsencode(text) + b"\0" for text in texts)
+        socket.send_fds(served(), [message], [*ends, status_write])
+        os.close(status_write)
+        self._close_pipe_fds(*(given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")))
+        (self.pid,) = struct.unpack("i", os.read(self.status, 4))
+        if self.pid < 0:
+            raise OSError("no fork")
+        self._child_created = True
+
+    def _try_wait(self, flags):
+        if flags == os.WNOHANG and not select.select([self.status], [], [], 0)[0]:
+            return 0, 0
+        told = os.read(self.status, 4)
+        os.close(self.status)
+        return self.pid, struct.unpack("i", told)[0]
+
+    def _internal_poll(self, _deadstate=None, **_):
+        if self.returncode is None and self._waitpid_lock.acquire(False):
+            try:
+                if self.returncode is None:
+                    process, status = self._try_wait(os.WNOHANG)
+                    if process == self.pid:
+                        self._handle_exitstatus(status)
+            finally:
+                self._waitpid_lock.release()
+        return self.returncode
+
+
 def start(*arguments, before=(), **popen):
     """`before`: a program that runs penstock as its own command."""
-    return subprocess.Popen([*before, PENSTOCK, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    arguments = [PENSTOCK, *map(str, arguments)]
+    if FORKS and not before and set(popen) <= {"cwd", "env"}:
+        return Forked(arguments, **popen)
+    return subprocess.Popen([*before, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                             stdin=subprocess.DEVNULL, text=True, errors="surrogateescape", **popen)
 
 

@@ -16,8 +16,14 @@ try:
     import torch
     import transformers
     from safetensors import safe_open
+    from safetensors.torch import save_file
 except ImportError:
-    numpy = tokenizers = torch = transformers = safe_open = None
+    numpy = tokenizers = torch = transformers = safe_open = save_file = None
+
+try:
+    import peft
+except ImportError:
+    peft = None
 
 TOKENIZERS = pathlib.Path(__file__).resolve().parents[1] / "unit" / "tokenizer" / "data"
 PROBE = os.environ["PENSTOCK_MODEL_PROBE"]
@@ -58,6 +64,14 @@ CASES = {
     "qwen3_moe with dense layers, balanced": ("Qwen3Moe", sizes(**EXPERTS, mlp_only_layers=[1], output_router_logits=True,
                                                                 router_aux_loss_coef=0.05)),
     "mixtral": ("Mixtral", sizes(num_local_experts=3, num_experts_per_tok=2)),
+    "llama of another activation and base": ("Llama", sizes(
+        hidden_act="gelu_pytorch_tanh", rms_norm_eps=1e-2, rope_parameters={"rope_type": "default", "rope_theta": 123.0})),
+    "qwen3 with biases, windows in some layers": ("Qwen3", sizes(
+        head_dim=16, attention_bias=True, use_sliding_window=True, sliding_window=3, max_window_layers=2)),
+    "qwen3_moe with windows, every second layer dense": ("Qwen3Moe", sizes(
+        **EXPERTS, decoder_sparse_step=2, use_sliding_window=True, sliding_window=3)),
+    "mixtral with a window, head size": ("Mixtral", sizes(
+        num_local_experts=4, num_experts_per_tok=3, sliding_window=3, head_dim=16)),
 }
 
 
@@ -150,7 +164,8 @@ class Case(p.Case):
 
     def refused(self, words, model, **changes):
         before = sorted(self.folder.rglob("*"))
-        settings = {**TRAINING, "model": model, "data": self.data, "out": self.folder / "refused", **changes}
+        settings = {**TRAINING, "model": model, "data": self.data, "out": self.folder / "refused"}
+        settings.update({name.replace("_", "-"): value for name, value in changes.items()})
         code, out, err = p.run("train", *p.flags(settings))
         self.assertEqual((code, out), (2, ""), err)
         self.assertEqual(len(err.splitlines()), 1, err)

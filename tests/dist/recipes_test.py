@@ -35,6 +35,12 @@ class Recipes(p.Case):
             self.assertEqual(process.returncode, 0, err)
         self.assertEqual(p.losses(self.out), self.one)
 
+    def test_without_arguments_they_say_what_they_take(self):
+        for recipe in sorted(RECIPES.glob("*.sh")):
+            called = subprocess.run([str(recipe)], capture_output=True, text=True)
+            self.assertEqual((called.returncode, called.stdout), (2, ""), recipe)
+            self.assertRegex(called.stderr, rf"^usage: .*examples/launch/{recipe.name} .*\n$")
+
     @unittest.skipUnless(TORCHRUN.exists(), "no torchrun beside this Python")
     def test_torchrun(self):
         self.must_end_well(self.start("torchrun.sh", TORCHRUN=str(TORCHRUN)))

@@ -21,7 +21,8 @@ class Resume(p.Case):
                 shutil.rmtree(folder)
 
     def test_goes_on_with_the_same_bits_whatever_is_recomputed_and_in_any_precision(self):
-        for settings in ({"recompute": "1-2"}, {"recompute": "selected"}, {"precision": "fp16"}, {"precision": "bf16", "post_validation": True}):
+        for settings in ({"recompute": "1-2"}, {"recompute": "selected"}, {"precision": "fp16"},
+                         {"precision": "bf16", "post_validation": True}, {"precision": "bf16", "weights": "bf16"}):
             with self.subTest(settings=settings):
                 name = "-".join(map(str, settings.values()))
                 whole = self.must_train(self.folder / f"{name}-whole", **settings)

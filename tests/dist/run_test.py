@@ -1,6 +1,7 @@
 """What a run leaves behind, and the other commands on it."""
 
 import json
+import math
 import os
 import random
 import struct
@@ -92,6 +93,15 @@ class Run(p.Case):
                                          {"schedule": "gpipe", "stages": 4, "devices": "cpu,cpu"}]):
             self.assertEqual(p.losses(self.must_train(self.folder / f"cut-{number}", **change)), expected)
 
+    def test_the_same_numbers_with_any_steps_in_flight(self):
+        out = self.must_train(self.folder / "two", clip=0.01, post_validation=True)
+        expected = p.losses(out)
+        for steps in (1, 3):
+            other = self.must_train(self.folder / str(steps), clip=0.01, post_validation=True, steps_in_flight=steps)
+            self.assertEqual(p.losses(other), expected)
+            self.assertEqual(p.tensors(other, 12), p.tensors(out, 12))
+            self.assertIn(f"steps-in-flight = {steps}", (other / "config.toml").read_text())
+
     def test_a_run_follows_a_plan_and_says_how_it_was(self):
         sizes = [{"samples": samples, "forward_ms": 0.1 * samples, "input_backward_ms": 0.1 * samples,
                   "weight_backward_ms": 0.1 * samples, "activation_bytes": 1000 * samples, "boundary_bytes": 100}
@@ -158,6 +168,42 @@ class Run(p.Case):
             code, told, err = self.train(self.folder / "refused", data=data)
             self.assertEqual((code, told, len(err.splitlines())), (2, "", 1), err)
             self.assertFalse((self.folder / "refused").exists())
+
+    def test_sources_with_weights_are_evaluated_each_and_together(self):
+        other = self.folder / "other.txt"
+        other.write_text("".join(f"{number} " for number in range(1000)))
+        out = self.must_train(self.folder / "run", steps=2)
+
+        def evaluated(*data):
+            code, told, err = p.run("eval", out, "--data", *data, "--json")
+            self.assertEqual(code, 0, err)
+            return json.loads(told)
+
+        alone = {path: evaluated(path) for path in (self.text, other)}
+        both = evaluated(f"{self.text}:0.6", f"{other}:0.2")
+        expected = [{"path": str(path), "share": share, **result}
+                    for (path, result), share in zip(alone.items(), (0.75, 0.25))]
+        for source in expected:
+            del source["step"]
+        self.assertEqual(both["sources"], expected)
+        loss = sum(source["share"] * source["loss_nats"] for source in expected)
+        self.assertAlmostEqual(both["loss_nats"], loss)
+        self.assertAlmostEqual(both["perplexity"], math.exp(loss), delta=1e-9 * math.exp(loss))
+        self.assertAlmostEqual(both["bits_per_byte"], loss / math.log(2))
+        self.assertEqual((both["samples"], both["step"]), (sum(source["samples"] for source in expected), 2))
+        few = evaluated(f"{self.text}:0.6", f"{other}:0.2", "--samples", 5)
+        self.assertEqual([source["samples"] for source in few["sources"]], [5, 5])
+        code, told, err = p.run("eval", out, "--data", f"{self.text}:0.6", f"{other}:0.2")
+        self.assertEqual(code, 0, err)
+        self.assertIn("by the weights of the sources", told)
+        self.assertRegex(told, rf"(?m)^{other} +25\.0 % +{expected[1]['samples']} +{expected[1]['loss_nats']:.4f} ")
+        for words, arguments in ((["a weight"], [f"{self.text}:0.7", other]),
+                                 (["nowhere"], [f"{self.text}:1", "nowhere:1"]),
+                                 (["field", "gpt"], [self.text, "--field", "body"])):
+            code, told, err = p.run("eval", out, "--data", *arguments)
+            self.assertEqual((code, told, len(err.splitlines())), (2, "", 1), err)
+            for word in words:
+                self.assertIn(word, err)
 
 
 class Limits(p.Case):

@@ -1,4 +1,4 @@
-"""The explorer's page in a headless Chromium, spoken to over two pipes in the DevTools protocol."""
+"""The explorer's page, or another one, in a headless Chromium, spoken to over two pipes in the DevTools protocol."""
 
 import base64
 import json
@@ -102,6 +102,14 @@ class Page:
         self.run("""new Promise(done => {
           const look = () => document.documentElement?.dataset.ready === "yes" ? done(true) : setTimeout(look, 10);
           look();
+        })""")
+
+    def load(self):
+        """Opens the page anew, one that is drawn as it is loaded."""
+        self.send("Page.navigate", url=self.address)
+        self.run("""new Promise(done => {
+          const look = () => requestAnimationFrame(() => requestAnimationFrame(() => done(true)));
+          document.readyState === "complete" ? look() : addEventListener("load", look);
         })""")
 
     def set_size(self, width, height):

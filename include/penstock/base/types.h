@@ -147,7 +147,7 @@ struct KindWord {
 template <class Kind>
 struct KindWords;
 
-/// Those of data.
+/// The words of kinds of data.
 template <>
 struct KindWords<DataKind> {
   static constexpr std::array<KindWord<DataKind>, 4> all{{{DataKind::Text, "text"},
@@ -156,28 +156,28 @@ struct KindWords<DataKind> {
                                                           {DataKind::Images, "images"}}};
 };
 
-/// Those of optimizers.
+/// The words of optimizers.
 template <>
 struct KindWords<OptimizerKind> {
   static constexpr std::array<KindWord<OptimizerKind>, 2> all{
       {{OptimizerKind::AdamW, "adamw"}, {OptimizerKind::Sgd, "sgd"}}};
 };
 
-/// Those of precisions.
+/// The words of precisions.
 template <>
 struct KindWords<Precision> {
   static constexpr std::array<KindWord<Precision>, 3> all{
       {{Precision::Float32, "fp32"}, {Precision::BFloat16, "bf16"}, {Precision::Float16, "fp16"}}};
 };
 
-/// Those of boundaries.
+/// The words of the types that boundaries travel in.
 template <>
 struct KindWords<BoundaryDtype> {
   static constexpr std::array<KindWord<BoundaryDtype>, 2> all{
       {{BoundaryDtype::Same, "same"}, {BoundaryDtype::BFloat16, "bf16"}}};
 };
 
-/// The refusal of a word that is none of `words`.
+/// The error for a word that is not one of `words`.
 [[nodiscard]] Error unknown_word(std::string_view word, const std::vector<std::string>& words);
 
 /// An enum whose values have words.

@@ -91,6 +91,10 @@ class SafetensorsFile {
   ///   there is not enough memory.
   [[nodiscard]] at::Tensor read(std::string_view name) const;
 
+  /// Whether a tensor has the form and the bytes of one of `other`. Holds a few of their bytes at a time.
+  /// \throws Error (BadInput) as `read`.
+  [[nodiscard]] bool holds_same(std::string_view name, const SafetensorsFile& other, std::string_view other_name) const;
+
   /// The free text of the header; empty where the file has none.
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const;
 

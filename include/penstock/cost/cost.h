@@ -16,12 +16,12 @@
 ///       "memory_cap_bytes": [85899345920, 85899345920]
 ///     }
 ///
-/// `stages` is needed, one entry for each, and in it the three times; sizes that are left out are 0, `gradient_bytes`
-/// as large as the parameters, `weight_activation_share` (of the activation, kept between `I` and `W`) 1. A stage may
-/// also have `forward_workspace_bytes`, `backward_workspace_bytes`, `input_workspace_bytes`,
-/// `weight_workspace_bytes`, `gradient_at_peak_bytes`, `kept_gradient_bytes`, `update_ms` and `gradient_returns`.
-/// `link` (default: immediate) holds for every pair of ranks that `links` does not name; `links` are directed. A
-/// bandwidth that is left out is unlimited. `memory_cap_bytes` is left out if no rank has a cap.
+/// `stages` is required: an entry for each stage, with the three times. A size that is left out is 0, but
+/// `gradient_bytes` is then as large as the parameters, and `weight_activation_share` (the share of the activation that
+/// is kept between `I` and `W`) is 1. A stage may also have `forward_workspace_bytes`, `backward_workspace_bytes`,
+/// `input_workspace_bytes`, `weight_workspace_bytes`, `gradient_at_peak_bytes`, `kept_gradient_bytes`, `update_ms` and
+/// `gradient_returns`. `link` (default: immediate) holds for every pair of ranks that `links` does not name; `links`
+/// are directed. A bandwidth that is left out is unlimited. `memory_cap_bytes` is left out if no rank has a cap.
 ///
 /// The form of `LayerCosts`:
 ///
@@ -47,13 +47,14 @@
 ///                 "copy": {"layer": 9, "parameter": "output.weight"}, "bytes": 3145728}]
 ///     }
 ///
-/// A network whose first layers are frozen has `layers_without_gradient`, and a tie of frozen parameters `frozen`.
+/// A network whose first layers are frozen has `layers_without_gradient`, and a tie of frozen parameters has `frozen`.
 ///
-/// Needed are `layers` and in each `name` and either `like`, the name of an earlier layer that it is alike, or `sizes`,
-/// ascending, with the three times. `input_needs_gradient` is true if it is left out. The time of a pass is above 0
-/// for the layer as a whole. What is left out is 0; `gradient_bytes` as large as the parameters, `backward_ms` the sum
-/// of the two parts, `weight_activation_share` and `speed` 1, links immediate and unlimited, memory uncapped, no
-/// parameter tied. `model` and `machine` are any texts and numbers. Messages call the form by the file that it is in.
+/// `layers` is required, and in each layer its `name` and either `like`, the name of an earlier layer that it equals,
+/// or `sizes`, ascending by samples, each with the three times. `input_needs_gradient` is true if it is left out. The
+/// time of a pass is above 0 for the layer as a whole. What is left out is 0, with these exceptions: `gradient_bytes`
+/// is as large as the parameters, `backward_ms` is the sum of the two parts, `weight_activation_share` and `speed` are
+/// 1, links are immediate and unlimited, memory has no cap, and no parameter is tied. `model` and `machine` may hold
+/// any texts and numbers. Messages name the file that holds the form.
 #pragma once
 
 #include <cstdint>
@@ -97,9 +98,9 @@ struct StageCost {
   Bytes gradient_at_peak = {};
   /// The gradients of runs of microbatches that a gradient tree keeps, at most, beside `gradient`. 0 without a tree.
   Bytes kept_gradients = {};
-  Milliseconds update = {};  ///< of its weights, behind its rank's last action of a step; shown by steps in a row
-  /// Whether a gradient of its output comes back, as large as `boundary`. False where nothing up to here learns: then
-  /// the way back is a message without content.
+  Milliseconds update = {};  ///< of its weights, after its rank's last action; it shows if steps follow each other
+  /// Whether the gradient of its output, as large as `boundary`, comes back. False if no layer up to here learns: the
+  /// message on the way back is then empty.
   bool gradient_returns = true;
 
   friend bool operator==(const StageCost&, const StageCost&) = default;
@@ -133,8 +134,8 @@ struct Cost {
 /// All stages and all links alike. \param stages at least 1. \throws Error (BadInput) for what `validate` refuses.
 [[nodiscard]] Cost uniform_cost(int stages, const StageCost& stage, const LinkCost& link = {});
 
-/// \throws Error (BadInput) naming the first value that is negative, infinite, not a number or above its limit by its
-/// JSON path, and where there is no stage.
+/// \throws Error (BadInput) if there is no stage, or if a value is negative, infinite, not a number or above its limit;
+/// the message names the first such value by its JSON path.
 void validate(const Cost& cost);
 
 /// Reads the JSON form. \param source how messages call the text: a file's name. \throws Error (BadInput), one line
@@ -172,14 +173,14 @@ struct LayerAtSize {
   /// Of the output, what the layer itself keeps for its backward. The next layer of the same stage keeps it as its
   /// input in any case; at the end of a stage it is held beside what was sent. Not a part of `activation`.
   Bytes kept_output = {};
-  /// As `backward_workspace`, where another layer of the stage follows, from which the output's gradient comes: that
-  /// gradient is a part of it, as long as it is held. 0: held to the end.
+  /// As `backward_workspace`, but for a layer that another one of the stage follows. The output's gradient then comes
+  /// from that layer, and is a part of this for as long as it is held. 0: it is held to the end.
   Bytes inner_workspace = {};
   Bytes input_workspace = {};        ///< as `backward_workspace`, of an `I`; 0: as in one piece
   Bytes inner_input_workspace = {};  ///< as `inner_workspace`, of an `I`; 0: held to the end
   /// The gradients that an `I` keeps for its `W`, without the output's where that came from another rank.
   Bytes deferred = {};
-  Bytes inner_deferred = {};    ///< the same where another layer follows, the output's among them; 0: with it
+  Bytes inner_deferred = {};    ///< the same with the output's gradient, where another layer follows; 0: their sum
   Bytes weight_workspace = {};  ///< taken at most while a `W` runs, beside what the `I` kept
 
   friend bool operator==(const LayerAtSize&, const LayerAtSize&) = default;
@@ -194,7 +195,7 @@ struct LayerCost {
   Bytes optimizer = {};
   Milliseconds update = {};              ///< of its weights, once a step
   double weight_activation_share = 1;    ///< as in `StageCost`
-  std::optional<std::size_t> like = {};  ///< the earlier layer that it is alike, and equal to in all of the above
+  std::optional<std::size_t> like = {};  ///< the earlier layer that this one equals in all of the above
 
   friend bool operator==(const LayerCost&, const LayerCost&) = default;
 };
@@ -239,6 +240,9 @@ struct Measurement {
   friend bool operator==(const Measurement&, const Measurement&) = default;
 };
 
+/// Costs whose `Measurement::spread` is above this come from a busy machine: a plan made from them may not hold.
+inline constexpr double noisy_spread = 0.05;
+
 /// What a cost was measured of or on: names and values, such as "width" and "128".
 using Description = std::map<std::string, std::string>;
 
@@ -265,9 +269,10 @@ struct LayerCosts {
   friend bool operator==(const LayerCosts&, const LayerCosts&) = default;
 };
 
-/// \throws Error (BadInput) naming the first value that is out of range by its JSON path: what is negative or not
-/// finite, a layer whose passes take no time, sizes that do not ascend, `like` that is not so, ties of layers that
-/// do not exist, ties within one layer or larger than its parameters, and a copy that has two owners or is an owner.
+/// \throws Error (BadInput) that names, by its JSON path, the first value that is out of range: one that is negative or
+/// not finite, a layer whose passes take no time, sizes that do not ascend, a `like` of a layer that differs, ties of
+/// layers that do not exist, ties within one layer or larger than its parameters, and a copy that has two owners or is
+/// an owner.
 void validate(const LayerCosts& costs);
 
 /// Reads the JSON form. \param source how messages call the text: a file's name. \throws Error (BadInput), one line.
@@ -283,7 +288,7 @@ void validate(const LayerCosts& costs);
 void save_layer_costs(const LayerCosts& costs, const std::filesystem::path& path);
 
 /// Refuses costs of another model or machine. Every key of `expected` must be there with the same value. \param what
-/// "model" or "machine". \param source how the message calls the costs. \throws Error (BadInput) that names the key
+/// "model" or "machine". \param source what the message calls the costs. \throws Error (BadInput) that names the key
 /// and both values.
 void require_description(const Description& found, const Description& expected, std::string_view what,
                          std::string_view source);
@@ -300,10 +305,10 @@ struct SampleRange {
 /// The range of `costs`. `least` is above `most` where no size is within the range of all layers.
 [[nodiscard]] SampleRange measured_range(const LayerCosts& costs);
 
-/// The costs where tied parameters are one object: every layer but the owner's is without the weights and the optimizer
-/// state of what it shares, and every layer but the last of those that share without its gradient, which is made in the
-/// last one's backward first. What a layer's optimizer keeps is shared out by bytes of parameters. No layer of the
-/// result is `like` another, and it has no ties. Right only for cuts that keep all layers of a tie on one rank.
+/// The costs where tied parameters are one object: only the owner's layer counts the weights and the optimizer state of
+/// what is shared, and only the last of the layers that share it counts its gradient, which is made first in that
+/// layer's backward. What a layer's optimizer keeps is shared out by bytes of parameters. No layer of the result is
+/// `like` another, and it has no ties. Right only for cuts that keep all layers of a tie on one rank.
 /// \throws Error (BadInput) as `validate`.
 [[nodiscard]] LayerCosts with_shared_ties(LayerCosts costs);
 
@@ -319,8 +324,8 @@ struct CutRun {
 [[nodiscard]] const LinkCost& link_between(const LayerCosts& costs, RankId from, RankId to);
 
 /// The cost of the stages of a cut, with the links and, where one is capped, the caps of the ranks.
-/// \param first_layers of each stage, ascending from 0. \param samples of a microbatch; may be a fraction, the
-/// mean of microbatches of two sizes, as which times are exact. Sizes in bytes are those of the next whole number.
+/// \param first_layers of each stage, ascending from 0. \param samples of a microbatch. It may be a fraction: the mean
+/// of microbatches of two sizes, for which times are exact, and sizes in bytes are those of the next whole number.
 /// \throws Error (BadInput) for what is not a cut of these layers, for samples that no interpolation reaches, naming
 /// the layer and its measured sizes, and for costs that `validate` refuses.
 [[nodiscard]] Cost cost_of_cut(const LayerCosts& costs, const std::vector<std::int64_t>& first_layers, double samples,

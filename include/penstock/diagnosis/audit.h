@@ -14,7 +14,6 @@
 #include "penstock/base/types.h"
 #include "penstock/exec/microbatch.h"
 #include "penstock/nn/layer.h"
-#include "penstock/nn/precision.h"
 
 namespace penstock {
 
@@ -27,7 +26,7 @@ struct AuditSettings {
 /// A way of running the network whose numbers are compared with those of libtorch's own autograd.
 enum class AuditedWay : std::uint8_t {
   Whole,       ///< one stage, each backward at once
-  Split,       ///< one stage, the backward in `I` and `W`, with those of other microbatches between
+  Split,       ///< one stage, the backward in `I` and `W`, with passes of other microbatches in between
   Recomputed,  ///< one stage whose layers are all run again
   Apart,       ///< a stage for each layer, all microbatches in flight, every boundary copied as between ranks
 };
@@ -50,7 +49,7 @@ struct LayerAudit {
   bool changes_dtype = false;        ///< an output has another floating dtype than the first input
   std::vector<std::string> buffers;  ///< those that its forward pass changes
   std::vector<std::string> shared;   ///< "weight is layer 3's weight": parameters that are one with others, tied or not
-  Bytes leak;                        ///< what it keeps more after each microbatch; 0 for a layer that keeps nothing
+  Bytes leak;                        ///< how much more it holds after each microbatch; 0 for a layer that keeps nothing
   std::string refused;               ///< why it cannot be trained here; empty where it can
   std::vector<AuditDifference> differences;
 
@@ -83,7 +82,7 @@ struct AuditReport {
 [[nodiscard]] AuditReport audit(const Network& network, const Minibatch& minibatch, int microbatches = 3,
                                 const AuditSettings& settings = {});
 
-/// A table of a line for each layer, and below it what to do about what was found.
+/// A table with a line for each layer, and below it what to do about what was found.
 [[nodiscard]] std::string to_string(const AuditReport& report);
 
 }  // namespace penstock

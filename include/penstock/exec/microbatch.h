@@ -23,14 +23,14 @@ struct Microbatch {
 enum class Sequences : std::uint8_t {
   Whole,     ///< they see whole sequences, and remember nothing
   Begin,     ///< they remember what they see
-  Continue,  ///< and now see only what is new
+  Continue,  ///< they go on from it, and see only what is new
 };
 
 /// One tensor of a minibatch.
 struct Argument {
   at::Tensor tensor;
-  /// The dimension that microbatches share out among themselves, counted from the back where it is negative; none:
-  /// every microbatch gets the whole tensor, as a mask or a scale that holds for all samples.
+  /// The dimension that is divided among the microbatches, counted from the back if it is negative; none: every
+  /// microbatch gets the whole tensor, such as a mask or a scale that holds for all samples.
   std::optional<std::int64_t> split_dimension = 0;
 };
 
@@ -43,7 +43,7 @@ struct Minibatch {
 /// Cuts a minibatch into views of its tensors, of sizes that differ by at most one, the larger ones first. Where a
 /// minibatch arrives in parts already, or its parts differ in shape, make the vector of microbatches by hand instead.
 /// \throws Error (BadInput) for fewer samples than microbatches, tensors that differ in the number of samples, or a
-/// dimension that there is not.
+/// dimension that does not exist.
 [[nodiscard]] std::vector<Microbatch> split_minibatch(const Minibatch& minibatch, int microbatches);
 
 /// Joins the outputs of microbatches along `dimension`: output by output, in the order of the microbatches. An output

@@ -27,7 +27,7 @@ class DeferredBatchNorm : public torch::nn::Module {
   /// many there were. Copies of a layer add theirs up before they are taken.
   [[nodiscard]] at::Tensor& gathered() { return gathered_; }
 
-  /// Takes what was gathered into the running statistics and begins anew. Called once an update.
+  /// Takes what was gathered into the running statistics and begins anew. Called once for each update.
   void take_minibatch();
   /// Begins anew without taking anything: after a step that was interrupted or is not to count.
   void forget_minibatch();

@@ -2,7 +2,7 @@
 /// Random numbers that depend on (seed, step, microbatch, layer) alone, so that they are the same on any number of
 /// stages and can be drawn again: those of every operation of libtorch's that draws, and a dropout of our own.
 ///
-/// A `Pipeline` opens the scopes. Outside of one the same numbers are had by
+/// A `Pipeline` opens the scopes. Outside of a pipeline this draws the same numbers:
 ///
 ///     const penstock::DrawScope scope({.seed = 1, .step = 0, .microbatch = 2, .layer = 3});
 ///     const at::Tensor output = torch::dropout(input, 0.1, true);
@@ -33,10 +33,10 @@ struct DrawPlace {
 /// Within a scope every operation of libtorch's that would draw from the generator which all threads share draws from
 /// one of the scope's own: `torch::dropout`, `rand`, `bernoulli_`, attention with `dropout_p`, and so each module that
 /// is made of them. An operation that is given another generator than the shared one keeps it, and is refused within a
-/// `RecomputeScope`, where that would have gone on. An operation that takes no generator and is not made of others that
-/// do is refused by name when it would draw. Other operations cost what they cost outside. The scope holds for its
-/// thread: threads that a layer starts by itself draw from the shared generator, and are refused where libtorch hands
-/// its thread's state on to them.
+/// `RecomputeScope`, where that generator would have moved on. An operation that takes no generator and is not made of
+/// others that do is refused by name when it would draw. Other operations cost what they cost outside. The scope holds
+/// for its thread: threads that a layer starts by itself draw from the shared generator, and are refused where libtorch
+/// hands its thread's state on to them.
 class DrawScope {
  public:
   explicit DrawScope(const DrawPlace& place);

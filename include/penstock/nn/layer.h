@@ -105,15 +105,16 @@ class Layer {
       forward_ = [module](const Tensors& inputs) { return call<Module, 1>(*module, inputs); };
   }
 
-  /// Of a tensor that the module returns several times, each place has a name of its own in the graph: what comes back
-  /// for one is added up before it is added to the others, as it is if a cut carries them apart.
+  /// If the module returns one tensor in several places, each place is a node of its own in the graph: the gradients
+  /// that come back for one place are added up before they are added to those of the others, as they are if a cut
+  /// separates the places.
   /// \throws Error (RunFailed) if `forward` does not take as many tensors as it is given; whatever the module throws.
   [[nodiscard]] Tensors forward(const Tensors& inputs) const;
 
   [[nodiscard]] torch::nn::Module& module() const { return *module_; }
 
-  /// Of a layer that has just been built and was not copied: whether somebody else holds its module too, who could
-  /// make it another layer as well.
+  /// For a layer that has just been built and was not copied: whether something else holds its module too, and could
+  /// make another layer of it.
   [[nodiscard]] bool is_held_elsewhere() const { return module_.use_count() > 2; }
 
  private:
@@ -166,8 +167,7 @@ struct ParameterAddress {
 
 /// Two parameters that are one: `copy` starts as `owner` does and both see the sum of their gradients, in the order of
 /// the layers, wherever the cut falls. The norm for clipping counts it once. Ties that share a parameter belong
-/// together
-/// (`tie_groups`): a copy may be the owner of another, and an owner have any number of copies.
+/// together (`tie_groups`): a copy may be the owner of another, and an owner may have any number of copies.
 struct Tie {
   ParameterAddress owner;
   ParameterAddress copy;
@@ -223,7 +223,7 @@ template <class Module, class... Arguments>
 /// \throws Error (RunFailed) for whatever its constructor throws.
 [[nodiscard]] Layer build_layer(const Network& network, std::int64_t layer, std::uint64_t seed, at::Device device);
 
-/// The number of parameters of each layer. Builds one layer of each kind, one at a time, and lets it go again.
+/// The number of parameters of each layer. Builds one layer of each kind, one at a time, and frees it again.
 [[nodiscard]] std::vector<std::int64_t> parameter_counts(const Network& network);
 
 /// One layer's memory of one sequence, or of several of the same length.

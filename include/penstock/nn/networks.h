@@ -1,8 +1,8 @@
 /// \file
 /// The networks that penstock brings along, each a list of layers.
 ///
-///     const penstock::Network network = penstock::make_gpt({.vocabulary = 50257, .layers = 12, .width = 768, .heads =
-///     12});
+///     const penstock::GptSettings small{.vocabulary = 50257, .layers = 12, .width = 768, .heads = 12};
+///     const penstock::Network network = penstock::make_gpt(small);
 #pragma once
 
 #include <cstdint>

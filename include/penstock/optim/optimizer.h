@@ -19,7 +19,7 @@
 
 namespace penstock {
 
-/// What the updates of some parameters do otherwise: a parameter group.
+/// How the updates of some parameters differ from those of the others: a parameter group.
 struct UpdateRule {
   /// A shell's pattern (`fnmatch`) of the parameters' names in checkpoints: `layers.0.*`, `*.bias`, `layers.[0-3].*`.
   std::string names;
@@ -42,11 +42,11 @@ struct OptimizerSettings {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
-  /// The first that matches a parameter's name holds; what is tied goes by its owner's name. A `Pipeline` refuses a
-  /// rule that matches no parameter of the network.
+  /// The first rule that matches a parameter's name applies; a tied parameter goes by its owner's name. A `Pipeline`
+  /// refuses a rule that matches no parameter of the network.
   std::vector<UpdateRule> rules = {};
-  /// Whether parameters in 16 bits have a copy in float32, a master, which is what is updated, with moments in float32;
-  /// the parameter is then its rounding. Without, they are updated in their own type.
+  /// Whether a parameter in 16 bits has a copy in float32, its master. An update then changes the master, with moments
+  /// in float32, and the parameter is the master rounded. Otherwise parameters are updated in their own type.
   bool masters = false;
 
   friend bool operator==(const OptimizerSettings&, const OptimizerSettings&) = default;
@@ -68,18 +68,18 @@ struct OutsideOptimizer {
   /// What it keeps, to be written to checkpoints: "exp_avg.layers.0.linear.weight", what it is, without a dot, and the
   /// parameter's name.
   std::function<std::vector<Named>()> state;
-  /// Takes over what `state` gave, of the updates so far. A tensor that the checkpoint does not hold is left out.
+  /// Takes over what `state` gave after so many updates. A tensor that the checkpoint does not hold is left out.
   std::function<void(const std::vector<Named>& state, std::int64_t updates)> resume;
 };
 
 /// Makes the optimizer of a rank, on its thread. \param parameters each once; at least one.
 using MakeOptimizer = std::function<OutsideOptimizer(const std::vector<UpdatedParameter>& parameters)>;
 
-/// The gradient with the strides of its parameter, or contiguous where those leave gaps; itself where it is so already.
-/// Sparse ones become dense.
+/// The gradient with the strides of its parameter, or contiguous if those leave gaps; the same tensor if it is so
+/// already. A sparse gradient becomes dense.
 [[nodiscard]] at::Tensor in_layout_of(const at::Tensor& parameter, at::Tensor gradient);
 
-/// Of the state's tensors that count a parameter's updates: "updates.layers.0.linear.weight".
+/// The name of the state's tensors that count a parameter's updates: "updates.layers.0.linear.weight".
 inline constexpr const char* updates_name = "updates";
 
 /// The parameters of one rank and the state that their updates keep. Belongs to that rank's thread. As with
@@ -95,7 +95,7 @@ class Optimizer {
   /// has no rules, and its updates cannot be taken back. \throws Error (BadInput) for settings out of range.
   Optimizer(OptimizerSettings settings, const std::vector<Parameter>& parameters, const MakeOptimizer& outside = {});
 
-  /// Takes the masters from the parameters once more, where those have changed since.
+  /// Takes the masters from the parameters once more, after those have changed.
   void renew_masters();
 
   /// One update with the gradients that the parameters hold; those without one stay as they are.
@@ -108,19 +108,19 @@ class Optimizer {
   /// Frees the copies.
   void discard_kept() { kept_.clear(); }
 
-  /// Calls of `update` that were not taken back, and what was resumed from.
+  /// How many updates were made and not taken back, those that were resumed from among them.
   [[nodiscard]] std::int64_t updates() const { return updates_; }
 
-  /// The state, by name ("momentum.layers.0.linear.weight"): shared tensors, to be written to a checkpoint or over from
-  /// it. AdamW's counts of updates are copies, to be given to `resume`.
+  /// The state, by name ("momentum.layers.0.linear.weight"): shared tensors, to be written to a checkpoint or filled
+  /// from one. AdamW's counts of updates are copies, to be given to `resume`.
   [[nodiscard]] std::vector<Named> state() const;
 
-  /// Continues the counts of updates, after `state` has been filled from a checkpoint. \param counts those of `state`
-  /// that there were, by their names; parameters without one have had all `updates`.
+  /// Continues the counts of updates, after `state` has been filled from a checkpoint. \param counts those of the saved
+  /// `state`, by their names; a parameter without one has had all `updates`.
   void resume(std::int64_t updates, const std::vector<Named>& counts = {});
 
-  /// Whether another library's updates the parameters: its state is then not written over, but given to
-  /// `resume_outside`.
+  /// Whether another library's optimizer updates the parameters. Its state is then given to `resume_outside`, and not
+  /// overwritten.
   [[nodiscard]] bool is_outside() const { return is_outside_; }
   /// \param state what the checkpoint has of it, by the names of `state`.
   void resume_outside(std::int64_t updates, const std::vector<Named>& state);

@@ -18,7 +18,6 @@
 #include "penstock/checkpoint/safetensors.h"
 #include "penstock/exec/microbatch.h"
 #include "penstock/nn/layer.h"
-#include "penstock/nn/precision.h"
 #include "penstock/optim/optimizer.h"
 #include "penstock/plan/plan.h"
 #include "penstock/schedule/verify.h"
@@ -46,25 +45,25 @@ struct PipelineSettings {
   /// be taken back, so that ranks wait for the norm where there is clipping. Empty: penstock's.
   MakeOptimizer outside_optimizer = {};
   double clip_norm = 0;  ///< of the gradient over all stages; 0: no clipping. Typical: 1
-  /// By layer of the network: whether its forward pass is run again for the backward. Shorter or empty: not.
+  /// By layer: whether its forward pass is run again for the backward. Layers behind the end of the list are not.
   std::vector<bool> recompute;
-  bool offload = false;  ///< keep what recomputation keeps in the host's memory, where the device is another
-  /// Of the layers; weights and updates stay in float32 unless `weights` says otherwise. With Float16 the loss is
-  /// scaled (`LossScale`) and an update whose gradient is not finite anywhere is skipped everywhere.
+  bool offload = false;  ///< keep the inputs of recomputed layers in the host's memory, if the device is another
+  /// In which the layers compute; weights and updates stay in float32 unless `weights` says otherwise. With Float16 the
+  /// loss is scaled (`LossScale`) and an update whose gradient is not finite anywhere is skipped everywhere.
   Precision precision = Precision::Float32;
-  /// Of the weights. With BFloat16 they and their gradients take half the memory, and the optimizer keeps a float32
-  /// copy of each (`OptimizerSettings::masters`), which is what it updates. \sa precision, which has to be BFloat16
-  /// too.
+  /// In which the weights are kept. With BFloat16 they and their gradients take half the memory, and the optimizer
+  /// keeps a float32 copy of each (`OptimizerSettings::masters`), which is what it updates; `precision` has to be
+  /// BFloat16 too.
   Precision weights = Precision::Float32;
   BoundaryDtype boundary_dtype = BoundaryDtype::Same;  ///< of what goes from rank to rank
-  /// Where updates may have to be clipped or skipped: whether ranks update as soon as their own gradients are there,
+  /// For updates that may have to be clipped or skipped: whether ranks update as soon as their own gradients are there,
   /// begin the next step, and take both back, to the bit, where the norm says that the update had to be clipped or
   /// skipped (arXiv 2401.10241, section 4). Keeps a copy of weights, gradients, buffers and optimizer state from the
-  /// update to the check. Behind an update that was taken back ranks wait, until one would have stayed. Without
-  /// clipping and a scaled loss nothing is ever taken back: ranks then go on whatever is set here, and keep nothing.
-  /// The numbers are the same to the bit. Nothing: by measurement, in the first steps and from time to time; ranks wait
-  /// where several steps are not in flight, on devices other than the host, and where the copies would not be within
-  /// `memory_limit`.
+  /// update to the check. After an update that was taken back ranks wait for the norm, until an update would have
+  /// stayed. Without clipping and a scaled loss nothing is ever taken back: ranks then go on whatever is set here, and
+  /// keep nothing. The numbers are the same to the bit. Nothing: measurements decide, in the first steps and from time
+  /// to time; ranks wait if only one step is in flight, on devices other than the host, and if the copies would not fit
+  /// into `memory_limit`.
   std::optional<bool> post_validation = {};
   /// How many steps may be on their way: whether a rank that has done its part of one begins the next while others are
   /// still at it. The numbers are the same to the bit. 1: none is begun before all ranks have ended the last.
@@ -73,24 +72,25 @@ struct PipelineSettings {
   /// How many pipelines stand side by side in the schedule (`side_by_side`). Their gradients are added up, and
   /// evaluation shares microbatches out among them.
   int replicas = 1;
-  /// 0, or in how many equal runs the microbatches are taken, whose gradients are added along a fixed tree: a power of
-  /// two that divides the microbatches and that the replicas divide. The numbers of 1, 2, 4 … replicas are then the
-  /// same to the bit. A stage keeps at most log2(gradient_tree / replicas) gradients more than one. 0: each replica
-  /// adds its microbatches in a row, and the sums depend on the number of replicas in their last bits. Typical: 8
+  /// The number of equal runs of microbatches whose gradients are added along a fixed tree: a power of two that divides
+  /// the microbatches and that the replicas divide. The numbers of 1, 2, 4 … replicas are then the same to the bit. A
+  /// stage keeps at most log2(gradient_tree / replicas) gradients beside the one that it adds to. 0: there is no tree;
+  /// each replica adds its microbatches in a row, and the sums depend on the number of replicas in their last bits.
+  /// Typical: 8
   int gradient_tree = 0;
-  /// Whether of several holders of a stage, in replicas or in a bidirectional schedule, each keeps the optimizer's
-  /// state of its share of the parameters only, updates these and sends them to the others (ZeRO-1, arXiv 1910.02054).
-  /// The numbers are the same to the bit. A parameter is never divided.
+  /// Whether the holders of a stage, in replicas or in a bidirectional schedule, share its optimizer state: each keeps
+  /// that of its share of the parameters, updates these and sends them to the others (ZeRO-1, arXiv 1910.02054). The
+  /// numbers are the same to the bit. A parameter is never divided.
   bool shard_optimizer = false;
-  Bytes gradient_bucket{4 << 20};  ///< most gradients that holders of a stage send each other in one message
+  Bytes gradient_bucket{4 << 20};  ///< the largest message of gradients between the holders of a stage
   bool check_finite = false;  ///< search every layer's outputs for infinities and NaN: slow, says where the first is
   Bytes memory_limit;         ///< of each rank, in CPU tensors; an allocation beyond it throws. 0: none
-  /// What the ranks' messages go through, where all are threads of this process: given their ends, returns others in
-  /// their place, as `with_emulated_links` does. Empty: the ends as they are.
+  /// What the ranks' messages go through, if all ranks are threads of this process: a function that is given their ends
+  /// and returns others in their place, as `with_emulated_links` does. Empty: the ends as they are.
   std::function<std::vector<std::unique_ptr<Transport>>(std::vector<std::unique_ptr<Transport>>)> links = {};
 };
 
-/// The intra-op threads of each of so many ranks on this machine if nobody chose: the cores divided by the ranks, at
+/// How many intra-op threads each of so many ranks on this machine has by default: the cores divided by the ranks, at
 /// least 1.
 [[nodiscard]] int default_threads(int ranks);
 
@@ -128,9 +128,10 @@ struct StepResult {
   /// By microbatch, where they were asked for; `merge_outputs` joins them. Only where the last stage's rank lives.
   std::vector<Tensors> outputs;
   Milliseconds begun;  ///< when the first rank of this process began the step, on the machine's `SteadyClock`
-  /// Measured; zero is the start of the step. Of several processes the first knows all ranks, the others their own. Its
-  /// memory has a sample at the end of each event, of what the rank holds for the microbatches under way: no weights,
-  /// gradients of weights or messages. None for ranks of one process that share a device other than the host.
+  /// Measured; zero is the start of the step. If there are several processes, the first knows all ranks, the others
+  /// only their own. Its memory has a sample at the end of each event, of what the rank holds for the microbatches
+  /// under way: no weights, gradients of weights or messages. None for ranks of one process that share a device other
+  /// than the host.
   Timeline timeline;
 };
 
@@ -167,9 +168,9 @@ class StepHandle {
   StepHandle& operator=(StepHandle&&) noexcept;
   ~StepHandle();
 
-  /// Waits until the ranks of this process have ended the step and know that its update stays. Once for each step, in
-  /// any order. \throws Error as `Pipeline::step`, also of a later step that failed before this one was checked;
-  /// (BadInput) if it has been waited for.
+  /// Waits until the ranks of this process have ended the step and know that its update stays. Call it once for each
+  /// step, in any order. \throws Error as `Pipeline::step`, also of a later step that failed before this one was
+  /// checked; (BadInput) if it has been waited for.
   StepResult wait();
 
  private:
@@ -228,8 +229,9 @@ class Pipeline {
 
   /// The outputs of the last stage for any number of microbatches, in evaluation mode, by microbatch. \param sequences
   /// whether layers remember what they saw of each microbatch, so that the next call, with as many, only brings what is
-  /// new (`KeyValueCache`); any other call forgets it. \param begun_anew of sequences that go on, by microbatch, those
-  /// of which all is forgotten before; empty: none. \throws Error (BadInput) where there is nothing to go on with.
+  /// new (`KeyValueCache`); any other call forgets it. \param begun_anew by microbatch, where sequences go on: whether
+  /// what was remembered of it is forgotten before this call; empty: none is. \throws Error (BadInput) where there is
+  /// nothing to go on with.
   [[nodiscard]] std::vector<Tensors> forward(const std::vector<Microbatch>& microbatches,
                                              Sequences sequences = Sequences::Whole,
                                              const std::vector<bool>& begun_anew = {});
@@ -237,8 +239,9 @@ class Pipeline {
   /// The outputs for one input that has the samples in its first dimension, joined along it.
   [[nodiscard]] Tensors forward(const at::Tensor& input);
 
-  /// Writes weights and optimizer state of this process's stages, a file a stage, each from its rank. Of a stage with
-  /// several holders the first writes all, or, where the optimizer's state is sharded, each its shard. Does not commit.
+  /// Writes weights and optimizer state of this process's stages, a file a stage, each from its rank. If a stage has
+  /// several holders, the first writes all of it, or, where the optimizer's state is sharded, each writes its shard.
+  /// Does not commit.
   void save(CheckpointPart& part);
 
   /// Copies what `save` would write into `copies`, in the host's memory, each stage from its rank; what they hold of an
@@ -257,11 +260,13 @@ class Pipeline {
   /// A copy of every weight of this process's stages, "layers.0.token.weight" and so on, in the order of the layers.
   [[nodiscard]] std::vector<std::pair<std::string, at::Tensor>> weights();
 
+  /// Begins the figures of `report`, `links` and `peak_memory` anew.
   void begin_accounting();
-  /// By stage and then by rank: one for each holder. Of several processes the first knows all, the others their own.
+  /// By stage and then by rank: one for each holder. If there are several processes, the first knows all, the others
+  /// only their own.
   [[nodiscard]] std::vector<StageReport> report();
-  /// What went over the links between ranks since the last `begin_accounting`, by sender and receiver. Of several
-  /// processes the first knows all, the others none.
+  /// What went over the links between ranks since the last `begin_accounting`, by sender and receiver. If there are
+  /// several processes, the first knows all, the others none.
   [[nodiscard]] std::vector<LinkUse> links() const;
 
   /// By rank of this process: the most that it has held since the last `begin_accounting`, as in `StageReport`.

@@ -127,14 +127,15 @@ enum class Recomputation {
 struct PlanRequest {
   int ranks = 1;                            ///< all of them, those of every replica
   std::int64_t batch = 1;                   ///< samples of an update
-  std::optional<Bytes> memory = {};         ///< of every rank; if the costs name a smaller cap, that holds
+  std::optional<Bytes> memory = {};         ///< of every rank; if the costs name a smaller cap, that one applies
   std::vector<std::string> schedules = {};  ///< names; `synthesised_schedule` among them
   std::vector<int> microbatches = {};
   bool equal_microbatches = false;  ///< only numbers of microbatches that divide each replica's part of the batch
   std::vector<int> stages_per_rank = {};
   std::vector<int> replicas = {1};
-  /// Of the run: 0, or a power of two, for bits that do not depend on the replicas. Only replicas that divide it, and
-  /// microbatches of all replicas that it divides; stages keep some more gradients (`GradientRuns`).
+  /// That of the run: 0, or a power of two, for bits that do not depend on the replicas. Plans then have only numbers
+  /// of replicas that divide it, and numbers of microbatches of all replicas that it divides; stages keep some more
+  /// gradients (`GradientRuns`).
   int gradient_tree = 0;
   Recomputation recomputation = Recomputation::WhereNeeded;
   std::optional<Cut> cut = {};
@@ -147,7 +148,7 @@ struct PlanRequest {
   /// tie on one rank, where the parameter is one object with one weight, gradient and optimizer state.
   bool share_ties = false;
   std::size_t most_plans = 5;  ///< that are returned
-  /// How many passes may be simulated; about 10 million a second. Then the best so far are taken.
+  /// How many passes may be simulated, of which about 10 million take a second. After that the best so far are taken.
   std::int64_t most_simulated_passes = 50'000'000;
 };
 

@@ -73,7 +73,6 @@ struct MeasuredPlan {
   friend bool operator==(const MeasuredPlan&, const MeasuredPlan&) = default;
 };
 
-/// What `penstock plan` answers.
 /// The best plan on another number of ranks.
 struct PlanElsewhere {
   Plan plan;
@@ -87,13 +86,13 @@ struct PlanReport {
   PlanAnswer answer;
   std::vector<Alternative> neighbours = {};
   std::vector<Alternative> other_circumstances = {};
-  /// Of each rank, where there are any.
+  /// By rank; empty if no rank has one.
   std::vector<std::optional<Bytes>> memory_caps = {};
   std::vector<MeasuredPlan> measured = {};  ///< of the first plans, where they were tried
   std::vector<SweepPoint> sweep = {};       ///< where it was asked for; then the text says its answer
   double spread = 0;  ///< how well the layers' times are known, as in `Measurement`; 0 if it is not known
-  /// The best plans on other numbers of ranks, on one rank among them where the network fits it, where they were looked
-  /// at.
+  /// The best plans on other numbers of ranks, if those were looked at; one rank is among them if the network fits on
+  /// it.
   std::vector<PlanElsewhere> on_other_ranks = {};
 
   friend bool operator==(const PlanReport&, const PlanReport&) = default;
@@ -118,8 +117,8 @@ struct MeasuredPoint {
   Milliseconds step;
 };
 
-/// Puts the plans into a sweep, each in place of a slower point of the same configuration: a plan's cut is moved on in
-/// simulation, so that the picture's best is the table's.
+/// Puts the plans into a sweep, each in place of a slower point of the same configuration. The cut of a plan was
+/// refined in simulation, that of a point was not; so the best of the picture is the best of the table.
 void include_plans(std::vector<SweepPoint>& points, const std::vector<Plan>& plans);
 
 /// The answer of a sweep: "use M = 8 (1f1b, 318 ms); M of 4 to 16 are within 3 %". The range is of the numbers that
@@ -127,10 +126,10 @@ void include_plans(std::vector<SweepPoint>& points, const std::vector<Plan>& pla
 /// fits.
 [[nodiscard]] std::string sweep_sentence(const std::vector<SweepPoint>& points);
 
-/// An SVG picture: microbatches to the right, each twice the one before it, step time upwards, a line a schedule for
-/// the best of its numbers of stages a rank, the fastest 8. The best is ringed, what is within 3 % of it shaded, and
-/// the answer stands below the title. Hollow marks for what does not fit into the memory, crosses for what was
-/// measured.
+/// An SVG picture: microbatches to the right, each twice the one before it, step time upwards, a line for each of the 8
+/// fastest schedules, at the best of its numbers of stages a rank. The best point is ringed, what is within 3 % of it
+/// is shaded, and the answer stands below the title. Hollow marks stand for what does not fit into the memory, crosses
+/// for what was measured.
 /// \param points of `sweep_plans`, at least one. \param spread how well the layers' times are known, as a share of
 /// them: a bar through the best of each number of microbatches. 0: it is not known, and there are no bars.
 [[nodiscard]] std::string sweep_svg(const std::vector<SweepPoint>& points,

@@ -78,6 +78,7 @@ struct TrainStart {
   std::int64_t train_samples = 0;
   std::int64_t held_out_samples = 0;
   int ranks = 0;
+  int ranks_here = 0;  ///< of them, those on this machine, which share its cores
   int replicas = 1;
   int processes = 1;
   int threads_per_rank = 0;
@@ -87,10 +88,10 @@ struct TrainStart {
 
 /// How it ended.
 struct TrainResult {
-  std::int64_t step = 0;              ///< updates of the network in the last checkpoint; -1: stopped before the first
-  int stop_signal = 0;                ///< that ended it, of any process, 0 for none; the last update is saved
-  double loss = 0;                    ///< of the last step
-  double held_out_loss = 0;           ///< NaN where nothing is held out
+  std::int64_t step = 0;     ///< updates of the network in the last checkpoint; -1: stopped before the first
+  int stop_signal = 0;       ///< the signal, to any process, that ended the run; 0: none; the last update is saved
+  double loss = 0;           ///< of the last step
+  double held_out_loss = 0;  ///< NaN where nothing is held out
   std::optional<double> bigram_loss;  ///< text: of a byte bigram model fitted to the same training split, nats per byte
   Milliseconds median_step_time;
   std::int64_t steps_made = 0;     ///< by this start of the run
@@ -118,9 +119,9 @@ struct TrainObserver {
 
 /// Trains, or goes on training. Writes into `settings.out`: config.toml (the resolved settings), metrics.jsonl (a line
 /// a step), events.jsonl (starts, notes, ends), checkpoints/, and with each checkpoint and at the end timeline.json
-/// (the last step, for Perfetto) and, of several ranks, links.json; where it follows a plan, plan.toml; with `timeline`
-/// at the end also timeline.svg and timeline.html, in which the simulator's prediction, with the costs measured in the
-/// steps before, stands over it.
+/// (the last step, for Perfetto). A run on several ranks also writes links.json, and one that follows a plan plan.toml.
+/// With `timeline` it ends with timeline.svg and timeline.html, in which the last step stands below what the simulator
+/// predicts from the costs that were measured in the steps before.
 /// \param processes this process's part where several share the run: they are given the same settings and data, which
 /// is checked, and a folder that all of them see; the first one writes everything there but the others' stages. `ranks`
 /// is the schedule's, and need not be set.
@@ -140,26 +141,38 @@ void check_limits(const TrainSettings& settings, int processes);
 [[nodiscard]] TrainSettings settings_of_run(const std::filesystem::path& out);
 
 /// The settings with the layers, width, heads and tied head of the published model that they name; others as they are.
-/// \throws Error (BadInput) where its config.json cannot be read, or a setting that is not the default is another than
-/// the model's.
+/// \throws Error (BadInput) where its config.json cannot be read, or a setting was changed from its default to
+/// something else than the model's.
 [[nodiscard]] TrainSettings with_published_shape(TrainSettings settings);
 
-/// What an evaluation says.
+/// What an evaluation says of one of several sources with weights.
+struct EvalSource {
+  std::string path;
+  double share = 0;  ///< of all weights
+  std::int64_t samples = 0;
+  double loss = 0;  ///< this and what follows as in `EvalResult`
+  std::optional<double> perplexity = std::nullopt;
+  std::optional<double> bits_per_byte = std::nullopt;
+};
+
+/// What an evaluation says; of several sources with weights, of a token that is drawn from them by these.
 struct EvalResult {
   std::int64_t step = 0;     ///< of the checkpoint
   std::int64_t samples = 0;  ///< evaluated
   double loss = 0;           ///< mean; nats a token, or a sample for images
-  /// Of text and tokens, e to the loss.
+  /// For text and tokens: e to the power of the loss.
   std::optional<double> perplexity = std::nullopt;
   /// The loss of all tokens, those that end documents among them, in bits, divided by the bytes of the texts that they
-  /// stand for. Nothing where nobody knows the bytes: of token files without an index that says them.
+  /// stand for. Nothing if the number of bytes is not known: for token files without an index that says it.
   std::optional<double> bits_per_byte = std::nullopt;
+  std::vector<EvalSource> sources = {};  ///< empty where they have no weights
 };
 
-/// The loss of the last whole checkpoint in `out` on `data`, all of it, or `samples` (not 0) spread evenly over it.
-/// \throws Error (BadInput)
+/// The loss of the last whole checkpoint in `out`, or of a published model, on `data`: all of it, or `samples` (not 0)
+/// spread evenly over it; of several sources with weights ("a.bin:0.7") over each. \param field of JSON Lines, the
+/// member that is the text; nothing: the one that the run was trained on. \throws Error (BadInput)
 [[nodiscard]] EvalResult evaluate_run(const std::filesystem::path& out, const std::vector<std::string>& data,
-                                      std::int64_t samples);
+                                      std::int64_t samples, const std::optional<std::string>& field = std::nullopt);
 
 /// How text is drawn from a network.
 struct SampleSettings {
@@ -173,10 +186,9 @@ struct SampleSettings {
 
 /// Continues the prompts with a network of bytes, or of a published model's tokens, handing over each byte as soon as
 /// it is known, with the number of its prompt. All prompts are under way together, each as a microbatch of its own:
-/// their texts are those that each would have alone, to the bit. \param out a run, or the folder of a published model;
-/// of one, the end of a document ends the text, and so does each token that its generation_config.json or config.json
-/// names
-/// (`eos_token_id`). \throws Error (BadInput)
+/// their texts are those that each would have alone, to the bit. With a published model a text ends with the document,
+/// and at each token that the model's generation_config.json or config.json names (`eos_token_id`). \param out a run,
+/// or the folder of a published model. \throws Error (BadInput)
 void sample_run(const std::filesystem::path& out, const SampleSettings& settings,
                 const std::function<void(std::size_t prompt, char byte)>& on_byte);
 
@@ -240,12 +252,9 @@ class Progress {
 struct MeasuredCosts {
   LayerCosts costs;
   std::filesystem::path file;
-  bool reused = false;       ///< nothing was measured: the file was of this model, machine and these sizes
+  bool reused = false;  ///< nothing was measured: the file already had the costs of this model, machine and these sizes
   int threads_per_rank = 0;  ///< that it was measured with; 0 on devices
 };
-
-/// A standard error of the median, as a share of it, above which costs are measured again in place of being used again.
-inline constexpr double noisy_spread = 0.05;
 
 /// Takes one line for people.
 using Note = std::function<void(const std::string&)>;
@@ -253,7 +262,7 @@ using Note = std::function<void(const std::string&)>;
 /// The costs of the network that `settings` describe, on `request.ranks` threads or devices at once, at the microbatch
 /// sizes that the request may come to. They are kept in `settings.cost`, or where that is empty in a file of the user's
 /// cache (`XDG_CACHE_HOME`, or `~/.cache`) whose name stands for model, machine and sizes; and taken from there when it
-/// has them, unless `settings.remeasure` is set or their median was not known well (`noisy_spread`). `note` is told how
+/// has them, unless `settings.remeasure` is set or the machine was busy then (`noisy_spread`). `note` is told how
 /// old they are and how well they are known.
 /// \throws Error (BadInput) where model and data do not fit, as `make_plans` for ranks and batch, and where
 /// `settings.cost` holds the costs of another model or machine, which the message names.
@@ -268,7 +277,7 @@ struct PlanOnRanks {
 /// The best plan of the request on each of several numbers of ranks, the fastest first. Where the machine was too busy
 /// to say which that is (a median known to no better than `incomparable_spread`), the most ranks come first, which use
 /// all that was offered, and `note` is told so. Ranks that are threads share
-/// all cores of the machine: each has as many threads as there are cores for it. The costs of each number are kept as
+/// all cores of the machine: each has an equal part of them as its threads. The costs of each number are kept as
 /// `measured_costs` keeps them, of those that `settings.cost` names each in a file of its own beside it
 /// ("cost-ranks-2.json"). \param ranks empty: the powers of two up to the number of devices, or of cores, and that
 /// number; at most one for each layer. Numbers for which nothing fits are left out. \throws Error as `measured_costs`,
@@ -285,7 +294,7 @@ struct PlanOnRanks {
 /// Runs a plan of those settings for two steps to warm up and `steps` more. \throws Error as `train`.
 [[nodiscard]] MeasuredPlan try_plan(const TrainSettings& settings, const Plan& plan, int steps);
 
-/// What `settings` leave to a plan, chosen: costs are measured or found, the best plan is written to `plan.toml` in
+/// Chooses what `settings` leave to a plan: costs are measured or found, the best plan is written to `plan.toml` in
 /// `settings.out`, and the settings that are returned follow it. What is not automatic stays as it is.
 /// \throws Error (BadInput) where nothing fits, or `settings.out` cannot take a run.
 [[nodiscard]] TrainSettings choose_automatic(const TrainSettings& settings, const Note& note);

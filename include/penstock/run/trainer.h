@@ -57,11 +57,12 @@ class Samples {
 [[nodiscard]] std::shared_ptr<const Samples> samples_of(
     std::int64_t size, std::function<Minibatch(std::span<const std::int64_t> numbers)> minibatch);
 
-/// Files as `penstock train` reads them, in two splits: of each sample one input and one target.
+/// Files as `penstock train` reads them, in two splits. Each sample has one input and one target.
 struct FileSamples {
   std::shared_ptr<const Samples> train;     ///< never null
   std::shared_ptr<const Samples> held_out;  ///< null where nothing is held out; no byte, token or image is in both
-  /// What the network's last layer tells apart: 256 bytes of text, the tokens up to the largest, the labels of images.
+  /// How many classes the network's last layer tells apart: 256 for bytes of text, the largest token and one for
+  /// tokens, the labels of images.
   std::int64_t classes = 0;
 };
 
@@ -116,7 +117,7 @@ struct Training {
 /// `schedule`, `cut`, `microbatches` and `recompute` may be `auto`: the layers are then measured first.
 /// \param settings those of data and of the built-in networks stay at their defaults.
 /// \param processes this process's part, where several share the run (`process_of_environment`); each brings the same
-/// network and samples, which is checked by some of them.
+/// network and samples, and some of the samples are compared.
 /// \throws Error (BadInput) before anything is written; (RunFailed) with the last checkpoint whole.
 TrainResult train(Training training, const TrainSettings& settings, const TrainObserver& observer = {},
                   const std::optional<ProcessSettings>& processes = std::nullopt);

@@ -82,8 +82,8 @@ namespace penstock {
 [[nodiscard]] Schedule dualpipev_schedule(int ranks, int microbatches);
 
 /// Two 1F1B pipelines in opposite directions (arXiv 2107.06925, section 3). Holders as DualPipe's. Bubble: for
-/// T_F = T_B + T_W the share (p − 2)/(2m + p − 2) of the makespan for even m; where the backward is longer each p
-/// microbatches wait anew. Peak activations: at most p. p must be even.
+/// T_F = T_B + T_W the share (p − 2)/(2m + p − 2) of the makespan for even m; if the backward takes longer, every p
+/// microbatches wait again. Peak activations: at most p. p must be even.
 [[nodiscard]] Schedule chimera_schedule(int ranks, int microbatches);
 
 /// The stages go to and fro over the ranks in waves, v = 2 × waves stages a rank (arXiv 2308.15762). Bubble: falls with

@@ -111,7 +111,7 @@ struct Schedule {
   friend bool operator==(const Schedule&, const Schedule&) = default;
 };
 
-/// One cell: `2F0`, `3SEND_F1`, nothing for a step of waiting. An overlap is not of one action and does not show.
+/// One cell: `2F0`, `3SEND_F1`, nothing for a step of waiting. An overlap belongs to two actions and is not shown.
 [[nodiscard]] std::string to_string(const Action& action);
 
 /// The text form, one line a rank, each ended by a newline. `parse_schedule` of it gives back an equal schedule.
@@ -121,7 +121,7 @@ struct Schedule {
 /// is the verifier's. \throws Error (BadInput) that names row and column where the text is not a schedule.
 [[nodiscard]] Schedule parse_schedule(std::string_view csv);
 
-/// How a send and a receive end, which decides whether their order can stand still.
+/// When a send and a receive end, which decides whether their order can deadlock.
 enum class SendMode {
   /// At once: a send's message waits for its receive, a receive posts a buffer, and the action that needs the message
   /// waits for it. What penstock's transports do.
@@ -163,16 +163,13 @@ class VerifiedSchedule {
 
 /// Proves that
 /// - every stage does every microbatch's F and its B (or I and then W) exactly once, all on one rank that holds the
-/// stage;
-///   where the schedule says `forward_only`, its F and nothing else;
+///   stage; if the schedule says `forward_only`, its F and nothing else;
 /// - every action comes after what it depends on, and no set of actions waits for itself in a circle (no deadlock),
 ///   for compute schedules as for lowered ones, with non-blocking or with blocking sends;
 /// - gradients accumulate in the order of the microbatches on every copy of a stage, which is what makes the numbers
-/// equal
-///   to the bit;
+///   equal to the bit;
 /// - in a lowered schedule every boundary that crosses ranks is sent and received exactly once, after it was computed
-/// and
-///   before it is used, so that a buffer is alive when it is read and is freed once;
+///   and before it is used, so that a buffer is alive when it is read and is freed once;
 /// - overlapped pairs are a forward and a backward that do not need each other;
 /// - no rank holds more activations than the cap, where there is one.
 ///

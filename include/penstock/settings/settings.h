@@ -37,7 +37,7 @@ enum class ModelKind : std::uint8_t {
   Published,  ///< that of a published model's folder, with its weights
 };
 
-/// Those of networks.
+/// The words of kinds of networks.
 template <>
 struct KindWords<ModelKind> {
   static constexpr std::array<KindWord<ModelKind>, 5> all{{{ModelKind::Gpt, "gpt"},
@@ -54,8 +54,8 @@ class ModelChoice {
   ModelChoice() = default;
   /// \param kind any but `Published`, which the path of its folder makes.
   ModelChoice(ModelKind kind);
-  /// A word, or else the path of a folder: one that is there, or that has a slash in it. What the folder holds is seen
-  /// when it is read. \throws Error (BadInput) for anything else.
+  /// A word, or else the path of a folder: one that is there, or that has a slash in it. What the folder holds is
+  /// checked when it is read. \throws Error (BadInput) for anything else.
   ModelChoice(const std::string& text);
   ModelChoice(const char* text) : ModelChoice(std::string(text)) {}
 
@@ -197,7 +197,7 @@ enum class Documents : std::uint8_t {
   Masked,  ///< a token sees its own document alone, and positions go on
 };
 
-/// Those of documents.
+/// The words of what is made of documents.
 template <>
 struct KindWords<Documents> {
   static constexpr std::array<KindWord<Documents>, 3> all{
@@ -243,7 +243,7 @@ class Recompute {
   /// \throws Error (BadInput) for what is none of these.
   Recompute(const std::string& text);
   Recompute(const char* text) : Recompute(std::string(text)) {}
-  /// Those layers; of none of them `None`. Ranges may touch, overlap and stand in any order.
+  /// These layers, or `None` for an empty list. Ranges may touch, overlap and stand in any order.
   [[nodiscard]] static Recompute of(std::vector<LayerRange> layers);
   /// The layers whose entry is true.
   [[nodiscard]] static Recompute of(const std::vector<bool>& by_layer);
@@ -280,13 +280,13 @@ class Recompute {
 /// How a network is cut, scheduled and placed. By default one stage on one rank.
 struct Layout {
   int stages = 1;
-  Ranks ranks = {};               ///< of all replicas: as many as the schedule has; given ones must be that many
+  Ranks ranks = {};               ///< of all replicas; as many as the schedule has, and given ones must be that many
   CutChoice cut = {};             ///< uniform
   ScheduleChoice schedule = {};   ///< 1F1B
   Microbatches microbatches = 4;  ///< of all replicas
   int replicas = 1;               ///< copies of the pipeline, which share the microbatches
   /// Runs of microbatches whose gradients are added along a fixed tree, so that the bits do not depend on the replicas;
-  /// 0: in a row.
+  /// 0: they are added in a row.
   int gradient_tree = 0;
   Recompute recompute = {};  ///< none
   bool offload = false;      ///< keep the inputs of recomputed layers in the host's memory
@@ -367,6 +367,7 @@ struct TrainSettings {
     double epsilon = 1e-8;
     double clip = 1;
     std::optional<bool> post_validation = {};
+    int steps_in_flight = 2;  ///< 1: no rank begins a step before all have ended the last
     Precision precision = Precision::Float32;
     Precision weights = Precision::Float32;
     std::uint64_t seed = 1;
@@ -422,8 +423,8 @@ enum class TomlExtent {
 /// The settings as TOML, with their meanings as comments. `apply_toml` gives back equal settings.
 [[nodiscard]] std::string to_toml(const TrainSettings& settings, TomlExtent extent = TomlExtent::OfTheRun);
 
-/// Overwrites the settings that a TOML file names. Of a plan's file, the table `prediction` is passed over, and a
-/// schedule's file lies where it lies seen from the plan. \throws Error (BadInput) that names file and line if it is
+/// Overwrites the settings that a TOML file names. In a plan's file the table `prediction` is passed over, and the path
+/// of a schedule's file is relative to the plan's folder. \throws Error (BadInput) that names file and line if it is
 /// not TOML, a key is unknown (with the nearest known one) or a value is of the wrong type.
 void apply_toml(TrainSettings& settings, const std::filesystem::path& file);
 

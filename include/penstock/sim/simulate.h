@@ -3,9 +3,9 @@
 ///
 /// What it assumes:
 /// - A rank does its actions in order, one at a time, each as soon as the rank is free and the action's inputs have
-///   arrived.
-///   An overlapped pair is one action: it begins when the inputs of both are there, takes the sum of their times, and
-///   has both results at its end. The formulas of DualPipe's authors count so, and the executor does the same.
+///   arrived. An overlapped pair is one action: it begins when the inputs of both are there, takes the sum of their
+///   times, and has both results at its end. The formulas of DualPipe's authors count it so, and the executor does the
+///   same.
 /// - `B` takes as long as `I` and `W` together.
 /// - A send does not block. Each ordered pair of ranks has a link of its own that carries one message at a time, in the
 ///   order of the sends: a message of b bytes occupies it for b / bandwidth and arrives `latency` later. Between two

@@ -6,9 +6,9 @@
 /// passes along the critical path of the best (simulated annealing), and for small pipelines goes on to the optimum by
 /// branch and bound. The backward is always split.
 ///
-///     const penstock::SynthesisSettings settings{.ranks = 4, .microbatches = 8, .placement =
-///     penstock::v_placement(4)}; const penstock::Synthesis found = penstock::synthesise(settings, cost,
-///     penstock::SteadyClock());
+///     const penstock::Placement placement = penstock::v_placement(4);
+///     const penstock::SynthesisSettings settings{.ranks = 4, .microbatches = 8, .placement = placement};
+///     const penstock::Synthesis found = penstock::synthesise(settings, cost, penstock::SteadyClock());
 #pragma once
 
 #include <cstdint>
@@ -56,10 +56,10 @@ constexpr int most_synthesised_passes = 500'000;  ///< stages times microbatches
 void check_synthesis_sizes(int ranks, int stages_per_rank, int microbatches);
 
 /// Never worse than the best generator of the same placement under the same caps, as far as the budget was enough to
-/// play them. It is asked for between two orders: the last one begun, and at least one, is played to its end. The
-/// generators come first, the later published before the earlier. Thread-safe.
+/// play them. The budget is checked between two orders: an order that was begun is played to its end, and at least one
+/// is played. The generators come first, the later published before the earlier. Thread-safe.
 /// \throws Error (BadInput) if settings and cost do not fit each other, for sizes above those that are synthesised,
-/// and if no schedule meets the caps: the message says the smallest that one does. With caps, a
+/// and if no schedule meets the caps: the message says the smallest caps that a schedule meets. With caps, a
 /// `weight_activation_share` above 1 is refused too.
 [[nodiscard]] Synthesis synthesise(const SynthesisSettings& settings, const Cost& cost, const Clock& clock);
 

@@ -3,8 +3,7 @@
 /// executor write the same type, so that what is drawn beforehand can be laid over what was measured.
 ///
 ///     const penstock::Timeline timeline = penstock::simulate(schedule, cost);
-///     std::cout << penstock::to_string(penstock::makespan(timeline)) << ", " << penstock::bubble_span(timeline) <<
-///     '\n';
+///     std::cout << penstock::to_string(penstock::makespan(timeline)) << '\n';
 #pragma once
 
 #include <cstdint>

@@ -10,8 +10,8 @@
 ///
 /// A corpus of the name `corpus` is three files (docs/tokenizers.md has their layout):
 /// - `corpus.bin`, the tokens, little-endian uint16, or uint32 where the vocabulary is larger than 65,536;
-/// - `corpus.idx`, little-endian uint64: the number of the first token of each document, and that of all tokens at the
-/// end;
+/// - `corpus.idx`, little-endian uint64: the number of the first token of each document, and at the end that of all
+///   tokens;
 /// - `corpus.json`, the rest of the index, which is written last: where it is, the corpus is whole.
 #pragma once
 
@@ -62,7 +62,7 @@ class Tokenizer {
   /// default. Bytes that are no UTF-8 become U+FFFD. \throws Error (BadInput) that names a token beyond the vocabulary.
   [[nodiscard]] std::string decode(std::span<const TokenId> tokens, bool skip_special_tokens = true) const;
 
-  /// Of the room itself.
+  /// For the room itself.
   explicit Tokenizer(std::shared_ptr<const Parts> parts) : parts_(std::move(parts)) {}
 
  private:
@@ -90,7 +90,7 @@ class Encoder {
   std::unique_ptr<State> state_;
 };
 
-/// Reads a tokenizer from a tokenizer.json or the folder that holds one. The file may have 128 MiB.
+/// Reads a tokenizer from a tokenizer.json or the folder that holds one. The file may be up to 128 MiB large.
 ///
 /// The token that ends a document is the first of these that the vocabulary has: `<|endoftext|>`, `<|end_of_text|>`,
 /// `</s>`, `<eos>`, `<|end_of_document|>`; or else the `eos_token` of a tokenizer_config.json beside the file.
@@ -105,7 +105,7 @@ struct CorpusSettings {
   /// each line, all others are a document each; either may be packed by gzip, and end in .gz too. A document has at
   /// most 256 MiB.
   std::vector<std::filesystem::path> data;
-  /// Of JSON Lines: the member of each object that is the document.
+  /// In JSON Lines: the member of each object that is the document.
   std::string field = "text";
   /// The corpus's name, without a suffix.
   std::filesystem::path output;
@@ -141,14 +141,13 @@ struct Corpus {
 /// each thread, or more where single ones are longer. \param progress is called on the calling thread, after about each
 /// MiB.
 /// \throws Error (BadInput) for data that cannot be read, a line of JSON without the field (with file and line), gzip
-/// that is
-///   cut short, a tokenizer without a token that ends a document where the settings name none, and for files of the
-///   corpus that are there already; (RunFailed) where it cannot be written.
+/// that is cut short, a tokenizer without a token that ends a document where the settings name none, and for files of
+/// the corpus that are there already; (RunFailed) where it cannot be written.
 Corpus write_corpus(const Tokenizer& tokenizer, const CorpusSettings& settings,
                     const std::function<void(const CorpusProgress&)>& progress = {});
 
-/// Reads the index of a corpus: its `.json`. \throws Error (BadInput) for another file, and one that `corpus.bin` and
-/// `corpus.idx` do not fit to by their sizes.
+/// Reads the index of a corpus: its `.json`. \throws Error (BadInput) for a file that is no index, and for one that the
+/// sizes of `corpus.bin` and `corpus.idx` do not fit.
 [[nodiscard]] Corpus read_corpus_index(const std::filesystem::path& file);
 
 }  // namespace penstock

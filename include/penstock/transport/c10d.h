@@ -33,19 +33,20 @@ struct ProcessSettings {
   std::string address = "127.0.0.1";
   int port = 29500;  ///< 1 to 65535; 0 only with `listening_socket`
   /// Process 0: a bound and listening socket that is used in place of a new one, so that nobody can take the port
-  /// between its choice and its use. Taken over. -1: none.
+  /// between its choice and its use. The group takes it over. -1: none.
   int listening_socket = -1;
   bool store_is_elsewhere = false;  ///< someone else, such as torchrun's agent, already listens there
   /// The address on which this process takes connections of other processes. Empty: loopback where `address` is
   /// loopback, otherwise that of the interface by which `address` is reached.
   std::string own_address;
-  /// By which processes of one run know each other; empty: process 0 draws one. Two attempts at a run need two.
+  /// By this the processes of one run know each other; empty: process 0 draws one. Each attempt at a run needs one of
+  /// its own.
   std::string run_identity;
   /// Where this process's ranks keep their tensors, in order: "cpu", "cuda:0". Empty: the host. Between devices that
   /// NCCL joins tensors go directly, between others through the hosts' memory.
   std::vector<std::string> devices;
   bool shared_memory = true;           ///< messages of two processes of one machine go through memory that they share
-  Milliseconds join_timeout{120'000};  ///< until all processes must have come
+  Milliseconds join_timeout{120'000};  ///< within which all processes must have come
   /// Asked, in the caller's thread, while this one waits for the others to come: the number of a signal ends the wait
   /// of all that have come so far, 0 does not.
   std::function<int()> asked_to_stop;
@@ -81,14 +82,14 @@ struct LinkReport {
   friend bool operator==(const LinkReport&, const LinkReport&) = default;
 };
 
-/// What a process throws that met nobody, since it or another was asked to stop before all had come.
+/// Thrown by a process if it or another was asked to stop before all processes had met.
 class StoppedWhileJoining : public Error {
  public:
   explicit StoppedWhileJoining(int stop_signal)
       : Error(ErrorKind::RunFailed,
               "a request to stop while the processes came together; expected all of the run; start it again"),
         stop_signal_(stop_signal) {}
-  /// Of whoever was asked first.
+  /// The signal of the process that was asked first.
   [[nodiscard]] int stop_signal() const { return stop_signal_; }
 
  private:
@@ -98,11 +99,11 @@ class StoppedWhileJoining : public Error {
 class LinkedProcesses;
 class Transport;
 
-/// This process's part in a group of processes. Calls come from one thread at a time. Its end is announced to the
-/// others: it waits until they are done too, or lost. Must outlive its ends of the transport.
+/// This process's part in a group of processes. Calls come from one thread at a time. Its destructor tells the others,
+/// and waits until they are done too, or lost. Must outlive its ends of the transport.
 class ProcessGroup {
  public:
-  /// How many descriptors a process of so many needs at most for its links, besides those that it has.
+  /// How many descriptors each of so many processes needs at most for its links, besides those that it has open.
   [[nodiscard]] static int descriptors_for(int processes);
 
   /// Meets the others. \throws Error (BadInput) where the port is taken, an address cannot be resolved, or another
@@ -119,13 +120,13 @@ class ProcessGroup {
   [[nodiscard]] int processes() const;
   [[nodiscard]] int ranks() const;
 
-  /// The ends of this process's ranks, in order. Once.
+  /// The ends of this process's ranks, in order. Call it once.
   [[nodiscard]] std::vector<std::unique_ptr<Transport>> take_ends();
 
   /// Ends every wait of every process: their receives and exchanges throw `Aborted`. The first reason stays.
   void abort(const std::string& reason);
 
-  /// Every process gives a text under the same name and gets those of all, by process. Each name once.
+  /// Every process gives a text under the same name and gets those of all, by process. Use each name once.
   /// \throws Error (RunFailed) where some do not come in time; Aborted.
   [[nodiscard]] std::vector<std::string> exchange(const std::string& name, const std::string& text);
 

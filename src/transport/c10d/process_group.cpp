@@ -21,7 +21,7 @@ Error lost_while_meeting(const std::exception& error) {
 
 }  // namespace
 
-// Of each other process process 0 has the connection to the store besides that of Gloo and the shared memory; Gloo may
+// Process 0 has, for each other process, a connection to the store besides that of Gloo and the shared memory; Gloo may
 // have two connections for a moment, while both sides call.
 int ProcessGroup::descriptors_for(int processes) {
   constexpr int own = 24;

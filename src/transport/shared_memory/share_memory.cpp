@@ -7,7 +7,7 @@
 
 namespace penstock {
 
-// Of two processes the lower one makes the memory.
+// The lower one of two processes makes the memory.
 std::vector<std::unique_ptr<SharedMemory>> share_memory(const ProcessSettings& settings, const Exchange& exchange) {
   const auto processes = static_cast<std::size_t>(settings.processes);
   const auto own = static_cast<std::size_t>(settings.process);

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "penstock/base/error.h"
+#include "penstock/base/file.h"
 
+#include "help.h"
 #include "mistakes.h"
 #include "output_file.h"
 #include "setting_options.h"
@@ -80,10 +82,21 @@ TEST(Mistakes, AValueThatAnOptionDoesNotTake) {
             "--timeline is 'perhaps'; expected --timeline alone, --timeline=true or --timeline=false; `penstock train "
             "--help` describes it");
   EXPECT_EQ(refusal_of("train --rate"),
-            "--rate without its value; expected one behind it; `penstock train --help` describes it");
+            "--rate without its value; expected one after it; `penstock train --help` describes it");
   EXPECT_EQ(refusal_of("export"),
             "no --output; expected one, which `penstock export` cannot do without; `penstock export --help` describes "
             "it");
+}
+
+TEST(HelpTopics, AFolderThatCannotBeReadIsRefused) {
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / "help_topics";
+  std::filesystem::create_directories(folder);
+  for (const char* name : {"planning.md", "data.md", "picture.svg"}) write_file_atomically(folder / name, "");
+  EXPECT_THAT(topics_in(folder), testing::ElementsAre("data", "planning"));
+  EXPECT_THAT(topics_in(""), testing::IsEmpty());
+  for (const char* none : {"data.md", "nothing"})
+    EXPECT_THAT([&] { static_cast<void>(topics_in(folder / none)); },
+                testing::ThrowsMessage<Error>(AllOf(HasSubstr("cannot read"), HasSubstr(none))));
 }
 
 std::string refusal_of_output(const std::string& file, const std::string& asked = "") {

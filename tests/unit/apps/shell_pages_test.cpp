@@ -34,12 +34,15 @@ class ShellPages : public testing::Test {
     show->add_option("schedule", data, "a schedule's name")->required();
     show->add_option("more", words, "any words");
     show->add_flag("--sure,!--no-sure", resume, "on or off");
+    show->add_option("--sizes", sizes, "some numbers")->capture_default_str();
     program.add_subcommand("hidden", "")->group("");
+    train->add_option("--hidden-option", data, "")->group("");
   }
 
   CLI::App program{"penstock: trains networks.", "penstock"};
   std::string data = "text.txt";
   std::vector<std::string> words;
+  std::vector<int> sizes{1, 2, 4};
   bool resume = false;
 };
 
@@ -62,7 +65,8 @@ TEST_F(ShellPages, BashOffersCommandsOptionsAndFiles) {
   EXPECT_EQ(offered(program, "penstock tr"), "train\n");
   EXPECT_EQ(offered(program, "penstock hid"), "\n");
   EXPECT_EQ(offered(program, "penstock schedule \"\""), "list show -h --help\n");
-  EXPECT_EQ(offered(program, "penstock schedule show -"), "-h --help -o --sure --no-sure\n");
+  EXPECT_EQ(offered(program, "penstock schedule show -"), "-h --help -o --sure --no-sure --sizes\n");
+  EXPECT_EQ(offered(program, "penstock train --hid"), "\n");
   EXPECT_EQ(offered(program, "penstock train --re"), "--resume\n");
   EXPECT_EQ(offered(program, "penstock train --data x --re"), "--resume\n");
   EXPECT_EQ(offered(program, "penstock train --data \"\""), "files \n");
@@ -82,6 +86,10 @@ TEST_F(ShellPages, ZshAndFishKnowWhatOptionsMean) {
   EXPECT_THAT(fish,
               HasSubstr("complete -c penstock -n '__fish_seen_subcommand_from train' -s o -l out -r -d 'folder'"));
   EXPECT_THAT(fish, HasSubstr("__fish_seen_subcommand_from schedule; and __fish_seen_subcommand_from show"));
+  EXPECT_THAT(fish,
+              HasSubstr("-n '__fish_seen_subcommand_from schedule; and not __fish_seen_subcommand_from list show' "
+                        "-a list -d"));
+  EXPECT_THAT(fish, Not(HasSubstr("hidden")));
 }
 
 TEST_F(ShellPages, EachCommandHasAManualPage) {
@@ -96,6 +104,8 @@ TEST_F(ShellPages, EachCommandHasAManualPage) {
   EXPECT_THAT(train, HasSubstr(".TH PENSTOCK\\-TRAIN 1 \"\" \"penstock 0.1.0\""));
   EXPECT_THAT(train, HasSubstr("\\fB\\-o\\fR, \\fB\\-\\-out\\fR \\fIvalue\\fR\nfolder.\n"));
   EXPECT_THAT(train, HasSubstr(".SS The data\n"));
+  EXPECT_THAT(train, Not(HasSubstr("hidden")));
+  EXPECT_THAT(manual_pages(program, "0.1.0").front().text, HasSubstr(".SH NAME\npenstock \\- trains networks.\n"));
 }
 
 TEST_F(ShellPages, APageNamesArgumentsAndShowsExamples) {
@@ -103,6 +113,8 @@ TEST_F(ShellPages, APageNamesArgumentsAndShowsExamples) {
   EXPECT_THAT(show, HasSubstr("[\\fIoptions\\fR] \\fIschedule\\fR [\\fImore\\fR ...]\n"));
   EXPECT_THAT(show, HasSubstr(".SH ARGUMENTS\n.TP\n\\fIschedule\\fR\na schedule\\(aqs name.\n"));
   EXPECT_THAT(show, HasSubstr("\\fB\\-\\-sure\\fR, \\fB\\-\\-no\\-sure\\fR\n"));
+  EXPECT_THAT(show, HasSubstr("\nsome numbers. Default: 1,2,4.\n"));
+  EXPECT_THAT(show, HasSubstr(".SH OPTIONS\n.TP\n"));
   EXPECT_THAT(show, HasSubstr(".SH EXAMPLES\n"));
   EXPECT_THAT(show, HasSubstr("\npenstock schedule show "));
 }
@@ -115,13 +127,18 @@ TEST(Help, NamesOptionsAsTheyAreTypedAndShowsExamples) {
   CLI::App* train = program.add_subcommand("train", "Trains a network");
   train->add_flag("--sure{true},!--no-sure", sure, "on or off")->default_str("auto");
   train->add_option("-o,--out", file, "folder");
+  std::vector<int> sizes{1, 2, 4};
+  train->add_option("--sizes", sizes, "some numbers")->capture_default_str();
   show_examples(program);
   const std::string help = train->help("penstock");
   EXPECT_THAT(help, HasSubstr("\n  --sure, --no-sure (auto)  "));
   EXPECT_THAT(help, HasSubstr("\n  -o, --out TEXT  "));
+  EXPECT_THAT(help, HasSubstr("\n  --sizes INT=1,2,4 ...  "));
   EXPECT_THAT(help, Not(HasSubstr("{")));
   const std::vector<Example> examples = examples_of("train");
   ASSERT_GE(examples.size(), 2U);
+  EXPECT_EQ(introduction({"Is it free?", ""}), "Is it free?");
+  EXPECT_EQ(introduction({"Draw one", ""}), "Draw one:");
   for (const Example& example : examples) EXPECT_THAT(help, HasSubstr("\n      " + std::string(example.line) + "\n"));
 }
 

@@ -55,6 +55,25 @@ TEST_F(Safetensors, EqualTensorsGiveEqualFilesWhoseDataIsAligned) {
   EXPECT_EQ(content.substr(8, 61), R"({"a":{"dtype":"F64","shape":[3],"data_offsets":[0,24]},"c":{")");
 }
 
+TEST_F(Safetensors, TensorsOfTwoFilesAreCompared) {
+  constexpr std::int64_t several_reads = 700'000;  // of a mebibyte
+  const at::Tensor long_one = at::arange(several_reads, at::kInt);
+  at::Tensor changed = long_one.clone();
+  changed[several_reads - 1] = -1;
+  write_safetensors(folder() / "one", std::vector<NamedTensor>{{"first", at::ones({3})}, {"a", long_one}}, {});
+  write_safetensors(folder() / "other",
+                    std::vector<NamedTensor>{{"b", long_one},
+                                             {"changed", changed},
+                                             {"of another type", long_one.to(at::kFloat)},
+                                             {"of another shape", long_one.view({2, -1})}},
+                    {});
+  const SafetensorsFile one = SafetensorsFile::open(folder() / "one");
+  const SafetensorsFile other = SafetensorsFile::open(folder() / "other");
+  EXPECT_TRUE(one.holds_same("a", other, "b"));
+  for (const char* name : {"changed", "of another type", "of another shape"})
+    EXPECT_FALSE(one.holds_same("a", other, name)) << name;
+}
+
 TEST_F(Safetensors, WithoutTensors) {
   write_safetensors(folder() / "none", {}, {});
   EXPECT_EQ(read_file(folder() / "none"), std::string("\x08\0\0\0\0\0\0\0{}      ", 16));

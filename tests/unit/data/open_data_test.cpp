@@ -136,6 +136,30 @@ TEST_F(Tokens, NoWindowCrossesFromOneSplitIntoTheOther) {
   }
 }
 
+TEST_F(Tokens, AreAsWideAsTheirIndexSays) {
+  const auto indexed = [&](const std::string& name, const std::string& dtype, const std::string& tokens,
+                           std::int64_t count) {
+    static_cast<void>(write(name + ".idx", std::string(16, '\0')));
+    static_cast<void>(
+        write(name + ".json", R"({"format": "penstock corpus 1", "dtype": ")" + dtype +
+                                  R"(", "vocabulary": 9, "documents": 1, "end_of_document": 0, "tokens": )" +
+                                  std::to_string(count) + R"(, "tokenizer_xxh3_128": "x"})"));
+    return write(name + ".bin", tokens);
+  };
+  const auto wide = indexed("wide", "uint32", std::string("\x01\x00\x00\x00\x02\x00\x00\x00", 8), 2);
+  const auto narrow = indexed("narrow", "uint16", std::string("\x01\x00\x02\x00", 4), 2);
+  const Data data = open_data({{wide}, std::nullopt, 1, 0});
+  EXPECT_EQ(data.description, (DataDescription{DataKind::Tokens32, 3, 0, 0, 0, 0, 2}));
+  EXPECT_EQ(open_data({{narrow}, std::nullopt, 1, 0}).description.kind, DataKind::Tokens16);
+  EXPECT_THAT(refusal_of({{wide}, DataKind::Tokens16, 1, 0}),
+              AllOf(HasSubstr("`data_kind` = tokens16"), HasSubstr("wide.bin"), HasSubstr("tokens32")));
+  EXPECT_THAT(refusal_of({{wide, narrow}, std::nullopt, 1, 0}), HasSubstr("files before it tokens32"));
+  // Another's file of that name, such as the texts that the tokens were made of.
+  const auto bare = write("bare.bin", std::string("\x01\x00\x02\x00", 4));
+  static_cast<void>(write("bare.json", "[\"text\"]"));
+  EXPECT_EQ(open_data({{bare}, std::nullopt, 1, 0}).description.kind, DataKind::Tokens16);
+}
+
 TEST_F(Tokens, OfAWrongSizeOrKindAreRefused) {
   const auto odd = write("odd.bin", std::string(601, 'x'));
   const auto even = write("even.bin", std::string(602, '\x70'));

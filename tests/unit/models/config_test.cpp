@@ -69,6 +69,23 @@ TEST(Config, ReadsWindowsPartsAndExperts) {
   EXPECT_TRUE(sparse.windows.empty());
 }
 
+TEST(Config, FollowsTransformersWhereBothFormsOrNoneAreThere) {
+  const auto changed = [](std::string text, const std::string& from, const std::string& to) {
+    return parsed(text.replace(text.find(from), from.size(), to)).decoder;
+  };
+  const std::string newer = R"(, "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 7.0})";
+  const std::string end = R"("vocab_size": 128256})";
+  const auto with = [&](const std::string& more) {
+    return changed(llama_3_2_1b, end, R"("vocab_size": 128256)" + more + "}");
+  };
+  EXPECT_EQ(with(newer).rotary, (RotarySettings{500'000, RotaryScaling::Llama3, 32, 1, 4, 8192}));
+  EXPECT_EQ(with(R"(, "original_max_position_embeddings": 4096)").rotary->original_positions, 4096);
+  EXPECT_EQ(changed(mistral_7b, "\"num_key_value_heads\": 8,", "").key_value_heads, 8);
+  EXPECT_EQ(changed(mistral_7b, "\"num_key_value_heads\": 8", "\"num_key_value_heads\": null").key_value_heads, 32);
+  EXPECT_EQ(changed(llama_3_2_1b, "\"num_key_value_heads\": 8,", "").key_value_heads, 32);
+  EXPECT_EQ(changed(qwen3_30b, "\"num_key_value_heads\": 4,", "").key_value_heads, 4);
+}
+
 TEST(Config, TextsOfDecodersDifferWhereTheirShapesDo) {
   const DecoderSettings decoder = parsed(llama_3_2_1b).decoder;
   DecoderSettings same = decoder;
@@ -103,6 +120,15 @@ TEST(Config, RefusesInOneLineWithTheFile) {
   refused(changed(llama_3_2_1b, "\"num_key_value_heads\": 8", "\"num_key_value_heads\": 5"), "do not divide");
   refused(changed(llama_3_2_1b, "\"head_dim\": 64", "\"head_dim\": 63"), "even head size");
   refused(changed(llama_3_2_1b, "2048", "1e30"), "hidden_size is 1e+30");
+  const std::string end = "\"tie_word_embeddings\": false";
+  const auto mistral_with = [&](const std::string& more) { return changed(mistral_7b, end, end + ", " + more); };
+  refused(mistral_with(R"("layer_types": ["full_attention"])"), "layer_types");
+  refused(mistral_with(R"("partial_rotary_factor": 0.5)"), "partial_rotary_factor is \"0.5\"");
+  refused(mistral_with(R"("rope_parameters": {"full_attention": {"rope_theta": 5}})"),
+          "rope_parameters.full_attention");
+  refused(mistral_with(R"("is_causal": false)"), "is_causal");
+  refused(changed(qwen3_30b, "\"num_experts\": 128", "\"num_experts\": 128, \"num_local_experts\": 64"),
+          "num_local_experts is \"64\"");
   refused(changed(gpt2, "\"n_head\": 12", "\"n_head\": 7"), "n_head");
   refused(changed(gpt2, "gelu_new", "relu\\nx"), "activation_function");
   refused(changed(qwen3_30b, "\"num_experts_per_tok\": 8", "\"num_experts_per_tok\": 129"), "experts for a token");

@@ -25,7 +25,7 @@ TEST(Grid, ColoursStandInForLettersAndShadesForStages) {
   EXPECT_THAT(grid, HasSubstr("rank 0  \x1b[38;5;16;48;5;153m0\x1b[0m \x1b[38;5;16;48;5;153m1\x1b[0m   "
                               "\x1b[38;5;16;48;5;74m0\x1b[0m \x1b[38;5;16;48;5;214m 0 \x1b[0m\n"));
   EXPECT_THAT(grid, HasSubstr("forward"));
-  EXPECT_THAT(grid, HasSubstr("weight backward   lighter: the earlier of a rank's stages\n"));
+  EXPECT_THAT(grid, HasSubstr("weight backward   numbers: microbatches   lighter: the earlier of a rank's stages\n"));
   EXPECT_THAT(to_grid(drawn_timeline()), Not(HasSubstr("\x1b")));
 }
 
@@ -82,6 +82,21 @@ TEST(Svg, AnOverlappedPairIsUnderlinedAsOne) {
 TEST(Svg, AnEmptyTimelineIsStillAPicture) {
   EXPECT_THAT(to_svg({}), HasSubstr("</svg>"));
   EXPECT_THAT(to_svg(Timeline{{{}, {}}}), HasSubstr("rank 1"));
+}
+
+TEST(Svg, NumbersStandInAllBoxesOfTheirWidthOrInNone) {
+  const auto numbers = [](int count) {
+    Timeline timeline{{{}}};
+    for (int index = 0; index < count; ++index)
+      timeline.ranks[0].push_back(drawn_event(ActionKind::Forward, 0, index, index, index + 1));
+    const std::string svg = to_svg(timeline);
+    int found = 0;
+    for (auto at = svg.find("class=\"number"); at != std::string::npos; at = svg.find("class=\"number", at + 1))
+      ++found;
+    return found;
+  };
+  EXPECT_EQ(numbers(60), 60);
+  EXPECT_EQ(numbers(150), 0) << "the boxes have room for 0 to 9 and not for 100 to 149";
 }
 
 TEST(Svg, AStepOfManyActionsStaysNarrowEnoughForABrowser) {

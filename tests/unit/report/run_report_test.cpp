@@ -120,6 +120,35 @@ TEST_F(RunReport, AnOldFolderIsShownWithNotes) {
   EXPECT_EQ(timelines[0]["makespan"], timelines[1]["makespan"]);
 }
 
+TEST_F(RunReport, LinksAreReadAndNumbersThatFitNoLinkAreRefused) {
+  write("metrics.jsonl", line(1, 3));
+  const auto link = [](const std::string& from, const std::string& bytes) {
+    return fmt::format(R"([{{"from":0,"to":1,"bytes":8}},{{"from":{},"to":0,"bytes":{},"messages":2,"waited_ms":3,)"
+                       R"("transfer_ms":4,"hidden":0.5}}])",
+                       from, bytes);
+  };
+  write("links.json", link("1", "1024"));
+  const LinkUse there{.from = 0, .to = 1, .bytes = {8}, .messages = 0, .waited = {}, .transfer = {}, .hidden = {}};
+  const LinkUse back{.from = 1, .to = 0, .bytes = {1024}, .messages = 2, .waited = {3}, .transfer = {4}, .hidden = {2}};
+  EXPECT_THAT(read().links, ElementsAre(there, back));
+  for (const auto& [from, bytes] : {std::pair{"1e300", "8"}, {"-1", "8"}, {"100000", "8"}, {"1", "1e19"}}) {
+    write("links.json", link(from, bytes));
+    const RecordedRun run = read();
+    EXPECT_THAT(run.links, testing::IsEmpty()) << from << ", " << bytes;
+    EXPECT_THAT(run.notes, Contains(HasSubstr("links.json cannot be read: "))) << from << ", " << bytes;
+  }
+}
+
+TEST_F(RunReport, AFileThatCannotBeReadIsANoteAndTheRestIsShown) {
+  write("config.toml", "steps = \n");
+  write("metrics.jsonl", line(1, 3));
+  write("timeline.json", "[");
+  const RecordedRun run = read();
+  EXPECT_THAT(run.curves.loss, ElementsAre(3));
+  EXPECT_THAT(run.notes, Contains(HasSubstr("config.toml is not TOML")));
+  EXPECT_THAT(run.notes, Contains(HasSubstr("timeline.json cannot be read")));
+}
+
 TEST_F(RunReport, ATraceReadsBackToWhatWasWritten) {
   const VerifiedSchedule schedule = verify(make_schedule("zb-h1", 3, 4));
   const Timeline played = played_evenly(schedule);

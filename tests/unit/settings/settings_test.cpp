@@ -173,6 +173,7 @@ TEST(Settings, EverySettingOutOfRangeIsRefused) {
   refused([](TrainSettings& s) { s.training.learning_rate = -1; });
   refused([](TrainSettings& s) { s.training.clip = std::numeric_limits<double>::quiet_NaN(); });
   refused([](TrainSettings& s) { s.training.epsilon = 0; });
+  for (const int steps : {0, 65}) refused([steps](TrainSettings& s) { s.training.steps_in_flight = steps; });
   refused([](TrainSettings& s) { s.training.epsilon = std::numeric_limits<double>::infinity(); });
   refused([](TrainSettings& s) { s.training.final_learning_rate = std::numeric_limits<double>::infinity(); });
   refused([](TrainSettings& s) { s.training.batch = std::numeric_limits<std::int64_t>::max(); });

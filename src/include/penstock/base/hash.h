@@ -7,10 +7,10 @@
 
 namespace penstock {
 
-/// Of no bytes.
+/// The hash of no bytes.
 inline constexpr std::uint64_t empty_hash = 0xcbf29ce484222325ULL;
 
-/// Of `size` bytes behind those that `before` is the hash of. \param bytes may be null if `size` is 0.
+/// The hash of the bytes that `before` is the hash of and `size` more. \param bytes may be null if `size` is 0.
 [[nodiscard]] std::uint64_t hash_of(const void* bytes, std::size_t size, std::uint64_t before = empty_hash);
 
 }  // namespace penstock

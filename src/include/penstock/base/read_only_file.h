@@ -25,10 +25,10 @@ class ReadOnlyFile {
   [[nodiscard]] std::uint64_t size() const { return size_; }
   [[nodiscard]] std::string name() const { return path_.string(); }
 
-  /// For mmap and its like; stays this object's.
+  /// The descriptor, for mmap and the like. It stays this object's.
   [[nodiscard]] int descriptor() const { return descriptor_; }
 
-  /// Fills `into` from `offset` on. \throws Error (BadInput) if the file ends before or cannot be read.
+  /// Fills `into` from `offset` on. \throws Error (BadInput) if the file ends earlier or cannot be read.
   void read(std::uint64_t offset, std::span<std::byte> into) const;
 
  private:

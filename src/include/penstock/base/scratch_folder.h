@@ -7,8 +7,8 @@
 
 namespace penstock {
 
-/// A new folder that only its owner knows. It goes with this object, and all that is in it, unless it was published.
-/// A process that is killed leaves it behind. Not thread-safe.
+/// A new folder that only its owner knows. It is deleted with this object, with all that is in it, unless it was
+/// published. A process that is killed leaves it behind. Not thread-safe.
 class ScratchFolder {
  public:
   /// In the system's folder for temporary files, which TMPDIR names. \param prefix what its name begins with.

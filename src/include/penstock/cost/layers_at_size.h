@@ -25,7 +25,7 @@ struct StageRun {
 class LayersAtSize {
  public:
   /// Interpolates between the measured sizes. \param samples may be a fraction: the mean of microbatches of two sizes,
-  /// as which times are exact. Sizes in bytes are those of the next whole number. \throws Error (BadInput) for samples
+  /// for which times are exact. Sizes in bytes are those of the next whole number. \throws Error (BadInput) for samples
   /// that no interpolation reaches, naming the layer and its measured sizes; and for costs that `validate` refuses.
   LayersAtSize(const LayerCosts& costs, double samples);
 

@@ -97,6 +97,10 @@ struct Data {
 ///   layout, or a setting out of its range.
 [[nodiscard]] Data open_data(const DataSettings& settings);
 
+/// Samples of tokens that are drawn evenly from a vocabulary, the same every time, for what does not depend on which
+/// tokens they are. There are 2²⁰ of them.
+[[nodiscard]] std::shared_ptr<const Dataset> drawn_tokens(std::int64_t vocabulary, std::int64_t context);
+
 /// Several sources as one, from which samples are drawn by their weights (`SampleOrder`). \param sources opened with
 /// the same settings. \param weights of each, at least 1. \throws Error (BadInput) where they are not of one form: text
 /// and tokens, or images of other shapes.

@@ -30,8 +30,8 @@ struct SourceShare {
   friend bool operator==(const SourceShare&, const SourceShare&) = default;
 };
 
-/// Of the first `count` samples of a mixture, how many come from each source: never a whole one more or less than its
-/// share of `count` (the quota method of Balinski and Young, 1975).
+/// How many of the first `count` samples of a mixture come from each source: less than one more or fewer than its share
+/// of `count` (the quota method of Balinski and Young, 1975).
 /// \throws InvariantViolation where a parameter is out of its range.
 [[nodiscard]] std::vector<std::int64_t> counts_of_first(const std::vector<SourceShare>& sources, std::int64_t count);
 
@@ -72,7 +72,8 @@ class SampleOrder {
 /// \throws InvariantViolation where a parameter is out of its range.
 [[nodiscard]] std::vector<std::int64_t> evenly_spaced_samples(std::int64_t size, std::int64_t count);
 
-/// The same from several sources, numbered through: of each as many as `counts_of_first` says, or all that it has.
+/// The same from several sources, whose samples are numbered through: from each as many as `counts_of_first` says, or
+/// all that it has.
 [[nodiscard]] std::vector<std::int64_t> evenly_spaced_samples(const std::vector<SourceShare>& sources,
                                                               std::int64_t count);
 

@@ -22,7 +22,7 @@ namespace penstock {
 [[nodiscard]] Data open_tokenized(const DataSettings& settings, const std::filesystem::path& folder,
                                   std::int64_t vocabulary);
 
-/// The tokens with which a text ends that the model goes on with: the one that ends documents, and those that
+/// The tokens that end a text which the model continues: the one that ends documents, and those that
 /// generation_config.json and config.json name (`eos_token_id`, one or a list).
 [[nodiscard]] std::set<TokenId> stop_tokens(const Tokenizer& tokenizer, const std::filesystem::path& folder);
 

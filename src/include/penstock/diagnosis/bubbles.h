@@ -17,10 +17,10 @@ struct BubbleSettings {
   /// How long each stage takes beside the others, repeated where a schedule has more stages; their mean takes the times
   /// above. Example: {1, 2} makes every second stage twice as slow.
   std::vector<double> relative_times{1};
-  /// In a row, behind two that are not counted: a rank begins its next step when it has done its part of one. 1: steps
-  /// by themselves, of which the median of three counts.
+  /// Steps in a row, after two that are not counted: a rank begins its next step when it has done its part of one. 1:
+  /// steps by themselves, of which the median of three counts.
   int steps = 3;
-  double clip_norm = 0;  ///< largest norm of the gradient, checked behind the update; 0: no check
+  double clip_norm = 0;  ///< largest norm of the gradient, checked after the update; 0: no check
 };
 
 /// One schedule with one number of microbatches.

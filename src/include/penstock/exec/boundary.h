@@ -11,7 +11,7 @@ namespace penstock {
 /// behind them one of bytes that says which these are. All other tensors as they are; any may be undefined.
 [[nodiscard]] Tensors narrowed(Tensors boundary);
 
-/// The boundary, on `device`, of what `narrowed` has made of it.
+/// The boundary again, on `device`, from what `narrowed` has made of it.
 [[nodiscard]] Tensors widened(Tensors message, at::Device device);
 
 }  // namespace penstock

@@ -81,13 +81,14 @@ class Stamps {
   std::vector<c10::Event> on_device_;
 };
 
-/// Has libtorch compute with algorithms that give the same bits every time: without it some of a device's add up in the
-/// order in which its threads come, among them the backward of attention in bf16 and of convolutions. For the whole
-/// process, and to be called before it uses a device; the command line does where `--devices` names one. An operation
-/// that has no such algorithm then throws and names itself. The host's have no other.
+/// Makes libtorch compute with algorithms that give the same bits every time. Without this some algorithms of a device
+/// add up in the order in which its threads end, among them the backward of attention in bf16 and of convolutions. It
+/// holds for the whole process; call it before the process uses a device, as the command line does if `--devices` names
+/// one. An operation that has no such algorithm then throws and names itself. The host's algorithms are all of this
+/// kind.
 void choose_repeatable_algorithms();
 
-/// What a device's caching allocator has handed out, to all ranks together that share the device.
+/// How much memory a device's caching allocator has given to all ranks together that share the device.
 struct DeviceMemory {
   Bytes held;
   Bytes peak;  ///< since `reset_device_peak`

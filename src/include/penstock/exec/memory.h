@@ -16,8 +16,9 @@ struct ByteCounter;
 /// Counts the bytes of the CPU tensors that its thread allocates, from the moment it is made until they are freed, on
 /// whichever thread. Each storage counts once, with all that was allocated for it, and at one meter: `take_over` and
 /// `hand_over` say at which. Create, use and destroy a meter on one thread.
-/// The first meter of a process sets an allocator of libtorch's host tensors that knows their sizes (decision 22): set
-/// one of your own before it and it is replaced, after it and nothing is counted or limited any more.
+/// The first meter of a process sets an allocator of libtorch's host tensors that knows their sizes (decision 22): an
+/// allocator of your own that was set before is replaced, and with one that is set later nothing is counted or limited
+/// any more.
 class MemoryMeter {
  public:
   /// \param limit as `set_limit`.

@@ -27,8 +27,8 @@ struct Instruction {
   std::int32_t local_stage = 0;    ///< which of the rank's stages
   RankId peer;                     ///< of a send or receive
   std::int32_t local_next = -1;    ///< the local stage that takes the result, or −1 where a send does
-  bool last_of_gradients = false;  ///< behind it the weights' gradients of its stage are those of all its microbatches
-  bool last_of_losses = false;     ///< behind it the rank knows the losses of all its microbatches
+  bool last_of_gradients = false;  ///< after it the weights' gradients of its stage are those of all its microbatches
+  bool last_of_losses = false;     ///< after it the rank knows the losses of all its microbatches
 };
 
 /// The actions of one rank, ready to be interpreted.
@@ -45,7 +45,7 @@ struct Program {
 /// a gradient, so that all ranks can forget their leads together and begin again with other weights.
 struct Lead {
   std::size_t instructions = 0;     ///< that it takes from the program
-  std::vector<Instruction> unread;  ///< receives behind the lead, of messages that are sent in the leads of other ranks
+  std::vector<Instruction> unread;  ///< receives after the lead, of messages that are sent in the leads of other ranks
 };
 
 /// The leads of all ranks, by rank. \param lowered a schedule with its sends and receives.
@@ -83,7 +83,7 @@ struct GradientReduction {
 /// Lets a rank begin a step on weights that may be taken back.
 struct Confirmation {
   const Lead* lead = nullptr;  ///< of this rank's program
-  /// Called once, on the rank's thread, behind the lead or what failed within it: whether the weights stay. If not, the
+  /// Called once, on the rank's thread, after the lead or what failed within it: whether the weights stay. If not, the
   /// step begins anew, with the settings as the call leaves them. Empty: they stay.
   std::function<bool(StepSettings&)> weights_stay;
 };

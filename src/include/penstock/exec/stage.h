@@ -45,7 +45,8 @@ struct StepSettings {
   double loss_scale = 1;  ///< the gradient that the loss starts with
   /// Evaluation only: whether layers remember what they saw, by microbatch, and go on from it.
   Sequences sequences = Sequences::Whole;
-  /// By microbatch, of sequences that go on: whether what was seen of this one is forgotten first. Shorter: no.
+  /// By microbatch, if sequences go on: whether what was seen of this one is forgotten first. Beyond the list's end it
+  /// is not.
   std::vector<bool> begun_anew = {};
 };
 
@@ -67,7 +68,7 @@ class Stage {
   [[nodiscard]] at::Device device() const { return parts_.device; }
   [[nodiscard]] bool has_loss() const { return static_cast<bool>(parts_.loss); }
 
-  /// Of the step or evaluation that was begun.
+  /// How many microbatches the step or evaluation has that was begun.
   [[nodiscard]] std::int32_t microbatches() const;
 
   /// Starts a step or an evaluation, forgetting what an interrupted one left behind.

@@ -32,8 +32,8 @@ struct LaunchSettings {
   /// The program and arguments of one worker, the same for every rank; a name without '/' is looked for in PATH. Used
   /// where `LaunchHooks::command` is empty.
   std::vector<std::string> command = {};
-  /// What `ps` shows of a worker in place of the program's path: of "penstock" rank 3 of 8 is "penstock worker 3 of 8",
-  /// and its arguments follow. It is the worker's `argv[0]`. Empty: the path.
+  /// What `ps` shows of a worker in place of the program's path: with "penstock", rank 3 of 8 shows as "penstock worker
+  /// 3 of 8", and its arguments follow. It is the worker's `argv[0]`. Empty: the path.
   std::string name = {};
   /// How many workers, one for each rank: 1 to 4096.
   int processes = 1;

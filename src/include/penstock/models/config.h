@@ -14,7 +14,7 @@ namespace penstock {
 /// The families of published models that are known: what config.json calls `model_type`.
 enum class ModelFamily : std::uint8_t { Gpt2, Llama, Mistral, Mixtral, Qwen2, Qwen3, Qwen3Moe };
 
-/// Those of families.
+/// The words of families.
 template <>
 struct KindWords<ModelFamily> {
   static constexpr std::array<KindWord<ModelFamily>, 7> all{{{ModelFamily::Gpt2, "gpt2"},

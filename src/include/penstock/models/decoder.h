@@ -19,7 +19,7 @@ using FillLayer = std::function<void(std::int64_t layer, torch::nn::Module& modu
 /// Input int64 [microbatch, context], output [microbatch, context, vocabulary]; where experts have an
 /// auxiliary loss, a second output [2, experts]: how many tokens each expert got, and the sum of what the router gave
 /// it. Where a microbatch has more logits than `logits_at_once`, the head returns the normed activations and its matrix
-/// in their place, of which the loss makes logits a chunk at a time; with a `KeyValueCache` it returns logits always.
+/// in their place, from which the loss makes logits a chunk at a time; with a `KeyValueCache` it always returns logits.
 /// The loss is the cross entropy of the next tokens, and the auxiliary loss of each microbatch times its weight.
 /// \param fill empty: initial weights are drawn.
 /// \throws Error (BadInput) as `check_decoder`.

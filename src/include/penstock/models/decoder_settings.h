@@ -49,9 +49,9 @@ struct ExpertSettings {
   std::int64_t chosen = 2;       ///< for each token
   std::int64_t inner_width = 0;  ///< of each
   bool normalised = true;        ///< whether the weights of those chosen add up to 1
-  /// Times the loss that grows where a few experts get most tokens (arXiv 2101.03961); 0: none.
+  /// The factor of the loss that grows if a few experts get most tokens (arXiv 2101.03961); 0: none.
   double auxiliary_loss = 0;
-  std::vector<std::int64_t> dense_blocks = {};  ///< blocks, from 0, that have one feed-forward all the same
+  std::vector<std::int64_t> dense_blocks = {};  ///< the numbers, from 0, of blocks that have one feed-forward after all
 
   friend bool operator==(const ExpertSettings&, const ExpertSettings&) = default;
 };

@@ -19,8 +19,9 @@ namespace penstock {
 /// Weights that have been opened and checked, and of which nothing has been read. Any number of threads may read.
 class ModelWeights {
  public:
-  /// Reads the headers of all files. \throws Error (BadInput) where a file is missing or damaged, and in one message
-  /// for all tensors that are missing, that the model has no place for, or that are of another shape or type.
+  /// Reads the headers of all files. \throws Error (BadInput) where a file is missing or damaged, in one message for
+  /// all tensors that are missing, that the model has no place for, or that are of another shape or type, and where the
+  /// files have a head of a tied model that is not its embedding.
   ModelWeights(const std::filesystem::path& folder, ModelConfig model);
 
   /// Fills the parameters of one layer of `make_decoder`'s network, converted to their own type. Beside them it holds
@@ -35,6 +36,7 @@ class ModelWeights {
   };
   void open(const std::filesystem::path& folder);
   void check(const std::filesystem::path& folder) const;
+  void check_tied_head(const std::filesystem::path& folder) const;
   [[nodiscard]] at::Tensor read(const std::string& name) const;
 
   ModelConfig model_;

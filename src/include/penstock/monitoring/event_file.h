@@ -16,7 +16,7 @@
 
 namespace penstock {
 
-/// The one file of events in a folder. Each record is written at once, so that a kill leaves whole ones but the last.
+/// The one file of events in a folder. Each record is written at once, so that after a kill all but the last are whole.
 class EventFile {
  public:
   /// Makes the folder and the file, or goes on with it: then events of later steps than `last_step`, and a record that

@@ -44,7 +44,7 @@ class FigureServer {
 
   /// Replaces the figures that are answered with.
   void show(const std::vector<Figure>& figures);
-  /// That was asked for, or that the system chose for 0.
+  /// The port that was asked for, or that the system chose for 0.
   [[nodiscard]] int port() const;
 
  private:

@@ -1,5 +1,5 @@
 /// \file
-/// Buffers that a layer's forward pass changes, as the running statistics of a norm.
+/// Buffers that a layer's forward pass changes, such as the running statistics of a norm.
 #pragma once
 
 #include <cstdint>

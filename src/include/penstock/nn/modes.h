@@ -12,7 +12,7 @@ namespace penstock {
 
 /// While it lives, all modules of some layers are in evaluation mode. Then each has again the mode that it had before,
 /// so that what was frozen by `eval()`, in a constructor or between two steps, is frozen still. `Module::train` is
-/// called where a mode changes, so that one that overrides it keeps its say. Not thread-safe.
+/// called where a mode changes, so that a module which overrides it is asked. Not thread-safe.
 class EvaluationScope {
  public:
   explicit EvaluationScope(const std::vector<Layer>& layers);

@@ -4,9 +4,9 @@
 
 namespace penstock {
 
-/// A power of two that the loss is multiplied with before the backward pass, and the gradients divided by after it. It
-/// is halved when a gradient was not finite, whose update is skipped, and doubled when long enough all were (arXiv
-/// 1710.03740, section 3.2). All ranks see the same outcomes and so keep equal scales.
+/// A power of two that the loss is multiplied with before the backward pass, and the gradients divided by after it.
+/// When a gradient was not finite, its update is skipped and the factor is halved; when all have been finite for long
+/// enough, it is doubled (arXiv 1710.03740, section 3.2). All ranks see the same outcomes and so keep equal scales.
 struct LossScale {
   /// Gradients are those of a sum, not of a mean: far from vanishing, they would be too large with the usual 65536.
   double scale = 256;

@@ -11,16 +11,17 @@
 
 namespace penstock {
 
-/// Sees every step, and has one sentence at most to say. Belongs to one thread.
+/// Sees every step, and says at most one sentence. Belongs to one thread.
 class DriftWatch {
  public:
-  /// \param share by which the time of a stage may differ from the plan's, above 0. A plan that does not say how long
-  // its stages take is followed without a word.
+  /// \param share by which the time of a stage may differ from the plan's, above 0. Nothing is said of a plan that does
+  /// not say how long its stages take.
   DriftWatch(Plan plan, double share) : plan_(std::move(plan)), share_(share) {}
 
-  /// After a step: what to tell, the first time that the median of the last steps is further from the plan than the
-  /// share on some stage; that the machine has changed, if all stages are slower or faster alike; otherwise which
-  /// stages, and what a plan for the times as they are would gain, where the plan's costs can still be read.
+  /// Call it after each step. Returns a sentence the first time that, on some stage, the median of the last steps is
+  /// further from the plan than the share. If all stages are slower or faster alike, it says that the machine has
+  /// changed; otherwise which stages differ, and what a plan for the times as they are would gain, if the plan's costs
+  /// can still be read.
   [[nodiscard]] std::optional<std::string> observe(const Timeline& step);
 
  private:

@@ -33,8 +33,8 @@ struct ProfileSettings {
   std::function<Microbatch(std::int64_t samples)> microbatch;
   /// Whose state is counted and whose update is timed; none: updates are free.
   std::optional<OptimizerSettings> optimizer = {};
-  /// For each sort of layer and size on all ranks together, spent in rounds over all of them. As long as the median is
-  /// known to no better than 2 %, up to three times as much is, and twenty rounds.
+  /// The time for each kind of layer and size on all ranks together, spent in rounds over all of them. If the median is
+  /// not known to 2 % by then, up to three times as much is spent, in at most twenty rounds.
   Milliseconds budget{300};
 };
 
@@ -42,11 +42,10 @@ struct ProfileSettings {
 /// warm-up, of forward, backward, and of the backward in two halves. A round goes over all layers, so that a machine
 /// that is slow for a while is slow for all of them; at least three are made, and `LayerCosts::measured` says how many
 /// and how well the median is known by then. Bytes as `MemoryMeter` counts them in a run (on a device as its caching
-/// allocator does, which tells ranks that share it not apart). A rank holds one layer at a time, builds each that it
-/// measures anew in every round, and on the host reads between two passes as much memory as the other layers of a rank
-/// go through, so that a layer finds the caches as in a run. The first layer's input counts on a device only: on the
-/// host it is the caller's. Layers are named by number and name
-/// ("3 block"). Descriptions and ranks are left empty.
+/// allocator does, which cannot tell the ranks that share it apart). A rank holds one layer at a time, builds each that
+/// it measures anew in every round, and on the host reads between two passes as much memory as the other layers of a
+/// rank go through, so that a layer finds the caches as in a run. The first layer's input counts on a device only: on
+/// the host it is the caller's. Layers are named by number and name ("3 block"). Descriptions and ranks are left empty.
 /// \throws Error (BadInput) for settings out of range, and as `check_network`; (RunFailed) and whatever a layer throws.
 [[nodiscard]] LayerCosts profile_layers(const Network& network, const ProfileSettings& settings);
 

@@ -1,8 +1,8 @@
 /// \file
 /// What the folders of training runs hold, and a page of one or several of them.
 ///
-///     const std::vector<penstock::RecordedRun> runs{penstock::read_run("runs/first"),
-///     penstock::read_run("runs/second")}; penstock::write_file_atomically("report.html", penstock::to_html(runs));
+///     const std::vector<penstock::RecordedRun> runs{penstock::read_run("first"), penstock::read_run("second")};
+///     penstock::write_file_atomically("report.html", penstock::to_html(runs));
 #pragma once
 
 #include <cstdint>

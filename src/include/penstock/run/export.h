@@ -25,11 +25,11 @@ struct ExportResult {
   Bytes bytes;             ///< of weights
 };
 
-/// Of a run with adapters, writes these as the package PEFT does: adapter_model.safetensors and adapter_config.json.
-/// Otherwise, and where they are merged, writes the weights of a run's last whole checkpoint, of any number of stages,
-/// under the names of its model's family: safetensors files, their index where there are several, config.json with the
-/// type of the weights, and the files of the tokenizer. One tensor of the checkpoint is held at a time. The folder is
-/// there when all of it is on the disk.
+/// For a run with adapters this writes them as the package PEFT does: adapter_model.safetensors and
+/// adapter_config.json. Otherwise, and where they are merged, writes the weights of a run's last whole checkpoint, of
+/// any number of stages, under the names of its model's family: safetensors files, their index where there are several,
+/// config.json with the type of the weights, and the files of the tokenizer. One tensor of the checkpoint is held at a
+/// time. The folder is there when all of it is on the disk.
 /// \throws Error (BadInput) for a run of another network than a published model's, without a whole checkpoint, or an
 /// output that is there; (RunFailed) where it cannot be written.
 ExportResult export_run(const std::filesystem::path& run, const ExportSettings& settings);

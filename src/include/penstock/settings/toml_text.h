@@ -7,10 +7,10 @@
 
 namespace penstock {
 
-/// In quotes, with what TOML does not take as it is escaped.
+/// The text in quotes, with escapes for what TOML does not take as it is.
 [[nodiscard]] std::string toml_text(std::string_view text);
 
-/// With a point or an exponent, so that it is read back as a real number, to the same bits.
+/// The number with a point or an exponent, so that it is read back as a real number, to the same bits.
 [[nodiscard]] std::string toml_text(double value);
 
 }  // namespace penstock

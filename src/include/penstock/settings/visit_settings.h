@@ -25,7 +25,7 @@ void visit_data_settings(Settings& settings, const Visitor& visit) {
   visit(Data, "context", settings.data.context, "tokens that a sample holds (gpt)");
   visit(Data, "documents", settings.data.documents,
         "of a published model: joined, or apart (attention within each, positions begin anew) or masked (they go on)");
-  visit(Data, "field", settings.data.field, "of JSON Lines, for a published model: the member that is the text");
+  visit(Data, "field", settings.data.field, "in JSON Lines, for a published model: the member that holds the text");
 }
 
 /// As `visit_settings`, for the settings of one group.
@@ -33,7 +33,8 @@ template <class Settings, class Visitor>
 void visit_model_settings(Settings& settings, const Visitor& visit) {
   using enum SettingGroup;
   visit(Model, "model", settings.model.kind, "gpt, mlp or convnet, or the folder of a published model (config.json)");
-  visit(Model, "from-scratch", settings.model.from_scratch, "of a published model only the shape: new weights");
+  visit(Model, "from-scratch", settings.model.from_scratch,
+        "take only the shape of a published model, with new weights");
   visit(Model, "layers", settings.model.layers, "blocks between the first and the last layer (mlp: hidden layers)");
   visit(Model, "width", settings.model.width, "features of a layer");
   visit(Model, "heads", settings.model.heads, "attention heads; must divide the width (gpt)");
@@ -41,8 +42,8 @@ void visit_model_settings(Settings& settings, const Visitor& visit) {
   visit(Model, "tied-head", settings.model.tied_head, "the head's weight is the embedding's (gpt)");
   visit(Model, "freeze", settings.model.freeze, "layers that stay as they are, such as 0-11; 0 is the embedding");
   visit(Model, "lora", settings.model.lora,
-        "of a published model learn adapters of that rank alone, and nothing else; 0: all of it");
-  visit(Model, "lora-alpha", settings.model.lora_alpha, "adapters count this many times, divided by their rank");
+        "rank of the adapters that alone learn in a published model; 0: no adapters, all weights learn");
+  visit(Model, "lora-alpha", settings.model.lora_alpha, "adapters are multiplied with this and divided by their rank");
   visit(Model, "lora-targets", settings.model.lora_targets,
         "matrices with adapters: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj; of a gpt2 c_attn, "
         "c_proj, "
@@ -55,8 +56,8 @@ void visit_layout_settings(Settings& settings, const Visitor& visit) {
   using enum SettingGroup;
   visit(Layout, "stages", settings.layout.stages, "stages that the layers are cut into");
   visit(Layout, "ranks", settings.layout.ranks,
-        "devices or threads that the stages live on, or auto, which divides the cores between them; 0: as the schedule "
-        "has them");
+        "devices or threads that the stages live on, or auto, which divides the cores between them; 0: as many as the "
+        "schedule has");
   visit(Layout, "cut", settings.layout.cut,
         "uniform, parameters, auto, or the first layers of the later stages: 3,6,9");
   visit(Layout, "schedule", settings.layout.schedule, "a name (penstock schedule list), a file (.csv), or auto");
@@ -74,7 +75,7 @@ void visit_layout_settings(Settings& settings, const Visitor& visit) {
   visit(Layout, "plan", settings.planning.plan, "file that penstock plan wrote; flags win over it");
   visit(Layout, "cost", settings.planning.cost,
         "file in which auto keeps the costs that it measures; empty: one in the cache");
-  visit(Layout, "remeasure", settings.planning.remeasure, "measure the layers anew, even if costs of them are kept");
+  visit(Layout, "remeasure", settings.planning.remeasure, "measure the layers again, even if their costs were kept");
   visit(Layout, "drift", settings.planning.drift,
         "warn if a stage is slower or faster than planned by this share; 0: never");
   visit(Layout, "replicas", settings.layout.replicas, "copies of the pipeline, which share the microbatches");
@@ -95,7 +96,7 @@ void visit_training_settings(Settings& settings, const Visitor& visit) {
   visit(Training, "learning-rate", settings.training.learning_rate, "highest learning rate");
   visit(Training, "warmup", settings.training.warmup, "steps in which the learning rate rises to its highest");
   visit(Training, "final-learning-rate", settings.training.final_learning_rate,
-        "share of it that is left at the end of the cosine");
+        "share of the highest learning rate that is left at the end of the cosine");
   visit(Training, "weight-decay", settings.training.weight_decay, "applies to matrices and kernels only");
   visit(Training, "momentum", settings.training.momentum, "momentum of sgd");
   visit(Training, "beta1", settings.training.beta1, "beta1 of adamw");
@@ -104,6 +105,8 @@ void visit_training_settings(Settings& settings, const Visitor& visit) {
   visit(Training, "clip", settings.training.clip, "largest norm of the gradient over all stages; 0: none");
   visit(Training, "post-validation", settings.training.post_validation,
         "true, false, or auto, by measurement: update before the norm is known; what must be clipped is taken back");
+  visit(Training, "steps-in-flight", settings.training.steps_in_flight,
+        "steps that may be on their way; 1: no rank begins one before all have ended the last");
   visit(Training, "precision", settings.training.precision, "number type that layers compute in: fp32, bf16 or fp16");
   visit(Training, "weights", settings.training.weights,
         "number type of the weights: fp32, or, with the precision bf16, bf16 beside copies in fp32 that are updated");
@@ -121,9 +124,10 @@ void visit_processes_settings(Settings& settings, const Visitor& visit) {
   visit(Processes, "elastic", settings.processes.elastic, "go on with the processes that are left, cut again");
   visit(Processes, "peer-timeout", settings.processes.peer_timeout,
         "seconds of silence after which a process counts as lost");
-  visit(Processes, "join-timeout", settings.processes.join_timeout, "seconds until all processes must have come");
+  visit(Processes, "join-timeout", settings.processes.join_timeout,
+        "seconds within which all processes must have come");
   visit(Processes, "listen", settings.processes.listen,
-        "own address for other processes; empty: loopback, or towards MASTER_ADDR");
+        "address at which other processes reach this one; empty: loopback, or the one towards MASTER_ADDR");
 }
 
 /// As `visit_settings`, for the settings of one group.

@@ -9,7 +9,7 @@
 
 namespace penstock {
 
-/// What a row of steps is like.
+/// Steps in a row, in figures.
 struct StepsInARow {
   int steps = 1;
   Milliseconds first;      ///< until the first step has ended on all ranks, its update included

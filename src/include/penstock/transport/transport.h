@@ -103,8 +103,8 @@ struct InprocSettings {
 /// Must be called by all ranks. Two hops, over rank 0. \throws Aborted
 [[nodiscard]] std::vector<std::vector<double>> all_gather(Transport& transport, const std::vector<double>& values);
 
-/// The same in two halves and one hop, from each rank to each other: the values of one are not held up by what another
-/// is at. The first half does not wait.
+/// The same in two halves and one hop, from each rank to each other: the values of one rank do not wait for what
+/// another is doing. The first half does not wait.
 void send_to_each(Transport& transport, const std::vector<double>& values);
 /// The second half, given the same values. \throws Aborted
 [[nodiscard]] std::vector<std::vector<double>> receive_from_each(Transport& transport,

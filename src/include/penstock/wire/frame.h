@@ -133,7 +133,7 @@ struct Frame {
   std::size_t layouts_written = 0;  ///< in the frames before this one
 };
 
-/// Two processes' words for what they may take from each other.
+/// What two processes have agreed to take from each other.
 struct LinkTerms {
   std::uint64_t run_identity = 0;
   std::int32_t first_sender = 0;  ///< ranks of the sending process

@@ -89,8 +89,8 @@ class SharedMemory {
   std::string name_;
 };
 
-/// Equal in two processes that may share memory: one start of one machine, the same processes and one network, so that
-/// what stands for two nodes talks as two nodes do.
+/// A text that is equal in two processes which may share memory: they see the same start of one machine, the same
+/// processes and the same network. Two containers that stand for two nodes so talk as two nodes do.
 [[nodiscard]] std::string machine_name();
 
 }  // namespace penstock

@@ -16,8 +16,8 @@ inline void pause_core() {
 #endif
 }
 
-/// While `waits()`, but not beyond `until`. Whether the wait is over. Yields from time to time: where the system has
-/// put both ranks on one core, the sender must get it.
+/// Spins while `waits()`, but not beyond `until`, and returns whether the wait is over. Yields from time to time: where
+/// the system has put both ranks on one core, the sender must get it.
 template <typename Waits>
 bool spin_while(const Waits& waits, std::chrono::steady_clock::time_point until) {
   constexpr int turns_between_looks = 64;

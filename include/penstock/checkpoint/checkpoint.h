@@ -4,6 +4,12 @@
 ///
 /// A run keeps them in one folder, `<folder>/step-00000300/` holding one safetensors file a stage and an index. The
 /// folder is written under a temporary name, synced, and renamed at the end. docs/checkpoints.md specifies the format.
+///
+///     penstock::CheckpointWriter writer("checkpoints", /*step=*/100);
+///     pipeline.save(writer.own_part());
+///     writer.commit("");
+///     const auto latest = penstock::latest_whole_checkpoint("checkpoints");
+///     pipeline.load(penstock::CheckpointReader(*latest), /*updates=*/latest->step);
 #pragma once
 
 #include <cstdint>

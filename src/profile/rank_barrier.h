@@ -1,0 +1,56 @@
+// Where the ranks that measure together meet.
+#pragma once
+
+#include <atomic>
+#include <barrier>
+#include <exception>
+#include <functional>
+#include <mutex>
+
+namespace penstock {
+
+// Lets all ranks go on together, and stop together when one fails.
+class RankBarrier {
+ public:
+  explicit RankBarrier(int ranks) : barrier_(ranks) {}
+
+  void wait() {
+    barrier_.arrive_and_wait();
+    if (failed_) throw Stopped{};
+  }
+  // Called by the first rank alone; what it says holds for all at the next `wait`.
+  void set_cycles(int cycles) { cycles_ = cycles; }
+  [[nodiscard]] int cycles() const { return cycles_; }
+  void set_goes_on(bool goes_on) { goes_on_ = goes_on; }
+  [[nodiscard]] bool goes_on() const { return goes_on_; }
+
+  // Runs a rank's part. Where it throws, the others stop at their next rank_barrier.
+  void run(const std::function<void()>& part) noexcept {
+    try {
+      part();
+    } catch (const Stopped&) {
+      barrier_.arrive_and_drop();
+    } catch (...) {
+      {
+        const std::scoped_lock lock(mutex_);
+        if (!failure_) failure_ = std::current_exception();
+      }
+      failed_ = true;
+      barrier_.arrive_and_drop();
+    }
+  }
+  void rethrow() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  struct Stopped {};
+  std::barrier<> barrier_;
+  std::atomic<bool> failed_{false};
+  std::atomic<int> cycles_{0};
+  std::atomic<bool> goes_on_{true};
+  std::mutex mutex_;
+  std::exception_ptr failure_;
+};
+
+}  // namespace penstock
