@@ -106,6 +106,16 @@ def _close_all():
 _shared = itertools.count(1)
 
 
+@functools.lru_cache(maxsize=None)
+def _keep_freed_memory() -> None:
+    """Lets the C library keep what a step frees for the next one, which allocates the same again.
+
+    glibc gives memory above its trim threshold back to the system, and the next step pays a page fault for every 4 KiB of it. It raises the
+    threshold by itself to twice the largest block of its own mapping that was freed, of up to 32 MiB: this one, of which no page is touched.
+    """
+    torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
+
+
 def _described(layers, schedule: _core.Schedule, ties, skips, given: Mapping[str, Any]) -> str:
     """What the processes of a pipeline must have alike, a line each."""
     lines = [f"layer {name}" for name, _, _ in layers]
@@ -232,6 +242,7 @@ class Pipeline:
         if processes is not False and _engine.shares_pipelines():
             given["description"] = _described(self._layers, self._schedule, self._ties, resolved, given)
             given["pipeline_number"] = next(_shared)
+        _keep_freed_memory()
         self._engine = _engine.Engine(self._layers, self._loss, self._schedule.to_csv(), self._ties, resolved, given)
         _pipelines.add(self)
 
