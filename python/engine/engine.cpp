@@ -193,7 +193,7 @@ Engine::~Engine() {
   if (crossing_->is_on_its_thread())
     leave_all();
   else
-    close();
+    end({});
 }
 
 // Waits a little for the others to be done too.
@@ -221,7 +221,7 @@ bool Engine::wait_for_turn(std::optional<int> patience_s) {
   closing_ = true;
   if (!caller_) return true;
   crossing_->close();
-  if (group_) group_->abort(fmt::format("process {} has closed the pipeline", process_of_all_));
+  if (group_) group_->abort("a process has closed the pipeline");
   const auto is_free = [&] { return !caller_; };
   if (patience_s) return free_.wait_for(lock, std::chrono::seconds(*patience_s), is_free);
   free_.wait(lock, is_free);
@@ -229,12 +229,15 @@ bool Engine::wait_for_turn(std::optional<int> patience_s) {
 }
 
 void Engine::close(std::optional<int> patience_s) {
-  if (pipeline_ == nullptr) return;
-  if (process_ != getpid()) return leave_all();
-  if (is_within_call())
+  if (pipeline_ != nullptr && process_ == getpid() && is_within_call())
     throw bad_input("a pipeline that is closed from within one of its own calls", "a call from outside of it",
                     "close it when its step has ended");
-  if (!wait_for_turn(patience_s)) return leave_all();
+  end(patience_s);
+}
+
+void Engine::end(std::optional<int> patience_s) {
+  if (pipeline_ == nullptr) return;
+  if (process_ != getpid() || !wait_for_turn(patience_s)) return leave_all();
   // With the interpreter's lock, so that one thread alone takes it.
   std::unique_ptr<Pipeline> pipeline = std::move(pipeline_);
   if (pipeline == nullptr) return;

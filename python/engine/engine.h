@@ -106,6 +106,7 @@ class Engine {
   template <class Work>
   auto with_pipeline(Work work);
   void meet(SharedPipeline shared, int ranks, PipelineSettings& settings);
+  void end(std::optional<int> patience_s);
   void end_group();
   void leave_all();
   [[nodiscard]] bool is_within_call();

@@ -98,7 +98,7 @@ void Crossing::raise(py::error_already_set& raised, const std::string& where) {
   } catch (const py::error_already_set&) {
     said = "(it has no text)";
   }
-  keep(value);
+  keep_object(value);
   const bool bad_input = py::isinstance(value, py::module_::import("penstock.errors").attr("BadInput"));
   const std::string first_line = said.substr(0, said.find('\n'));
   throw Error(bad_input ? ErrorKind::BadInput : ErrorKind::RunFailed,
@@ -107,23 +107,28 @@ void Crossing::raise(py::error_already_set& raised, const std::string& where) {
                                             : name + ": " + first_line));
 }
 
-void Crossing::keep(const py::object& raised) {
+void Crossing::keep_object(const py::object& raised) {
   const std::scoped_lock lock(mutex_);
   if (!raised_) raised_ = hold(raised);
+}
+
+void Crossing::keep(python_error& raised) {
+  if (raised.type == nullptr) return;
+  PyErr_NormalizeException(&raised.type, &raised.value, &raised.traceback);
+  // The thread that failed keeps the exception for as long as the pipeline lives, and shall not keep Python's frames.
+  const auto type = py::reinterpret_steal<py::object>(std::exchange(raised.type, nullptr));
+  const auto value = py::reinterpret_steal<py::object>(std::exchange(raised.value, nullptr));
+  const auto trace = py::reinterpret_steal<py::object>(std::exchange(raised.traceback, nullptr));
+  if (!value) return;
+  if (trace) PyException_SetTraceback(value.ptr(), trace.ptr());
+  keep_object(value);
 }
 
 void Crossing::keep_nested(const Error& error) {
   try {
     std::rethrow_if_nested(error);
   } catch (python_error& raised) {
-    if (raised.type == nullptr) return;
-    PyErr_NormalizeException(&raised.type, &raised.value, &raised.traceback);
-    // The thread that failed keeps the exception for as long as the pipeline lives, and shall not keep Python's frames.
-    const auto type = py::reinterpret_steal<py::object>(std::exchange(raised.type, nullptr));
-    const auto value = py::reinterpret_steal<py::object>(std::exchange(raised.value, nullptr));
-    const auto trace = py::reinterpret_steal<py::object>(std::exchange(raised.traceback, nullptr));
-    if (trace) PyException_SetTraceback(value.ptr(), trace.ptr());
-    if (value) keep(value);
+    keep(raised);
   } catch (...) {
     return;  // no exception of Python's
   }

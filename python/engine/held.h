@@ -13,6 +13,8 @@
 
 #include "penstock/base/error.h"
 
+struct python_error;  // as libtorch throws what Python code raised in a backward
+
 namespace penstock::python {
 
 namespace py = pybind11;
@@ -53,8 +55,9 @@ class Crossing {
 
   // Keeps what Python code raised, if it is the first, and throws an Error with its last line. With the lock.
   [[noreturn]] void raise(py::error_already_set& raised, const std::string& where);
-  // Keeps what Python code raised in a backward, which libtorch has thrown and the engine has nested in `error`. With
-  // the lock.
+  // Keeps what Python code raised in a backward, if it is the first. Takes it from `raised`. With the lock.
+  void keep(python_error& raised);
+  // The same for what the engine has nested in `error`.
   void keep_nested(const Error& error);
   // Where Python code raised since the last call, raises its error as caused by the first exception. With the lock.
   void raise_from(const Error& error);
@@ -77,7 +80,7 @@ class Crossing {
 
  private:
   [[nodiscard]] py::object take_raised();
-  void keep(const py::object& raised);
+  void keep_object(const py::object& raised);
 
   std::atomic<int> interrupts_ = 0;
   std::atomic<bool> closing_ = false;

@@ -4,8 +4,12 @@
 #include <chrono>
 #include <future>
 #include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
+
+#include <c10/util/Exception.h>
+#include <torch/csrc/Exceptions.h>
 
 #include "engine/held.h"
 
@@ -50,6 +54,16 @@ auto run_listening(Crossing& crossing, Work work) {
     crossing.keep_nested(error);
     crossing.raise_from(error);
     throw;
+  } catch (python_error& raised) {
+    raise_interrupt();
+    const Error error(ErrorKind::RunFailed, raised.what());
+    crossing.keep(raised);
+    crossing.raise_from(error);
+    throw error;
+  } catch (const c10::Error& error) {
+    raise_interrupt();
+    const std::string words = error.what_without_backtrace();
+    throw Error(ErrorKind::RunFailed, words.substr(0, words.find('\n')));
   } catch (const std::exception&) {
     raise_interrupt();
     throw;

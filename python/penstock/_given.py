@@ -42,6 +42,22 @@ def arguments_of(value: Any, what: str) -> List[Tuple[Optional["torch.Tensor"], 
     return arguments
 
 
+def devices_of(devices: Any) -> List["torch.device"]:
+    """Of ranks in turn, each checked to be there."""
+    made = []
+    for given in [devices] if isinstance(devices, (str, torch.device)) else devices:
+        try:
+            device = torch.device(given)
+        except (RuntimeError, TypeError) as error:
+            raise BadInput(f"`devices` holds {given!r}; expected such as 'cpu' or 'cuda:0'; correct the name") from error
+        module = None if device.type == "cpu" else getattr(torch, device.type, None)
+        there = 1 if device.type == "cpu" else module.device_count() if hasattr(module, "device_count") else 0
+        if (device.index or 0) >= there:
+            raise BadInput(f"`devices` holds {str(device)!r}, of which this torch finds {there} here; expected devices that are there; choose others")
+        made.append(device)
+    return made
+
+
 def _is_factory(layer: Any) -> bool:
     return callable(layer) and not isinstance(layer, torch.nn.Module)
 
@@ -67,6 +83,9 @@ def named_layers(layers: Layers) -> List[Tuple[str, Any, bool]]:
         if "." in name or not name:
             raise BadInput(f"a layer is named {name!r}; expected a name without dots; rename it")
         if isinstance(layer, torch.nn.Module):
+            lazy = next((key for key, parameter in layer.named_parameters() if torch.nn.parameter.is_lazy(parameter)), None)
+            if lazy is not None:
+                raise BadInput(f"layer {name} has a parameter {lazy} without a shape; expected one that exists; run a lazy module once before")
             if id(layer) in seen:
                 raise BadInput(
                     f"layer {name} is the same module as layer {seen[id(layer)]}; expected a module for each layer; "
@@ -119,6 +138,11 @@ def part_ways(layers, ties: Sequence[Tuple[int, str, int, str]]) -> None:
             continue
         path, _, last = copied.rpartition(".")
         holder = module.get_submodule(path)
+        if holder is layers[owner][1].get_submodule(owned.rpartition(".")[0]):
+            raise BadInput(
+                f"layer {layers[copy][0]} has a module of layer {layers[owner][0]}, with the parameter {owned}; expected modules of its own; "
+                "make two modules, and name their parameters in `ties`"
+            )
         parameter = getattr(holder, last)
         if parameter is layers[owner][1].get_parameter(owned):
             setattr(holder, last, torch.nn.Parameter(parameter.detach().clone(), requires_grad=parameter.requires_grad))

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import itertools
 import json
+import math
 import os
 import sys
 import weakref
@@ -21,6 +22,7 @@ from penstock._given import (
     Layers,
     Name,
     arguments_of,
+    devices_of,
     index_of,
     named_layers,
     one,
@@ -115,6 +117,8 @@ def _described(layers, schedule: _core.Schedule, ties, skips, given: Mapping[str
 
 def _schedule_of(schedule, plan, ranks, microbatches, stages_per_rank) -> _core.Schedule:
     if plan is not None:
+        if not isinstance(plan, _core.Plan):
+            raise BadInput(f"the plan is {one(plan)}; expected a Plan; make one with ps.plan, or read one with ps.Plan.load")
         if schedule is not None or ranks is not None or microbatches is not None:
             raise BadInput("a plan together with `schedule`, `ranks` or `microbatches`; expected one of the two; leave the others out")
         return plan.to_schedule()
@@ -209,13 +213,17 @@ class Pipeline:
         self._loss = LossFunction(loss)
         self._metadata: Optional[str] = None
         given = _known_settings(settings)
-        given.update(clip=float(clip), seed=int(seed), precision=precision)
+        given.update(clip=float(clip), seed=int(seed), precision=str(precision))
+        if not 0 <= given["clip"] < math.inf:
+            raise BadInput(f"`clip` is {clip}; expected a norm of 0 or more; correct it")
+        if not 0 <= given["seed"] < 1 << 64:
+            raise BadInput(f"`seed` is {seed}; expected 0 to 2**64 - 1; correct it")
         given["recompute"] = _recomputed(recompute, self._layers)
         if cut is not None:
             given["cut"] = [int(first) for first in cut]
         if plan is not None:
             self._take_plan(plan, given, cut, recompute)
-        given["devices"] = [torch.device(device) for device in ([devices] if isinstance(devices, str) else devices)]
+        given["devices"] = devices_of(devices)
         self._take_optimizer(optimizer, scheduler, given)
         shared = shared_parameters(self._layers)
         part_ways(self._layers, shared)
@@ -263,7 +271,10 @@ class Pipeline:
         rate = self._learning_rate if lr is None else lr
         if callable(rate):
             rate = rate(self.steps)
-        done = self._open().step(arguments_of(x, "x"), arguments_of(y, "y"), float(rate), bool(outputs))
+        rate = float(rate)
+        if not 0 <= rate < math.inf:
+            raise BadInput(f"the learning rate is {rate}; expected a number of 0 or more; correct it")
+        done = self._open().step(arguments_of(x, "x"), arguments_of(y, "y"), rate, bool(outputs))
         return StepResult(
             loss=done.loss,
             weight=done.weight,

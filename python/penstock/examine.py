@@ -11,7 +11,7 @@ from penstock import _core
 from penstock._checked_torch import torch
 from penstock import _engine  # behind the check
 from penstock._calls import LossFunction
-from penstock._given import Layers, arguments_of, named_layers, part_ways, resolved_skips, resolved_ties, shared_parameters
+from penstock._given import Layers, arguments_of, devices_of, named_layers, part_ways, resolved_skips, resolved_ties, shared_parameters
 from penstock.errors import BadInput
 from penstock.optimizers import AdamW
 
@@ -102,7 +102,7 @@ def profile(
     package, whose state and update are counted, or None. The layers are copied, not trained.
     """
     given = {
-        "ranks": ranks, "devices": [torch.device(device) for device in devices], "threads_per_rank": threads_per_rank,
+        "ranks": ranks, "devices": devices_of(devices), "threads_per_rank": threads_per_rank,
         "precision": precision, "seed": seed, "budget_ms": budget * 1000, "updates": optimizer is not None,
     }
     if optimizer is not None:

@@ -142,9 +142,17 @@ class BadInput(unittest.TestCase):
         self.refused("layer 2 is the same module as layer 0", [same, nn.Linear(4, 4), same])
         self.refused("named 'a.b'", {"a.b": nn.Linear(4, 4), "c": nn.Linear(4, 4)})
         self.refused("cut into 4 stages of 2 layers|2 layers", linears(2), ranks=4)
+        self.refused("layer 1 has a parameter weight without a shape", [nn.Linear(4, 4), nn.LazyLinear(4)])
+        shared = nn.Linear(4, 4)
+        self.refused("layer 2 has a module of layer 0, with the parameter 0.weight", [nn.Sequential(shared), nn.Linear(4, 4), nn.Sequential(shared)])
 
     def test_devices(self):
         self.refused(r"layer 1 \(Linear\) has its weight on meta; expected the host, or cpu", [nn.Linear(4, 4), nn.Linear(4, 4, device="meta")])
+
+        self.refused("`devices` holds 'gpu'", devices=["gpu"])
+        self.refused("`devices` holds None", devices=[None])
+        self.refused("`devices` holds 'meta', of which this torch finds 0", devices="meta")
+        self.refused(f"`devices` holds 'cuda:{torch.cuda.device_count()}'", devices=[torch.device("cuda", torch.cuda.device_count())])
 
     def test_factories(self):
         self.refused("the factory of layer 1 returned a str", [nn.Linear(4, 4), lambda: "layer"])
@@ -165,6 +173,15 @@ class BadInput(unittest.TestCase):
         self.refused("`ranks` is 3", schedule=ps.schedule("1f1b", ranks=2, microbatches=4), ranks=3)
         self.refused("without `ranks`", ranks=None)
         self.refused("the loss is a int", loss=3)
+        self.refused("the plan is a str", plan="1f1b", ranks=None, microbatches=None)
+        self.refused("`clip` is -1", clip=-1)
+        self.refused("`seed` is -1", seed=-1)
+        self.refused("fp8", precision="fp8")
+        self.refused('"8"', precision=8)
+        with ps.Pipeline(linears(), square, ranks=2, microbatches=4, optimizer=ps.AdamW(lr=float("nan"))) as pipe:
+            with self.assertRaisesRegex(ps.BadInput, "the learning rate is nan"):
+                pipe.step(X, X)
+            self.assertGreater(pipe.step(X, X, lr=0).loss, 0)
         with ps.Pipeline(linears(), square, ranks=2, microbatches=4) as pipe:
             with self.assertRaisesRegex(ps.BadInput, "samples|microbatches"):
                 pipe.step(X[:3], X[:3])

@@ -3,8 +3,11 @@
 import gc
 import os
 import pickle
+import platform
+import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import unittest
 import weakref
@@ -146,6 +149,32 @@ class Rest(unittest.TestCase):
         del pipe, layers
         gc.collect()
         self.assertEqual([layer() for layer in kept], [None] * 4)
+
+
+    @unittest.skipUnless(platform.libc_ver()[0] == "glibc", "what memory costs is known of glibc alone")
+    def test_a_step_takes_the_memory_that_the_last_one_has_freed(self):
+        # In a process that has freed no large block yet.
+        code = """
+            import resource
+            import penstock as ps
+            import torch
+            from torch import nn
+
+            torch.set_num_threads(1)
+            layers = [nn.Sequential(nn.Linear(256, 256), nn.Tanh()) for _ in range(8)]
+            x = torch.ones(4096, 256)
+            with ps.Pipeline(layers, nn.functional.mse_loss, ranks=1, microbatches=4) as pipe:
+                for _ in range(3):
+                    pipe.step(x, x)
+                before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+                for _ in range(4):
+                    pipe.step(x, x)
+                print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+        """
+        ended = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=300)
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        # A step's tensors are 16 MiB and more, 4096 pages.
+        self.assertLess(int(ended.stdout), 1000)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,24 @@ class Profile(unittest.TestCase):
         with self.assertRaisesRegex(ps.BadInput, "another library"):
             ps.profile(layers, *minibatch(2), sizes=[1], optimizer=torch.optim.SGD)
 
+    def test_what_a_backward_raises_is_the_cause(self):
+        class Raises(torch.autograd.Function):
+            @staticmethod
+            def forward(context, x):
+                return x * 2
+
+            @staticmethod
+            def backward(context, gradient):
+                raise KeyError("no")
+
+        class Layer(nn.Linear):
+            def forward(self, x):
+                return Raises.apply(super().forward(x))
+
+        with self.assertRaisesRegex(ps.RunFailed, "no") as caught:
+            ps.profile([Layer(4, 4)], torch.randn(2, 4), sizes=[1], budget=0.01)
+        self.assertIsInstance(caught.exception.__cause__, KeyError)
+
     def test_factories_and_links(self):
         costs = ps.profile([networks.Embedding, networks.Head], minibatch(1)[0], sizes=[1], ranks=2, budget=0.01, optimizer=None)
         self.assertEqual(len(costs.layers), 2)
