@@ -226,9 +226,10 @@ class RankProfiler {
     survey_passes(*stage, entry);
     // Weights, buffers, and tables that its first pass has made all go with the layer; a module that somebody else
     // holds too does not.
-    stage->begin({});
-    const Bytes with_layer = held(instruments_);
+    std::vector<Layer> layers = stage->layers();
     stage.reset();
+    const Bytes with_layer = held(instruments_);
+    layers.clear();
     entry.parameter = std::max(built, with_layer - held(instruments_));
     return entry;
   }
