@@ -276,7 +276,8 @@ void Worker::resume_outside(std::int64_t updates, const CheckpointReader& reader
   for (const Optimizer::Parameter& parameter : updated_parameters()) {
     const std::string loaded = name_to_load(parameter.name);
     for (const std::string& what : saved[loaded])
-      state.emplace_back(what + "." + parameter.name, reader.read(optimizer_prefix + what + "." + loaded));
+      state.emplace_back(what + "." + parameter.name,
+                         reader.read(fmt::format("{}{}.{}", optimizer_prefix, what, loaded)));
   }
   optimizer_.resume_outside(updates, state);
 }
