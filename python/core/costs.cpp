@@ -41,7 +41,9 @@ std::string json_of(const py::object& value) {
   return py::module_::import("json").attr("dumps")(value).cast<std::string>();
 }
 
-void add_costs(py::module_& module) {
+namespace {
+
+void add_cost(py::module_& module) {
   py::class_<Cost>(
       module, "Cost",
       "What the stages and links of a pipeline cost: a value, from a dict or JSON text of the form "
@@ -74,7 +76,9 @@ void add_costs(py::module_& module) {
                       [](const py::tuple& state) { return parse_cost(state[0].cast<std::string>()); }))
       .attr("__hash__") = py::none();
   py::implicitly_convertible<py::dict, Cost>();
+}
 
+void add_layer_costs(py::module_& module) {
   py::class_<LayerCosts>(
       module, "LayerCosts",
       "What the layers of a network cost at several microbatch sizes, with the links and ranks of a machine: a "
@@ -118,6 +122,13 @@ void add_costs(py::module_& module) {
                       [](const py::tuple& state) { return parse_layer_costs(state[0].cast<std::string>()); }))
       .attr("__hash__") = py::none();
   py::implicitly_convertible<py::dict, LayerCosts>();
+}
+
+}  // namespace
+
+void add_costs(py::module_& module) {
+  add_cost(module);
+  add_layer_costs(module);
 }
 
 }  // namespace penstock::python

@@ -199,8 +199,10 @@ SimulationAnswer answer_from(const AnswerState& state) {
 
 py::tuple comparison_state(const ComparisonAnswer& comparison) {
   std::vector<AnswerState> answers;
+  answers.reserve(comparison.answers.size());
   for (const SimulationAnswer& answer : comparison.answers) answers.push_back(state_of(answer));
   std::vector<std::pair<std::string, std::string>> refused;
+  refused.reserve(comparison.refused.size());
   for (const auto& one : comparison.refused) refused.emplace_back(one.schedule, one.reason);
   return py::make_tuple(answers, refused);
 }
