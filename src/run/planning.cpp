@@ -230,9 +230,10 @@ PlanRequest request_of(const TrainSettings& settings) {
   return request;
 }
 
-// The ranks that were asked for, or one for each device.
+// The ranks that were asked for, or one for each device, or for each stage.
 int given_ranks(const Layout& layout) {
-  return layout.ranks.are_the_schedules() ? static_cast<int>(layout.devices.size()) : layout.ranks.count();
+  if (!layout.ranks.are_the_schedules()) return layout.ranks.count();
+  return layout.devices.empty() ? layout.stages : static_cast<int>(layout.devices.size());
 }
 
 // A cut that is not automatic has as many stages as were asked for, or a stage a rank.

@@ -113,8 +113,8 @@ void check_automatic(const Layout& layout, int processes) {
   if (layout.replicas > 1)
     throw bad_input(fmt::format("auto with `replicas` = {}", layout.replicas), "a plan, where replicas share a run",
                     "write one with penstock plan for that many replicas and give it with `plan`");
-  if (layout.ranks.are_the_schedules() && layout.devices.empty())
-    throw bad_input("auto without `ranks`", "the number of ranks to plan for, or auto", "set `ranks`");
+  if (layout.ranks.are_the_schedules() && layout.devices.empty() && layout.stages == 1)
+    throw bad_input("auto without `ranks`", "the number of ranks to plan for, or auto", "set `ranks`, or `stages`");
   const Recompute::Kind recompute = layout.recompute.kind();
   if (recompute == Recompute::Selected || recompute == Recompute::Layers)
     throw bad_input(fmt::format("`recompute` = {} with auto", shortened(to_text(layout.recompute))),

@@ -256,6 +256,9 @@ TEST_F(Planning, AutoIsRefusedInOneLineWhereItCannotBe) {
     return std::string();
   };
   EXPECT_THAT(refused(settings_), HasSubstr("auto without `ranks`"));
+  settings_.layout.stages = 2;
+  EXPECT_EQ(refused(settings_), "");
+  settings_.layout.stages = 1;
   settings_.layout.ranks = 2;
   EXPECT_EQ(refused(settings_), "");
   settings_.processes.count = 2;
