@@ -59,6 +59,7 @@ bool receive(int socket, Request& request) {
 
 std::vector<char*> as_list(std::vector<std::string>& texts) {
   std::vector<char*> list;
+  list.reserve(texts.size() + 1);
   for (std::string& text : texts) list.push_back(text.data());
   list.push_back(nullptr);
   return list;

@@ -127,7 +127,7 @@ TEST(Config, RefusesInOneLineWithTheFile) {
   refused(mistral_with(R"("rope_parameters": {"full_attention": {"rope_theta": 5}})"),
           "rope_parameters.full_attention");
   refused(mistral_with(R"("is_causal": false)"), "is_causal");
-  refused(changed(qwen3_30b, "\"num_experts\": 128", "\"num_experts\": 128, \"num_local_experts\": 64"),
+  refused(changed(qwen3_30b, R"("num_experts": 128)", R"("num_experts": 128, "num_local_experts": 64)"),
           "num_local_experts is \"64\"");
   refused(changed(gpt2, "\"n_head\": 12", "\"n_head\": 7"), "n_head");
   refused(changed(gpt2, "gelu_new", "relu\\nx"), "activation_function");
