@@ -435,7 +435,12 @@ class Pipeline:
         return self
 
     def __exit__(self, _kind: Any, raised: Optional[BaseException], _trace: Any) -> None:
-        self._end(raised)
+        try:
+            self._end(raised)
+        except KeyboardInterrupt:
+            # A second one, while the first was dealt with: the threads end all the same.
+            self._end(raised)
+            raise
 
     def __repr__(self) -> str:
         if self._engine is None or self._engine.closed:

@@ -122,7 +122,13 @@ void RankTeam::submit(std::function<void(RankId)> work, Then then) {
   auto before = std::make_shared<const std::vector<c10::Event>>(marks_of_caller(plan_.settings.devices));
   crew_.submit([this, before = std::move(before), work = std::move(work), then](RankId rank) {
     lanes_[rank.index()]->enter(*before);
-    work(rank);
+    try {
+      work(rank);
+    } catch (const Aborted& aborted) {
+      // Nobody will say more about this failure than what waits for it; within a step its own words have said it.
+      if (!aborted.peer_is_lost()) throw;
+      throw Aborted(fmt::format("rank {}, outside a step: waits for the other ranks: {}", rank.value, aborted.what()));
+    }
     if (then == Then::WaitForDevice) lanes_[rank.index()]->wait();
   });
 }
