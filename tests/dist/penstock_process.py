@@ -1,17 +1,18 @@
 """Starts the penstock program and reads what it leaves behind."""
 
 import atexit
-import inspect
 import json
 import os
 import pathlib
 import random
 import select
 import shutil
+import signal
 import socket
 import struct
 import subprocess
 import tempfile
+import threading
 import time
 import unittest
 
@@ -50,46 +51,89 @@ def served():
     return served.socket
 
 
-class Forked(subprocess.Popen):
-    """A penstock that was forked in place of started, and is a child of the process that was forked."""
+class Forked:
+    """A penstock that was forked in place of started, a child of the process that forks: what these tests use of a Popen."""
 
     def __init__(self, arguments, cwd=None, env=None):
-        super().__init__(arguments, cwd=cwd, env=os.environ if env is None else env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                         stdin=subprocess.DEVNULL, text=True, errors="surrogateescape")
-
-    def _execute_child(self, args, *others):
-        # What Popen passes on: …, cwd, env, …, then the ends of the three pipes for the child and for itself.
-        names = list(inspect.signature(subprocess.Popen._execute_child).parameters)[2:]
-        given = dict(zip(names, others))
-        texts = [str(given["cwd"] or os.getcwd()), str(len(args)), *args, *(f"{name}={value}" for name, value in given["env"].items())]
-        ends = [given["p2cread"], given["c2pwrite"], given["errwrite"]]
-        self.status, status_write = os.pipe()
-        message = b"".join(os.fsencode(text) + b"\0" for text in texts)
-        socket.send_fds(served(), [message], [*ends, status_write])
-        os.close(status_write)
-        self._close_pipe_fds(*(given[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")))
-        (self.pid,) = struct.unpack("i", os.read(self.status, 4))
+        self.args = arguments
+        self.returncode = None
+        self._readers = []
+        environment = os.environ if env is None else env
+        texts = [str(cwd or os.getcwd()), str(len(arguments)), *arguments, *(f"{name}={value}" for name, value in environment.items())]
+        out, out_write = os.pipe()
+        err, err_write = os.pipe()
+        self._status, status_write = os.pipe()
+        given = [os.open(os.devnull, os.O_RDONLY), out_write, err_write, status_write]
+        socket.send_fds(served(), [b"".join(os.fsencode(text) + b"\0" for text in texts)], given)
+        for end in given:
+            os.close(end)
+        self.stdout = open(out, encoding="utf-8", errors="surrogateescape")
+        self.stderr = open(err, encoding="utf-8", errors="surrogateescape")
+        (self.pid,) = struct.unpack("i", os.read(self._status, 4))
         if self.pid < 0:
             raise OSError("no fork")
-        self._child_created = True
 
-    def _try_wait(self, flags):
-        if flags == os.WNOHANG and not select.select([self.status], [], [], 0)[0]:
-            return 0, 0
-        told = os.read(self.status, 4)
-        os.close(self.status)
-        return self.pid, struct.unpack("i", told)[0]
-
-    def _internal_poll(self, _deadstate=None, **_):
-        if self.returncode is None and self._waitpid_lock.acquire(False):
-            try:
-                if self.returncode is None:
-                    process, status = self._try_wait(os.WNOHANG)
-                    if process == self.pid:
-                        self._handle_exitstatus(status)
-            finally:
-                self._waitpid_lock.release()
+    def wait(self, timeout=None):
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            self.returncode = os.waitstatus_to_exitcode(struct.unpack("i", os.read(self._status, 4))[0])
+            os.close(self._status)
         return self.returncode
+
+    def poll(self):
+        try:
+            return self.wait(timeout=0)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def communicate(self, timeout=None):
+        """What it still prints and has printed unread; after a timeout it may be called again."""
+        end = None if timeout is None else time.monotonic() + timeout
+
+        def left():
+            return None if end is None else max(0.0, end - time.monotonic())
+
+        if not self._readers:
+            self._readers = [Reader(self.stdout), Reader(self.stderr)]
+        for reader in self._readers:
+            reader.join(left())
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(self.args, timeout)
+        self.wait(left())
+        return tuple(reader.text for reader in self._readers)
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stdout.close()
+        self.stderr.close()
+        self.wait()
+
+
+class Reader(threading.Thread):
+    """Reads a stream to its end, and closes it."""
+
+    def __init__(self, stream):
+        super().__init__(daemon=True)
+        self.text = ""
+        self._stream = stream
+        self.start()
+
+    def run(self):
+        with self._stream:
+            self.text = self._stream.read()
 
 
 def start(*arguments, before=(), **popen):

@@ -39,7 +39,7 @@ class TutorialOfModels(m.Case):
                     self.assertIn("What would change the answer:", done.stdout)
                 elif not command.startswith("penstock sample"):
                     self.assertEqual(lasting(done.stdout.splitlines()), lasting(shown))
-        self.assertEqual(ran, 11)
+        self.assertEqual(ran, 12)
         for name in ("tuned", "merged"):
             model = m.loaded(self.folder / name)
             self.assertEqual(model.config.num_hidden_layers, 3)
