@@ -5,7 +5,7 @@
 if(NOT TARGET penstock::libtorch)
   find_path(PENSTOCK_LIBTORCH_FOLDER share/cmake/Torch/TorchConfig.cmake
             HINTS $ENV{PENSTOCK_LIBTORCH} ${Torch_DIR}/../../.. ${Torch_ROOT} $ENV{Torch_ROOT}
-            PATHS ${PENSTOCK_LIBTORCH_FALLBACK}
+            PATHS ${PENSTOCK_LIBTORCH_FALLBACK} PATH_SUFFIXES torch
             DOC "libtorch's top folder: the one that holds include/, lib/ and share/")
   if(NOT PENSTOCK_LIBTORCH_FOLDER)
     # A prefix may also be given as libtorch's share/cmake, as `python -c "import torch; print(torch.utils.cmake_prefix_path)"` prints it.

@@ -3,8 +3,7 @@
 if(NOT PENSTOCK_TORCH OR NOT PROJECT_IS_TOP_LEVEL)
   return()
 endif()
-# The wheel of the libtorch that this was built with: another one has other symbols.
-string(REGEX MATCH "^[0-9]+[.][0-9]+[.][0-9]+" PENSTOCK_TORCH_VERSION "${Torch_VERSION}")
+# It fetches the libtorch that this was built with: another one has other symbols.
 configure_file(apps/penstock/penstock-libtorch.in ${PROJECT_BINARY_DIR}/penstock-libtorch @ONLY)
 install(PROGRAMS ${PROJECT_BINARY_DIR}/penstock-libtorch DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT program)
 

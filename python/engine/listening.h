@@ -27,20 +27,25 @@ auto run_listening(Crossing& crossing, Work work) {
     crossing.answer_interrupt();
     throw *interrupt;
   };
+  const auto hear = [&] {
+    if (PyErr_CheckSignals() == 0) return;
+    py::error_already_set raised;
+    crossing.interrupt();
+    if (!interrupt) interrupt = std::move(raised);
+  };
   try {
     auto done = std::async(std::launch::async, std::move(work));
     {
       const py::gil_scoped_release work_goes_on;
       while (done.wait_for(between_looks) != std::future_status::ready) {
         const py::gil_scoped_acquire look;
-        if (PyErr_CheckSignals() == 0) continue;
-        py::error_already_set raised;
-        crossing.interrupt();
-        if (!interrupt) interrupt = std::move(raised);
+        hear();
       }
       // The thread's end may need the lock.
       done.wait();
     }
+    // One since the last look would be raised where the caller's clean-up begins, which would then not happen.
+    hear();
     if constexpr (std::is_void_v<decltype(done.get())>) {
       done.get();
       raise_interrupt();

@@ -131,6 +131,31 @@ class Interrupts(unittest.TestCase):
             pipe.step(X, X)
         pipe.close()
 
+    def test_one_as_the_step_fails_closes_it(self):
+        def fail():
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            raise KeyError("too")
+
+        pipe = pipeline(fail)
+        with self.assertRaises(KeyboardInterrupt), pipe:
+            pipe.step(X, X)
+        self.assertEqual(repr(pipe), "Pipeline(closed)")
+
+    def test_a_second_one_while_it_closes(self):
+        pipe = pipeline(nn.Linear(4, 4))
+        end, ends = pipe._end, []
+
+        def interrupted_once(raised):
+            ends.append(raised)
+            if len(ends) == 1:
+                raise KeyboardInterrupt
+            end(raised)
+
+        pipe._end = interrupted_once
+        with self.assertRaises(KeyboardInterrupt), pipe:
+            raise KeyboardInterrupt
+        self.assertEqual(repr(pipe), "Pipeline(closed)")
+
     def test_a_program_of_threads_ends(self):
         with tempfile.TemporaryDirectory() as folder:
             self.interrupt([sys.executable, str(HERE), "steps", folder], folder, processes=1)
@@ -162,7 +187,7 @@ class Interrupts(unittest.TestCase):
         for end in ends:
             # The one that hears of it from the other ends with its reason.
             self.assertTrue(end["raised"] == "KeyboardInterrupt" or "KeyboardInterrupt" in end["said"], end)
-            self.assertEqual(end["closed"], "Pipeline(closed)")
+            self.assertEqual(end["closed"], "Pipeline(closed)", end)
             with self.assertRaises(ProcessLookupError):
                 os.kill(end["process"], 0)
 
