@@ -176,7 +176,7 @@ void apply_toml(TrainSettings& settings, const std::filesystem::path& file) {
     });
     if (!known) {
       const std::string nearest = nearest_setting(key.str());
-      throw bad_input(fmt::format("{}: unknown key \"{}\"", where, key.str()), "a setting of penstock train",
+      throw bad_input(fmt::format("{}: unknown key \"{}\"", where, shortened(key.str())), "a setting of penstock train",
                       nearest.empty() ? "correct the key: docs/training.md has all of them"
                                       : fmt::format("did you mean \"{}\"? docs/training.md has all of them", nearest));
     }

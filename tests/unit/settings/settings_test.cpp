@@ -141,6 +141,7 @@ TEST(Settings, RefusalsNameLineKeyAndRemedy) {
   };
   EXPECT_THAT(apply("\nbtach = 3"),
               ThrowsMessage<Error>(AllOf(HasSubstr("line 2"), HasSubstr("did you mean \"batch\""))));
+  EXPECT_THAT(apply(std::string(100'000, 'k') + " = 3"), ThrowsMessage<Error>(testing::SizeIs(testing::Lt(1'000))));
   EXPECT_THAT(apply("batch = 3.5"), ThrowsMessage<Error>(AllOf(HasSubstr("batch"), HasSubstr("a whole number"))));
   EXPECT_THAT(apply("batch = \"3\""), ThrowsMessage<Error>(HasSubstr("a whole number")));
   EXPECT_THAT(apply("stages = 99999999999"), ThrowsMessage<Error>(HasSubstr("stages")));
