@@ -54,9 +54,8 @@ void visit_model_settings(Settings& settings, const Visitor& visit) {
 template <class Settings, class Visitor>
 void visit_layout_settings(Settings& settings, const Visitor& visit) {
   using enum SettingGroup;
-  visit(
-      Layout, "stages", settings.layout.stages,
-      "stages that the layers are cut into; where the schedule is auto and no ranks are given, the ranks to plan for");
+  visit(Layout, "stages", settings.layout.stages,
+        "stages that the layers are cut into; where the schedule is auto without ranks, the ranks to plan for");
   visit(Layout, "ranks", settings.layout.ranks,
         "devices or threads that the stages live on, or auto, which divides the cores between them; 0: as many as the "
         "schedule has");
