@@ -115,19 +115,19 @@ bool RankTeam::shares_device(RankId rank) const {
   return false;
 }
 
-void RankTeam::submit(std::function<void(RankId)> work, Then then) {
+void RankTeam::submit(std::function<void(RankId)> work, Then then, std::string where) {
   if (stopped_)
     throw run_failed("a pipeline that has failed before", "a new one", "make a new one and load a checkpoint");
   // Shared by the ranks, since an event is not copied.
   auto before = std::make_shared<const std::vector<c10::Event>>(marks_of_caller(plan_.settings.devices));
-  crew_.submit([this, before = std::move(before), work = std::move(work), then](RankId rank) {
+  crew_.submit([this, before = std::move(before), work = std::move(work), then, where = std::move(where)](RankId rank) {
     lanes_[rank.index()]->enter(*before);
     try {
       work(rank);
     } catch (const Aborted& aborted) {
-      // Nobody will say more about this failure than what waits for it; within a step its own words have said it.
+      // Nobody will say more about this failure than what waits for it; within an action the executor has said it.
       if (!aborted.peer_is_lost()) throw;
-      throw Aborted(fmt::format("rank {}, outside a step: waits for the other ranks: {}", rank.value, aborted.what()));
+      throw Aborted(fmt::format("rank {}, {}: waits for the other ranks: {}", rank.value, where, aborted.what()));
     }
     if (then == Then::WaitForDevice) lanes_[rank.index()]->wait();
   });

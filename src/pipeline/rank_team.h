@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "penstock/base/types.h"
@@ -37,8 +38,9 @@ class RankTeam {
   };
 
   // Has each rank of this process do `work` on its thread, when it has done what it was given before. Returns at once.
-  // After a failure the team is stopped for good. Throws Error (RunFailed) if it is.
-  void submit(std::function<void(RankId)> work, Then then = Then::WaitForDevice);
+  // After a failure the team is stopped for good. `where` names the work where it waits for a process that is lost.
+  // Throws Error (RunFailed) if the team is stopped.
+  void submit(std::function<void(RankId)> work, Then then = Then::WaitForDevice, std::string where = "outside a step");
   // Waits until all that was submitted is done, or `is_done` holds; see `Crew::wait`. Throws Error, that of the rank
   // that failed first.
   void wait(const std::function<bool()>& is_done);

@@ -2,11 +2,16 @@
 
 #include <algorithm>
 #include <fmt/format.h>
+#include <string>
 #include <utility>
 
-#include "penstock/base/error.h"
-
 namespace penstock {
+namespace {
+
+// Where the work of a step waits that is in none of its actions.
+std::string update_of(const StepInFlight& step) { return fmt::format("step {}, at the update", step.settings.step); }
+
+}  // namespace
 
 void take_outputs(std::vector<Tensors>& rank_outputs, std::vector<Tensors>& outputs) {
   for (std::size_t microbatch = 0; microbatch < rank_outputs.size(); ++microbatch)
@@ -28,8 +33,8 @@ std::shared_ptr<StepInFlight> Steps::submit(StepInput input, const UpdateSetting
   step->begun.resize(team_.size());
   step->unchecked = team_.size();
   team_.submit([this, step, before = std::exchange(last_, alone ? nullptr : step),
-                alone](RankId rank) { name_aborted(rank, *step, [&] { run_step(rank, *step, before.get(), alone); }); },
-               RankTeam::Then::GoOn);
+                alone](RankId rank) { run_step(rank, *step, before.get(), alone); },
+               RankTeam::Then::GoOn, update_of(*step));
   unchecked_.push_back(step);
   return step;
 }
@@ -48,13 +53,12 @@ void Steps::run_step(RankId rank, StepInFlight& step, StepInFlight* before, bool
 
 void Steps::check_last() {
   if (!last_) return;
+  const auto step = std::exchange(last_, nullptr);
   team_.submit(
-      [this, step = std::exchange(last_, nullptr)](RankId rank) {
-        name_aborted(rank, *step, [&] {
-          if (const auto checked = team_.worker(rank).check_update()) conclude(rank, *step, checked->result);
-        });
+      [this, step](RankId rank) {
+        if (const auto checked = team_.worker(rank).check_update()) conclude(rank, *step, checked->result);
       },
-      RankTeam::Then::GoOn);
+      RankTeam::Then::GoOn, update_of(*step));
 }
 
 // What the other processes have said of the step, behind its work.
@@ -65,17 +69,6 @@ void Steps::conclude(RankId rank, StepInFlight& step, const StepResult& result) 
     step.result = result;
     --step.unchecked;
   });
-}
-
-void Steps::name_aborted(RankId rank, const StepInFlight& step, const std::function<void()>& work) const {
-  try {
-    work();
-  } catch (const Aborted& aborted) {
-    // Nobody will say more about this failure than what waits for it; within an action the executor has said it.
-    if (!aborted.peer_is_lost()) throw;
-    throw Aborted(fmt::format("rank {}, step {}, at the update: waits for the other ranks: {}", rank.value,
-                              step.settings.step, aborted.what()));
-  }
 }
 
 StepResult Steps::wait(const std::shared_ptr<StepInFlight>& step) {

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cstddef>
 #include <deque>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -55,7 +54,6 @@ class Steps {
  private:
   void run_step(RankId rank, StepInFlight& step, StepInFlight* before, bool alone);
   void conclude(RankId rank, StepInFlight& step, const StepResult& result);
-  void name_aborted(RankId rank, const StepInFlight& step, const std::function<void()>& work) const;
 
   RankTeam& team_;
   Telemetry& telemetry_;

@@ -119,6 +119,7 @@ TEST(Property, WhateverIsDrawnHasTheNumbersOfOneStage) {
     const Drawn drawn = Draw(seed)();
     SCOPED_TRACE(describe(drawn, seed));
     const Trace one = train_small(drawn.one);
+    ASSERT_FALSE(one.losses.empty() || one.weights.empty()) << "there is nothing to compare";
     const int share = drawn.cut.microbatches / drawn.cut.replicas;
     const std::vector<Schedule> replicas(static_cast<std::size_t>(drawn.cut.replicas),
                                          make_schedule(drawn.family->name, drawn.ranks, share));
