@@ -1,7 +1,7 @@
 // Is the plan's choice the best? `choose waiting`: 20 seeded networks of layers that wait, of which every configuration
 // of schedule and microbatches is planned and measured. `choose real`: gpt, mlp and convnet of three sizes on 2 ranks,
 // profiled, planned, and every configuration of two schedules and four numbers of microbatches measured. Prints how
-// much slower the choice is than the best that was measured.
+// much slower the choice is than the best that was measured. `choose real all [NETWORK]` shows every configuration too.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -101,9 +101,60 @@ LayerCosts costs_of(const std::vector<Growing>& layers, std::int64_t batch, cons
 struct Contender {
   Plan plan;
   std::unique_ptr<Pipeline> pipeline;
-  std::vector<double> ms;
+  std::vector<double> ms;  // by round, from the first one on
   [[nodiscard]] double median_ms() const { return quantile(ms, 0.5); }
 };
+
+// By how much the choice is slower than another, as a share, from the rounds in which both were measured one after the
+// other: a machine that is slow for a while is slow for both.
+struct Slower {
+  double median = 0;
+  double error = 0;  // the standard error of the median
+};
+
+Slower slower(const Contender& choice, const Contender& other) {
+  std::vector<double> ratios;
+  for (std::size_t round = 0; round < other.ms.size(); ++round) ratios.push_back(choice.ms[round] / other.ms[round]);
+  constexpr double quartile_factor = 0.929;  // 1.2533 (of a median, by a mean) x 0.7413 (of a standard deviation)
+  return {quantile(ratios, 0.5) - 1, quartile_factor * (quantile(ratios, 0.75) - quantile(ratios, 0.25)) /
+                                         std::sqrt(static_cast<double>(ratios.size()))};
+}
+
+// How long contenders are measured.
+struct Rounds {
+  int of_all = 1;  // before those that cannot win are left out
+  int fewest = 1;  // of the others
+  int most = 1;
+  double budget_ms = 0;
+};
+
+// All contenders in turn, round by round. After the first rounds only those within 15 % of the best go on, each until
+// it is surely slower than the choice, or the difference is known to half a percent.
+template <class Measure>
+void measure_in_turn(std::vector<Contender>& contenders, const Rounds& rounds, const Measure& measure) {
+  constexpr double near = 1.15;
+  constexpr double standard_errors = 2;
+  constexpr double known = 0.005;
+  const SteadyClock clock;
+  for (int round = 0; round < rounds.of_all; ++round)
+    for (Contender& next : contenders) next.ms.push_back(measure(next));
+  const double best = std::ranges::min_element(contenders, {}, &Contender::median_ms)->median_ms();
+  std::vector<Contender*> open;
+  for (std::size_t index = 1; index < contenders.size(); ++index)
+    if (contenders[index].median_ms() < near * best) open.push_back(&contenders[index]);
+  const Milliseconds start = clock.now();
+  for (int round = rounds.of_all; round < rounds.most && !open.empty(); ++round) {
+    if (round >= rounds.fewest && (clock.now() - start).count > rounds.budget_ms) break;
+    Contender& choice = contenders.front();
+    choice.ms.push_back(measure(choice));
+    for (Contender* next : open) next->ms.push_back(measure(*next));
+    if (round < rounds.fewest) continue;
+    std::erase_if(open, [&](const Contender* next) {
+      const Slower found = slower(choice, *next);
+      return found.error < known || found.median + standard_errors * found.error < 0;
+    });
+  }
+}
 
 // The best plan of each configuration; where there is none, it is left out.
 std::vector<Plan> all_configurations(const LayerCosts& costs, PlanRequest request) {
@@ -142,40 +193,43 @@ Contender contender(const Plan& plan, Network network) {
   return made;
 }
 
-// Every plan once, and those within a tenth of the best of them three more times, in turn: the others cannot win.
 std::vector<Contender> measure_waiting(const std::vector<Growing>& layers, const std::vector<Plan>& plans) {
   std::vector<Contender> contenders;
-  double best = std::numeric_limits<double>::infinity();
-  const auto measure = [](Contender& of) {
-    of.ms.push_back(makespan(compute_actions(waiting_steps(*of.pipeline, of.plan.batch, 1).front())).count);
-  };
   for (const Plan& plan : plans) {
     std::vector<WaitingTimes> times(layers.size());
     std::ranges::transform(layers, times.begin(), [&](const Growing& layer) { return layer.at(plan.samples()); });
     contenders.push_back(contender(plan, waiting_network(times)));
-    measure(contenders.back());
-    best = std::min(best, contenders.back().ms.front());
   }
-  constexpr int rounds = 3;
-  for (int round = 0; round < rounds; ++round)
-    for (Contender& other : contenders)
-      if (&other == &contenders.front() || other.ms.front() < 1.1 * best) measure(other);
+  measure_in_turn(contenders, {1, 4, 40, 30'000}, [](const Contender& of) {
+    return makespan(compute_actions(waiting_steps(*of.pipeline, of.plan.batch, 1).front())).count;
+  });
   return contenders;
 }
 
 // How much slower the first contender is than the best of all.
 double print_regret(const std::string& name, const std::vector<Contender>& contenders) {
   const Contender& chosen = contenders.front();
-  const Contender& best =
-      *std::min_element(contenders.begin(), contenders.end(),
-                        [](const Contender& a, const Contender& b) { return a.median_ms() < b.median_ms(); });
-  const double slower = chosen.median_ms() / best.median_ms() - 1;
-  fmt::print("| {} | {} | {} | {}, M = {} | {:.2f} | {:.2f} | {}, M = {} | {:.2f} | {:+.2f} % |\n", name,
+  const Contender* best = &chosen;
+  Slower most;
+  for (std::size_t index = 1; index < contenders.size(); ++index) {
+    const Slower found = slower(chosen, contenders[index]);
+    if (found.median <= most.median) continue;
+    most = found;
+    best = &contenders[index];
+  }
+  fmt::print("| {} | {} | {} | {}, M = {} | {:.2f} | {:.2f} | {}, M = {} | {:.2f} | {:+.2f} ± {:.2f} % |\n", name,
              chosen.plan.ranks, contenders.size(), chosen.plan.schedule, chosen.plan.microbatches,
-             chosen.plan.prediction.step.count, chosen.median_ms(), best.plan.schedule, best.plan.microbatches,
-             best.median_ms(), slower * 100);
+             chosen.plan.prediction.step.count, chosen.median_ms(), best->plan.schedule, best->plan.microbatches,
+             best->median_ms(), most.median * 100, most.error * 100);
   std::fflush(stdout);
-  return slower;
+  return most.median;
+}
+
+// Every configuration's prediction beside its measurement.
+void print_all(const std::vector<Contender>& contenders) {
+  for (const Contender& each : contenders)
+    fmt::print("    {}, M = {}: predicted {:.2f} ms, measured {:.2f} ms in {} rounds\n", each.plan.schedule,
+               each.plan.microbatches, each.plan.prediction.step.count, each.median_ms(), each.ms.size());
 }
 
 void print_sum(const std::vector<double>& regrets, double bar) {
@@ -206,43 +260,29 @@ void choose_waiting(int cases) {
   print_sum(regrets, 0.02);
 }
 
-// All plans in turn, round by round: a machine that slows down for a while slows all of them. After a few rounds only
-// the choice and those near the best go on, since the others cannot win.
 std::vector<Contender> measure_real(const RealNetwork& of, const std::vector<Plan>& plans) {
-  constexpr int first_rounds = 5;
-  constexpr int fewest_rounds = 25;
-  constexpr int most_rounds = 100;
-  constexpr double near = 1.15;
-  constexpr double budget_ms = 60'000;
-  const SteadyClock clock;
   std::vector<Contender> contenders;
   contenders.reserve(plans.size());
   for (const Plan& plan : plans) contenders.push_back(contender(plan, of.network));
   const Microbatch minibatch = of.microbatch(plans.front().batch);
   std::int64_t step = 0;
+  const SteadyClock clock;
   const auto step_ms = [&](const Contender& next) {
     const Milliseconds start = clock.now();
     next.pipeline->step(minibatch.inputs.front(), minibatch.targets.front(), step++, 1e-4);
     return (clock.now() - start).count;
   };
-  const auto measure = [&](Contender& next) {
+  measure_in_turn(contenders, {5, 15, 400, 60'000}, [&](const Contender& next) {
     step_ms(next);  // finds the caches cold
-    next.ms.push_back(step_ms(next));
-  };
-  for (int round = 0; round < first_rounds; ++round) std::ranges::for_each(contenders, measure);
-  const double best = std::ranges::min_element(contenders, {}, &Contender::median_ms)->median_ms();
-  const Milliseconds start = clock.now();
-  for (int round = first_rounds; round < most_rounds; ++round) {
-    if (round >= fewest_rounds && (clock.now() - start).count > budget_ms) break;
-    for (Contender& next : contenders)
-      if (&next == &contenders.front() || next.median_ms() < near * best) measure(next);
-  }
+    return step_ms(next);
+  });
   return contenders;
 }
 
-void choose_real() {
+void choose_real(bool shows_all, std::string_view only) {
   std::vector<double> regrets;
   for (const RealNetwork& of : real_networks()) {
+    if (!only.empty() && of.name != only) continue;
     const LayerCosts costs = profiled_costs(of, 2);
     PlanRequest request;
     request.ranks = 2;
@@ -250,7 +290,17 @@ void choose_real() {
     request.schedules = {"1f1b", "gpipe"};
     request.microbatches = {2, 4, 8, 16};
     const std::vector<Plan> plans = choice_and_others(costs, request);
-    regrets.push_back(print_regret(of.name, measure_real(of, plans)));
+    const std::vector<Contender> contenders = measure_real(of, plans);
+    regrets.push_back(print_regret(of.name, contenders));
+    if (!shows_all) continue;
+    fmt::print("    contention {:.3f}, median known to {:.1f} %\n", costs.contention,
+               costs.measured ? costs.measured->spread * 100 : 0);
+    LayerCosts uncontended = costs;
+    uncontended.contention = 1;
+    const Plan other = make_plans(uncontended, request).plans.front();
+    fmt::print("    without contention the choice would be {}, M = {}, predicted {:.2f} ms\n", other.schedule,
+               other.microbatches, other.prediction.step.count);
+    print_all(contenders);
   }
   print_sum(regrets, 0.05);
 }
@@ -265,7 +315,7 @@ int main(int argc, char** argv) {
       "| case | ranks | measured | chosen | predicted, ms | measured, ms | best | ms | slower |\n"
       "|---|--:|--:|---|--:|--:|---|--:|--:|\n");
   if (which == "real") {
-    penstock::choose_real();
+    penstock::choose_real(argc > 2 && std::string_view(argv[2]) == "all", argc > 3 ? argv[3] : "");
   } else {
     penstock::choose_waiting(argc > 2 ? std::atoi(argv[2]) : 20);
   }

@@ -22,6 +22,12 @@ inline void require_size(const std::string& path, std::int64_t value) {
     throw bad_input(fmt::format("{} is {}", path, value), "a number of bytes, at least 0", "correct the cost");
 }
 
+inline void require_contention(const std::string& path, double value) {
+  if (!(value >= 1) || value > largest_contention)
+    throw bad_input(fmt::format("{} is {}", path, value), fmt::format("a number from 1 to {}", largest_contention),
+                    "correct the cost, or leave it out where ranks take nothing from each other");
+}
+
 struct DurationField {
   const char* key;
   Milliseconds StageCost::* member;

@@ -60,13 +60,14 @@ Json stage_to_json(const StageCost& stage) {
 Cost parse_cost(std::string_view json, std::string_view source) {
   const Json document = parse_json(json, source);
   const Place root{std::string(source), ""};
-  require_keys(root, document, {"stages", "link", "links", "memory_cap_bytes"});
+  require_keys(root, document, {"stages", "link", "links", "memory_cap_bytes", "contention"});
   Cost cost;
   cost.stages = read_stages(root.at("stages"), require(root, document, "stages"));
   if (document.contains("link")) cost.default_link = read_link(root.at("link"), document["link"]);
   if (document.contains("links")) cost.links = read_links(root.at("links"), document["links"]);
   if (document.contains("memory_cap_bytes"))
     cost.memory_caps = read_caps(root.at("memory_cap_bytes"), document["memory_cap_bytes"]);
+  if (document.contains("contention")) cost.contention = read_contention(root.at("contention"), document["contention"]);
   return cost;
 }
 
@@ -77,6 +78,7 @@ std::string to_json(const Cost& cost) {
   document["link"] = to_json(cost.default_link);
   for (const auto& [pair, link] : cost.links) document["links"].push_back(to_json(pair, link));
   for (const Bytes cap : cost.memory_caps) document["memory_cap_bytes"].push_back(cap.count);
+  if (cost.contention != 1) document["contention"] = cost.contention;
   return document.dump(2) + "\n";
 }
 

@@ -129,6 +129,13 @@ double read_share(const Place& place, const Json& value) {
   return share;
 }
 
+double read_contention(const Place& place, const Json& value) {
+  const std::string expected = fmt::format("a number from 1 to {}", largest_contention);
+  const double contention = read_number(place, value, expected, false);
+  if (contention < 1 || contention > largest_contention) throw refuse(place, value, expected);
+  return contention;
+}
+
 Bytes read_size(const Place& place, const Json& value, double most) {
   const std::string expected = fmt::format("a whole number of bytes, at least 0 and at most {:.0f}", most);
   const double number = read_number(place, value, expected, true);

@@ -47,6 +47,8 @@ void require_keys(const Place& place, const Json& object, std::initializer_list<
 [[nodiscard]] Milliseconds read_duration(const Place& place, const Json& value);
 /// A `weight_activation_share`.
 [[nodiscard]] double read_share(const Place& place, const Json& value);
+/// A `Cost::contention`.
+[[nodiscard]] double read_contention(const Place& place, const Json& value);
 [[nodiscard]] bool read_flag(const Place& place, const Json& value);
 [[nodiscard]] Bytes read_size(const Place& place, const Json& value, double most = largest_size);
 [[nodiscard]] LinkCost read_link(const Place& place, const Json& object);

@@ -128,6 +128,7 @@ void validate(const LayerCosts& costs) {
                     costs.input_needs_gradient ? "set input_needs_gradient to false" : "correct the cost");
   require_duration("action_overhead_ms", costs.action_overhead);
   require_duration("step_overhead_ms", costs.step_overhead);
+  require_contention("contention", costs.contention);
   for (std::size_t rank = 0; rank < costs.ranks.size(); ++rank) {
     const RankCost& rank_cost = costs.ranks[rank];
     if (!(std::isfinite(rank_cost.speed) && rank_cost.speed > 0))
@@ -230,7 +231,11 @@ std::vector<StageCost> stages_of_cut(const LayerCosts& costs, const LayersAtSize
 
 Cost cost_of_cut(const LayerCosts& costs, const std::vector<std::int64_t>& first_layers, double samples,
                  const CutRun& run) {
-  Cost cost{stages_of_cut(costs, LayersAtSize(costs, samples), first_layers, run), costs.default_link, costs.links, {}};
+  Cost cost{stages_of_cut(costs, LayersAtSize(costs, samples), first_layers, run),
+            costs.default_link,
+            costs.links,
+            {},
+            costs.contention};
   const bool capped = std::any_of(costs.ranks.begin(), costs.ranks.end(),
                                   [](const RankCost& rank) { return rank.memory_cap.has_value(); });
   if (capped)

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <utility>
 
+#include <c10/util/SmallVector.h>
 #include <torch/torch.h>
 
 #include "penstock/base/error.h"
@@ -24,15 +25,16 @@ using torch::autograd::edge_list;
 
 // Where the gradients of a segment's inputs end: a node for each, as each would have in one graph with what comes
 // before, so that a hook on one is not called for another's gradient. By input; null where it takes no gradient.
-using InputGradients = std::vector<OwnedNode<GradientCollector>>;
+using InputGradients = c10::SmallVector<OwnedNode<GradientCollector>, 2>;
 
 // What is kept of a segment for one microbatch. Of its outputs only the place in the graph: their storage is free as
 // soon as who takes them has no more use for it.
 struct Stage::SegmentPass {
   Tensors inputs;
-  Versions versions;  // of the inputs, where they are computed with again
-  InputGradients input_gradients;
-  edge_list roots;  // by output; without a node where it takes no part in the graph
+  std::size_t input_count = 0;
+  Versions versions;               // of the inputs, where they are computed with again
+  InputGradients input_gradients;  // empty where no input takes a gradient
+  edge_list roots;                 // by output; without a node where it takes no part in the graph
   bool leads_to_gradient = true;
   std::optional<DeferredBackward> deferred;
 };
@@ -43,6 +45,14 @@ struct Stage::Pass {
   Tensors targets;  // where the loss has to be computed again
   Loss loss;        // detached
   at::Tensor loss_gradient;
+
+  // Of the step before. The vectors keep their room, since every step fills them anew.
+  void reset() {
+    segments.clear();
+    targets.clear();
+    loss = {};
+    loss_gradient.reset();
+  }
 };
 
 namespace {
@@ -65,11 +75,13 @@ edge_list roots_of(const Tensors& outputs) {
   return roots;
 }
 
+bool takes_gradients(const Tensors& tensors) { return std::any_of(tensors.begin(), tensors.end(), takes_gradient); }
+
 // The inputs under names of their own, by which the segment's graph hangs on a collector in place of accumulators: no
-// leaves, which layers may not change in place, and their gradients arrive as the graph made them. Without a graph, the
-// inputs as they are.
+// leaves, which layers may not change in place, and their gradients arrive as the graph made them. Where none takes a
+// gradient, or without a graph, the inputs as they are.
 Tensors attached(const Tensors& inputs, InputGradients& gradients) {
-  if (!at::GradMode::is_enabled()) return inputs;
+  if (!at::GradMode::is_enabled() || !takes_gradients(inputs)) return inputs;
   Tensors attached;
   attached.reserve(inputs.size());
   gradients.assign(inputs.size(), {});
@@ -85,9 +97,9 @@ Tensors attached(const Tensors& inputs, InputGradients& gradients) {
 }
 
 // By input; undefined where none arrived.
-Tensors arrived_gradients(const InputGradients& gradients) {
-  Tensors by_input(gradients.size());
-  for (std::size_t index = 0; index < by_input.size(); ++index) {
+Tensors arrived_gradients(std::size_t inputs, const InputGradients& gradients) {
+  Tensors by_input(inputs);
+  for (std::size_t index = 0; index < gradients.size(); ++index) {
     if (gradients[index].node == nullptr) continue;
     Tensors collected = gradients[index].node->take();
     if (!collected.empty()) by_input[index] = std::move(collected.front());
@@ -104,9 +116,14 @@ std::vector<const torch::autograd::Node*> nodes_of(const InputGradients& gradien
 
 // The roots that a gradient has arrived for. It is missing where the next stage made no use of that output.
 BackwardRoots roots_with_gradients(edge_list roots, Tensors gradients) {
+  const auto arrived = [](const Edge& root, const at::Tensor& gradient) {
+    return root.is_valid() && gradient.defined();
+  };
+  if (std::equal(roots.begin(), roots.end(), gradients.begin(), gradients.end(), arrived))
+    return {std::move(roots), std::move(gradients)};
   BackwardRoots found;
   for (std::size_t index = 0; index < roots.size() && index < gradients.size(); ++index) {
-    if (!roots[index].is_valid() || !gradients[index].defined()) continue;
+    if (!arrived(roots[index], gradients[index])) continue;
     found.edges.push_back(std::move(roots[index]));
     found.gradients.push_back(std::move(gradients[index]));
   }
@@ -144,8 +161,8 @@ std::int32_t Stage::microbatches() const { return static_cast<std::int32_t>(pass
 
 void Stage::begin(const StepSettings& settings) {
   settings_ = settings;
-  passes_.clear();
   passes_.resize(static_cast<std::size_t>(settings.microbatches));
+  for (Pass& pass : passes_) pass.reset();
   current_layer_.reset();
   using enum Sequences;
   if (settings.sequences != Continue) caches_.clear();
@@ -226,22 +243,22 @@ Tensors Stage::forward(MicrobatchId microbatch, Tensors inputs, const Tensors& t
   for (std::size_t index = 0; index < segments_.size(); ++index) {
     const Segment& segment = segments_[index];
     const bool last = index + 1 == segments_.size();
+    // Of inputs that take no gradient the graph keeps what it needs.
+    const bool keeps_inputs = settings_.training && (segment.recompute || takes_gradients(flow));
+    const std::size_t input_count = flow.size();
     InputGradients gradients;
-    Tensors given = attached(flow, gradients);
+    Tensors given = keeps_inputs ? attached(flow, gradients) : std::move(flow);
     Tensors outputs = last && with_loss ? run_with_loss(segment, microbatch, std::move(given), targets)
                                         : run(segment, microbatch, std::move(given));
     if (settings_.training) {
       SegmentPass& kept_segment = kept.segments[index];
-      kept_segment.leads_to_gradient = std::any_of(outputs.begin(), outputs.end(), takes_gradient);
-      // A segment that learns nothing needs nothing again; of inputs that take no gradient the graph keeps what it
-      // needs.
-      const bool keeps_inputs = segment.recompute || std::any_of(flow.begin(), flow.end(), takes_gradient);
-      const std::size_t input_count = flow.size();
+      kept_segment.leads_to_gradient = takes_gradients(outputs);
+      kept_segment.input_count = input_count;
+      // A segment that learns nothing needs nothing again.
       if (kept_segment.leads_to_gradient && keeps_inputs) kept_segment.inputs = std::move(flow);
       if (!kept_segment.leads_to_gradient) {
         // Nothing arrives at any of them, and the stage before is told so for each.
         kept_segment.roots.resize(outputs.size());
-        kept_segment.input_gradients.resize(input_count);
       } else if (!segment.recompute) {
         kept_segment.roots = roots_of(outputs);
         kept_segment.input_gradients = std::move(gradients);
@@ -302,7 +319,7 @@ Tensors Stage::through_segments(MicrobatchId microbatch, Tensors gradients, cons
     }
     segment.inputs.clear();
     propagate(segment, roots_with_gradients(std::exchange(segment.roots, {}), std::move(gradients)));
-    gradients = arrived_gradients(std::exchange(segment.input_gradients, {}));
+    gradients = arrived_gradients(segment.input_count, std::exchange(segment.input_gradients, {}));
   }
   kept.targets.clear();
   return gradients;
@@ -348,19 +365,23 @@ bool Stage::changes_inputs(std::int64_t layer) const {
 }
 
 void Stage::check_dtypes(MicrobatchId microbatch, const Tensors& boundary) {
-  std::vector<std::optional<at::ScalarType>> dtypes;
-  dtypes.reserve(boundary.size());
-  for (const at::Tensor& tensor : boundary)
-    dtypes.push_back(tensor.defined() ? std::optional(tensor.scalar_type()) : std::nullopt);
-  if (dtypes_.empty()) dtypes_ = dtypes;
-  const bool fits = std::equal(dtypes.begin(), dtypes.end(), dtypes_.begin(), dtypes_.end(),
-                               [](const auto& is, const auto& was) { return !is || !was || *is == *was; });
-  if (!fits)
-    throw run_failed(fmt::format("layer {} returned {} for microbatch {}, {} before",
-                                 parts_.first_layer + static_cast<std::int64_t>(parts_.layers.size()) - 1,
-                                 names_of(dtypes), microbatch.value, names_of(dtypes_)),
-                     "the same number of tensors and the same dtypes for all microbatches",
-                     "return an undefined tensor for what is missing, and convert what changes");
+  const auto dtype_of = [](const at::Tensor& tensor) {
+    return tensor.defined() ? std::optional(tensor.scalar_type()) : std::nullopt;
+  };
+  if (dtypes_.empty())
+    for (const at::Tensor& tensor : boundary) dtypes_.push_back(dtype_of(tensor));
+  const bool fits = std::equal(boundary.begin(), boundary.end(), dtypes_.begin(), dtypes_.end(),
+                               [&](const at::Tensor& tensor, const std::optional<at::ScalarType>& was) {
+                                 return !tensor.defined() || !was || tensor.scalar_type() == *was;
+                               });
+  if (fits) return;
+  std::vector<std::optional<at::ScalarType>> dtypes(boundary.size());
+  std::transform(boundary.begin(), boundary.end(), dtypes.begin(), dtype_of);
+  throw run_failed(fmt::format("layer {} returned {} for microbatch {}, {} before",
+                               parts_.first_layer + static_cast<std::int64_t>(parts_.layers.size()) - 1,
+                               names_of(dtypes), microbatch.value, names_of(dtypes_)),
+                   "the same number of tensors and the same dtypes for all microbatches",
+                   "return an undefined tensor for what is missing, and convert what changes");
 }
 
 void Stage::check_finite(const Tensors& outputs) const {

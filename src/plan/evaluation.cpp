@@ -81,6 +81,15 @@ double bidirectional_bound(const Cost& cost, int ranks, int microbatches) {
   return all * std::max(1.0, static_cast<double>(microbatches) / ranks);
 }
 
+/// \param bound of ranks that take nothing from each other. Those that do are faster while others wait, but all
+/// together compute most while none waits.
+double contended_bound(const Cost& cost, int ranks, int microbatches, double bound) {
+  if (!(cost.contention > 1) || ranks < 2) return bound;
+  double all = 0;
+  for (const StageCost& stage : cost.stages) all += duration_of_microbatch(stage).count;
+  return std::max(bound / cost.contention, all * microbatches / ranks);
+}
+
 std::vector<std::int32_t> first_holders(const Placement& placement) {
   std::vector<std::int32_t> ranks;
   ranks.reserve(placement.holders.size());
@@ -191,7 +200,7 @@ Cost Evaluation::cost(const Configuration& configuration, const Division& divisi
   const LayersAtSize& layers = problem_.at(configuration.replicas, configuration.microbatches);
   const CutRun run{division.recomputed, split_backward, first_holders(configuration.shape->placement),
                    kept_gradients(problem_.request(), configuration)};
-  return {stages_of_cut(costs, layers, division.cut, run), costs.default_link, costs.links, {}};
+  return {stages_of_cut(costs, layers, division.cut, run), costs.default_link, costs.links, {}, costs.contention};
 }
 
 const Division& Evaluation::unconstrained(const Configuration& configuration) {
@@ -218,9 +227,12 @@ const Division& Evaluation::unconstrained(const Configuration& configuration) {
 double Evaluation::bound(const Configuration& configuration) {
   const FamilyShape& shape = *configuration.shape;
   const Cost cost = this->cost(configuration, unconstrained(configuration), shape.split_backward);
-  if (shape.family->bidirectional) return bidirectional_bound(cost, configuration.ranks, configuration.microbatches);
-  return pipeline_bound(cost, first_holders(shape.placement), configuration.ranks, configuration.microbatches,
-                        shape.split_backward, shape.family->name == "naive", problem_.request().steps_overlap);
+  const double bound =
+      shape.family->bidirectional
+          ? bidirectional_bound(cost, configuration.ranks, configuration.microbatches)
+          : pipeline_bound(cost, first_holders(shape.placement), configuration.ranks, configuration.microbatches,
+                           shape.split_backward, shape.family->name == "naive", problem_.request().steps_overlap);
+  return contended_bound(cost, configuration.ranks, configuration.microbatches, bound);
 }
 
 Candidate Evaluation::play(const Configuration& configuration, const VerifiedSchedule& schedule, Division division,

@@ -260,6 +260,12 @@ class Search {
       answer_.notes.push_back(
           fmt::format("{} were not simulated: the effort was spent on others whose bounds are lower",
                       counted(answer_.left_out, "configuration")));
+    constexpr double worth_saying = 1.05;
+    if (best_.front().configuration.ranks > 1 && problem_.costs().contention >= worth_saying)
+      answer_.notes.push_back(
+          fmt::format("the ranks share a machine: while all compute, each takes {:.2f} times as long as alone; the "
+                      "prediction has them faster while others wait",
+                      problem_.costs().contention));
   }
 
   static constexpr std::int64_t most_passes = 60'000;  // that a synthesis is tried for

@@ -1,6 +1,7 @@
 #include "profile/layer_measurement.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <set>
 #include <unistd.h>
@@ -139,16 +140,26 @@ void LayerMeasurement::split_backward(LayerSamples& samples, Tensors gradients) 
   raise(samples.sizes.weight_workspace, peak(instruments_) - base_ - samples.for_weights);
 }
 
+namespace {
+
+constexpr std::array times_of_passes = {&LayerSamples::forward, &LayerSamples::backward, &LayerSamples::input_backward,
+                                        &LayerSamples::weight_backward};
+
+}  // namespace
+
 void LayerSamples::append_times(const LayerSamples& others) {
-  for (const auto member :
-       {&LayerSamples::forward, &LayerSamples::backward, &LayerSamples::input_backward, &LayerSamples::weight_backward})
+  for (const auto member : times_of_passes)
     (this->*member).insert((this->*member).end(), (others.*member).begin(), (others.*member).end());
 }
 
+double LayerSamples::sum_of_times() const {
+  double sum = 0;
+  for (const auto member : times_of_passes) sum = std::accumulate((this->*member).begin(), (this->*member).end(), sum);
+  return sum;
+}
+
 void LayerSamples::forget_times() {
-  for (const auto member :
-       {&LayerSamples::forward, &LayerSamples::backward, &LayerSamples::input_backward, &LayerSamples::weight_backward})
-    (this->*member).clear();
+  for (const auto member : times_of_passes) (this->*member).clear();
 }
 
 void LayerMeasurement::cycle(LayerSamples* samples) {

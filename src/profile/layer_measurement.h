@@ -51,6 +51,7 @@ struct LayerSamples {
   Bytes for_weights;  // held between I and W
 
   void append_times(const LayerSamples& others);
+  [[nodiscard]] double sum_of_times() const;
   void forget_times();
 };
 

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <barrier>
+#include <cstddef>
 #include <exception>
 #include <functional>
 #include <mutex>
@@ -21,6 +22,8 @@ class RankBarrier {
   // Called by the first rank alone; what it says holds for all at the next `wait`.
   void set_cycles(int cycles) { cycles_ = cycles; }
   [[nodiscard]] int cycles() const { return cycles_; }
+  void set_entry(std::size_t entry) { entry_ = entry; }
+  [[nodiscard]] std::size_t entry() const { return entry_; }
   void set_goes_on(bool goes_on) { goes_on_ = goes_on; }
   [[nodiscard]] bool goes_on() const { return goes_on_; }
 
@@ -48,6 +51,7 @@ class RankBarrier {
   std::barrier<> barrier_;
   std::atomic<bool> failed_{false};
   std::atomic<int> cycles_{0};
+  std::atomic<std::size_t> entry_{0};
   std::atomic<bool> goes_on_{true};
   std::mutex mutex_;
   std::exception_ptr failure_;

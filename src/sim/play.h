@@ -50,6 +50,10 @@ struct Updates {
 /// \throws Error (BadInput) if the costs do not fit to the schedule.
 void require_fit(const Schedule& schedule, const Cost& cost);
 
+/// Whether the next action of a rank, or the other half of its pair, is of this stage and microbatch.
+[[nodiscard]] bool waits_for(const std::vector<Action>& actions, std::size_t next, StageId stage,
+                             MicrobatchId microbatch);
+
 /// Plays the schedule, which is verified, with costs that fit to it.
 [[nodiscard]] Play play(const Schedule& schedule, const Cost& cost, const Updates& updates = {});
 

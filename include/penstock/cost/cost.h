@@ -13,7 +13,8 @@
 ///       ],
 ///       "link": {"latency_ms": 0.6, "bandwidth_bytes_per_ms": 25000000},
 ///       "links": [{"from": 0, "to": 1, "latency_ms": 0.1, "bandwidth_bytes_per_ms": 200000000}],
-///       "memory_cap_bytes": [85899345920, 85899345920]
+///       "memory_cap_bytes": [85899345920, 85899345920],
+///       "contention": 1.2
 ///     }
 ///
 /// `stages` is required: an entry for each stage, with the three times. A size that is left out is 0, but
@@ -21,7 +22,8 @@
 /// is kept between `I` and `W`) is 1. A stage may also have `forward_workspace_bytes`, `backward_workspace_bytes`,
 /// `input_workspace_bytes`, `weight_workspace_bytes`, `gradient_at_peak_bytes`, `kept_gradient_bytes`, `update_ms` and
 /// `gradient_returns`. `link` (default: immediate) holds for every pair of ranks that `links` does not name; `links`
-/// are directed. A bandwidth that is left out is unlimited. `memory_cap_bytes` is left out if no rank has a cap.
+/// are directed. A bandwidth that is left out is unlimited. `memory_cap_bytes` is left out if no rank has a cap, and
+/// `contention` (`Cost::contention`) if it is 1.
 ///
 /// The form of `LayerCosts`:
 ///
@@ -39,6 +41,7 @@
 ///       ],
 ///       "action_overhead_ms": 0.006,
 ///       "step_overhead_ms": 0.3,
+///       "contention": 1.2,
 ///       "link": {"latency_ms": 0.02, "bandwidth_bytes_per_ms": 5000000},
 ///       "links": [{"from": 0, "to": 1, "latency_ms": 0.1}],
 ///       "ranks": [{"speed": 1, "memory_cap_bytes": 8589934592}, {"speed": 0.5}],
@@ -52,9 +55,9 @@
 /// `layers` is required, and in each layer its `name` and either `like`, the name of an earlier layer that it equals,
 /// or `sizes`, ascending by samples, each with the three times. `input_needs_gradient` is true if it is left out. The
 /// time of a pass is above 0 for the layer as a whole. What is left out is 0, with these exceptions: `gradient_bytes`
-/// is as large as the parameters, `backward_ms` is the sum of the two parts, `weight_activation_share` and `speed` are
-/// 1, links are immediate and unlimited, memory has no cap, and no parameter is tied. `model` and `machine` may hold
-/// any texts and numbers. Messages name the file that holds the form.
+/// is as large as the parameters, `backward_ms` is the sum of the two parts, `weight_activation_share`, `contention`
+/// and `speed` are 1, links are immediate and unlimited, memory has no cap, and no parameter is tied. `model` and
+/// `machine` may hold any texts and numbers. Messages name the file that holds the form.
 #pragma once
 
 #include <cstdint>
@@ -73,6 +76,8 @@ namespace penstock {
 
 /// The limit of `StageCost::weight_activation_share`, far above what any network keeps.
 inline constexpr double largest_weight_activation_share = 1000;
+/// The limit of `Cost::contention`.
+inline constexpr double largest_contention = 1000;
 
 /// One stage, for one microbatch. All are at least 0 and finite.
 struct StageCost {
@@ -124,6 +129,10 @@ struct Cost {
   LinkCost default_link;               ///< between every pair of ranks that `links` does not name
   std::map<RankPair, LinkCost> links;  ///< by sender and receiver
   std::vector<Bytes> memory_caps;      ///< one for each rank, or empty: no caps
+  /// How much longer a pass takes while all ranks compute than while its rank alone does, because they share a machine;
+  /// the times of `stages` are those of all computing. From 1 (ranks take nothing from each other) to
+  /// `largest_contention`; 1.0 to 1.3 where each rank has a core, and more where other programs take a part of them.
+  double contention = 1;
 
   friend bool operator==(const Cost&, const Cost&) = default;
 };
@@ -260,6 +269,7 @@ struct LayerCosts {
   std::int64_t layers_without_gradient = 0;
   Milliseconds action_overhead = {};  ///< of each action of a rank, beside its layers
   Milliseconds step_overhead = {};    ///< of each step, beside passes, updates and exchanges
+  double contention = 1;              ///< as `Cost::contention`
   LinkCost default_link = {};         ///< between every pair of ranks that `links` does not name
   std::map<RankPair, LinkCost> links = {};
   std::vector<RankCost> ranks = {};  ///< by rank; empty: all alike and without caps

@@ -154,13 +154,14 @@ struct PlanRequest {
 
 /// The best plans and how they were found.
 struct PlanAnswer {
-  std::vector<Plan> plans;              ///< the fastest first, at least one; each a configuration of its own
-  std::int64_t configurations = 0;      ///< schedule, stages a rank, microbatches and replicas
-  std::int64_t simulated = 0;           ///< of them
-  std::int64_t bounded_away = 0;        ///< that no simulation could have made better than the plans returned
-  std::int64_t over_memory = 0;         ///< that fit under no cut
-  std::int64_t left_out = 0;            ///< for which there was no effort left
-  std::vector<std::string> notes = {};  ///< what was not looked at and why, a sentence each
+  std::vector<Plan> plans;          ///< the fastest first, at least one; each a configuration of its own
+  std::int64_t configurations = 0;  ///< schedule, stages a rank, microbatches and replicas
+  std::int64_t simulated = 0;       ///< of them
+  std::int64_t bounded_away = 0;    ///< that no simulation could have made better than the plans returned
+  std::int64_t over_memory = 0;     ///< that fit under no cut
+  std::int64_t left_out = 0;        ///< for which there was no effort left
+  std::vector<std::string> notes =
+      {};  ///< what was not looked at and why, and what the prediction supposes: a clause each
 
   friend bool operator==(const PlanAnswer&, const PlanAnswer&) = default;
 };

@@ -7,6 +7,8 @@
 ///   times, and has both results at its end. The formulas of DualPipe's authors count it so, and the executor does the
 ///   same.
 /// - `B` takes as long as `I` and `W` together.
+/// - While j of n ranks compute, each is contention / (1 + (contention - 1)(j - 1)/(n - 1)) times as fast as its costs
+///   say (`Cost::contention`; decision 44): as the costs say while all compute, and fastest alone.
 /// - A send does not block. Each ordered pair of ranks has a link of its own that carries one message at a time, in the
 ///   order of the sends: a message of b bytes occupies it for b / bandwidth and arrives `latency` later. Between two
 ///   stages of one rank there is no message. Receives are posted ahead, so that nothing but the link holds a message
@@ -33,7 +35,8 @@ struct SimulationOptions {
 };
 
 /// The timeline of one step: the compute actions of every rank, from 0 on, and its memory over time. Equal input gives
-/// an equal timeline, to the bit. Takes time and memory linear in the number of actions. Thread-safe.
+/// an equal timeline, to the bit. Takes time and memory linear in the number of actions, and with contention
+/// the logarithm of the ranks for each. Thread-safe.
 /// \throws Error (BadInput) if `cost` has not one entry for each stage, names a rank that the schedule does not
 /// have, or is refused by `validate`.
 [[nodiscard]] Timeline simulate(const VerifiedSchedule& schedule, const Cost& cost,

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <limits>
 
 #include "penstock/base/error.h"
 
@@ -36,6 +37,7 @@ Cost uneven_cost() {
   cost.links[{RankId{1}, RankId{0}}] = {{0.25}, 3};
   cost.links[{RankId{0}, RankId{1}}] = {};
   cost.memory_caps = {{1 << 30}, {1LL << 50}};
+  cost.contention = 1.25;
   return cost;
 }
 
@@ -122,6 +124,12 @@ TEST(Cost, RefusesBadLinksAndCaps) {
   EXPECT_THAT(refusal_of(stages + R"("links": [{"from": 0, "to": 1}, {"from": 0, "to": 1}]})"),
               HasSubstr("links[1] is the second link from 0 to 1"));
   EXPECT_THAT(refusal_of(stages + R"("memory_cap_bytes": [1, -1]})"), HasSubstr("memory_cap_bytes[1] is -1"));
+  for (const std::string contention : {"0.99", "0", "1001", "true"})
+    EXPECT_THAT(refusal_of(stages + R"("contention": )" + contention + "}"),
+                HasSubstr("contention is " + contention + "; expected a number from 1 to 1000"));
+  Cost cost = uneven_cost();
+  cost.contention = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THROW(validate(cost), Error);
 }
 
 TEST(Cost, TenMegabytesOfNoiseAreRefused) {

@@ -417,8 +417,21 @@ TEST(LayerCost, ValidateRefusesWhatJsonCannotHold) {
   costs = parse_layer_costs(three_layers);
   costs.layers[1].sizes[0].forward.median.count = -1;
   EXPECT_THROW(validate(costs), Error);
+  costs = parse_layer_costs(three_layers);
+  costs.contention = 0.5;
+  EXPECT_THROW(validate(costs), Error);
   costs = {};
   EXPECT_THROW(validate(costs), Error);
+}
+
+TEST(LayerCost, ContentionGoesBothWaysAndIntoACut) {
+  LayerCosts costs = parse_layer_costs(three_layers);
+  EXPECT_EQ(costs.contention, 1);
+  EXPECT_THAT(to_json(costs), Not(HasSubstr("contention")));
+  costs.contention = 1.375;
+  EXPECT_EQ(parse_layer_costs(to_json(costs)), costs);
+  EXPECT_EQ(cost_of_cut(costs, {0, 1}, 1).contention, 1.375);
+  EXPECT_EQ(with_shared_ties(costs).contention, 1.375);
 }
 
 }  // namespace

@@ -102,6 +102,30 @@ TEST(Plan, NoOtherConfigurationIsFaster) {
         << point.schedule << ", " << point.microbatches << " microbatches";
 }
 
+// Its bounds are those of ranks that are faster while others wait: none leaves out what would be better.
+TEST(Plan, NoOtherConfigurationIsFasterWhereRanksContend) {
+  std::mt19937 random(7);
+  for (const double contention : {1.05, 1.5, 3.0}) {
+    SCOPED_TRACE(contention);
+    LayerCosts costs = random_network(random, 8);
+    costs.contention = contention;
+    const PlanRequest request = request_for(4, 16);
+    const PlanAnswer answer = make_plans(costs, request);
+    const Plan& best = answer.plans.front();
+    const auto points = sweep_plans(costs, request);
+    ASSERT_GT(points.size(), 50);
+    for (const SweepPoint& point : points)
+      EXPECT_GE(point.step.count, best.prediction.step.count * (1 - 1e-12))
+          << point.schedule << ", " << point.microbatches << " microbatches";
+    EXPECT_NEAR(makespan(timeline_of(best, costs)).count, best.prediction.pipeline.count,
+                1e-9 * best.prediction.pipeline.count);
+    EXPECT_THAT(answer.notes, testing::Contains(HasSubstr("the ranks share a machine")));
+    LayerCosts uncontended = costs;
+    uncontended.contention = 1;
+    EXPECT_LT(best.prediction.step.count, make_plans(uncontended, request).plans.front().prediction.step.count);
+  }
+}
+
 TEST(Plan, OfEquallyFastSchedulesTheOneThatHoldsLessIsTaken) {
   PlanRequest request = request_for(2, 16);
   for (const std::vector<std::string>& schedules : {std::vector<std::string>{"gpipe", "1f1b"}, {"1f1b", "gpipe"}}) {

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 
@@ -47,7 +48,8 @@ TEST(Profile, LayersAlikeAreMeasuredOnceAndCountedAsTheyAre) {
   validate(costs);
   ASSERT_TRUE(costs.measured);
   EXPECT_EQ(costs.measured->rounds, 3) << "without a budget the fewest";
-  EXPECT_EQ(built, 2 * (1 + 3) * 3) << "the first, one of the three alike, and the head, on each of two ranks";
+  EXPECT_EQ(built, 2 * ((1 + 3) * 3 + 3)) << "the first, one of the three alike, and the head, on each of two ranks, "
+                                             "and in each round the heaviest once more";
   ASSERT_EQ(costs.layers.size(), 5);
   EXPECT_EQ(costs.layers[0].name, "0 hidden");
   EXPECT_EQ(costs.layers[1].like, std::nullopt);
@@ -111,6 +113,29 @@ TEST(Profile, RoundsGoOverAllLayersUntilTheMedianIsKnown) {
   EXPECT_EQ(order.substr(0, 8), "01010101") << "a survey and at least three rounds, each over both layers";
   EXPECT_GT(noisy.measured->spread, 0.02);
   EXPECT_GE(noisy.measured->rounds, 3);
+}
+
+// Ranks that take turns at one thing: a pass takes as long as all before it that want the same.
+TEST(Profile, MeasuresHowMuchRanksTakeFromEachOther) {
+  std::mutex machine;
+  const auto network_of = [](const std::function<double()>& milliseconds) {
+    Network network;
+    for (int layer = 0; layer < 2; ++layer)
+      network.layers.push_back({"waits", "", [milliseconds] { return Layer(std::make_shared<Waits>(milliseconds)); }});
+    network.loss = squared_error;
+    return network;
+  };
+  ProfileSettings settings = for_waits();
+  settings.ranks = 2;
+  const LayerCosts contended = profile_layers(network_of([&] {
+                                                const std::scoped_lock turn(machine);
+                                                std::this_thread::sleep_for(std::chrono::milliseconds(3));
+                                                return 0.0;
+                                              }),
+                                              settings);
+  EXPECT_GT(contended.contention, 1.1);
+  settings.ranks = 1;
+  EXPECT_EQ(profile_layers(network_of([] { return 0.5; }), settings).contention, 1) << "one rank has nobody beside it";
 }
 
 TEST(Profile, EqualKindsWithOtherShapesAreNotAlike) {

@@ -8,6 +8,7 @@
 #include "penstock/base/error.h"
 #include "penstock/schedule/generators.h"
 #include "penstock/schedule/verify.h"
+#include "penstock/sim/passes.h"
 
 #include "unit/schedule/player.h"
 
@@ -377,6 +378,100 @@ TEST(Simulate, FiveHundredRanksAndFourThousandMicrobatches) {
   const Timeline timeline = simulate_named("1f1b", 512, 4096, stage_of(1, 1, 1));
   EXPECT_DOUBLE_EQ(makespan(timeline).count, 3.0 * (4096 + 511));
   EXPECT_EQ(peak_activations(timeline, RankId{0}), 512);
+}
+
+/// How much a rank computes in a millisecond while so many do, by the law that `Cost::contention` is documented with.
+double speed_while(int computing, int ranks, double contention) {
+  return contention / (1 + (contention - 1) * (computing - 1) / (ranks - 1));
+}
+
+TEST(Contention, ThoseThatComputeAloneAreFastestByHand) {
+  // Alone each pass of 3 takes 2. 0: F0 from 0 to 2, F1 from 2 on beside 1's F0: both take 3.
+  const VerifiedSchedule schedule = verify(parse_schedule("0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"));
+  Cost cost = uniform_cost(2, stage_of(3, 1.5, 1.5));
+  cost.contention = 1.5;
+  const Timeline timeline = simulate(schedule, cost);
+  EXPECT_EQ(times_of(timeline, "0F0"), std::pair(0.0, 2.0));
+  EXPECT_EQ(times_of(timeline, "0F1"), std::pair(2.0, 5.0));
+  EXPECT_EQ(times_of(timeline, "1F0"), std::pair(2.0, 5.0));
+  EXPECT_EQ(times_of(timeline, "1B0"), std::pair(5.0, 7.0));
+  EXPECT_EQ(times_of(timeline, "0B0"), std::pair(7.0, 10.0));
+  EXPECT_EQ(times_of(timeline, "1F1"), std::pair(7.0, 10.0));
+  EXPECT_EQ(times_of(timeline, "1B1"), std::pair(10.0, 12.0));
+  EXPECT_EQ(times_of(timeline, "0B1"), std::pair(12.0, 14.0));
+}
+
+TEST(Contention, OneAtATimeIsAsManyTimesFaster) {
+  const VerifiedSchedule schedule = verify(make_schedule("naive", 4, 6));
+  Cost cost = uniform_cost(4, stage_of(1, 1, 1));
+  const double together = makespan(simulate(schedule, cost)).count;
+  cost.contention = 1.6;
+  EXPECT_NEAR(makespan(simulate(schedule, cost)).count, together / 1.6, 1e-9);
+}
+
+TEST(Contention, NextToNoneIsNoneForEverySchedule) {
+  for (const ScheduleFamily& family : schedule_families()) {
+    const VerifiedSchedule schedule = verify(make_schedule(family.name, 4, 9));
+    for (unsigned seed = 0; seed < 10; ++seed) {
+      SCOPED_TRACE(testing::Message() << family.name << " seed " << seed);
+      Cost cost = random_cost(schedule.get(), seed);
+      const Timeline none = simulate(schedule, cost);
+      cost.contention = 1 + 1e-12;
+      const Timeline little = simulate(schedule, cost);
+      for (std::size_t rank = 0; rank < none.ranks.size(); ++rank) {
+        ASSERT_EQ(none.ranks[rank].size(), little.ranks[rank].size());
+        for (std::size_t event = 0; event < none.ranks[rank].size(); ++event) {
+          EXPECT_EQ(none.ranks[rank][event].action, little.ranks[rank][event].action);
+          EXPECT_NEAR(none.ranks[rank][event].start.count, little.ranks[rank][event].start.count, 1e-6);
+          EXPECT_NEAR(none.ranks[rank][event].end.count, little.ranks[rank][event].end.count, 1e-6);
+        }
+        // Memory changes at the same times too.
+        EXPECT_EQ(peak_bytes(none, RankId{static_cast<int>(rank)}), peak_bytes(little, RankId{static_cast<int>(rank)}));
+      }
+      EXPECT_EQ(little, simulate(lower(schedule), cost));
+    }
+  }
+}
+
+/// Every pass takes what its cost says at the speeds of all moments from its begin to its end, whoever else computes.
+TEST(Contention, EveryPassComputesWhatItCosts) {
+  for (const ScheduleFamily& family : schedule_families()) {
+    const VerifiedSchedule schedule = verify(make_schedule(family.name, 4, 6));
+    for (unsigned seed = 0; seed < 5; ++seed) {
+      SCOPED_TRACE(testing::Message() << family.name << " seed " << seed);
+      Cost cost = random_cost(schedule.get(), seed);
+      cost.contention = 1.2 + 0.3 * seed;
+      const Timeline timeline = simulate(schedule, cost);
+      std::map<double, int> changes;  // by time, of how many compute
+      for (const auto& events : timeline.ranks)
+        for (const Event& event : events) {
+          ++changes[event.start.count];
+          --changes[event.end.count];
+        }
+      const auto computed_in = [&](const Event& event) {
+        double computed = 0;
+        double before = 0;
+        int computing = 0;
+        for (const auto& [time, change] : changes) {
+          const double from = std::max(before, event.start.count);
+          const double to = std::min(time, event.end.count);
+          if (to > from) computed += (to - from) * speed_while(computing, 4, cost.contention);
+          computing += change;
+          before = time;
+        }
+        return computed;
+      };
+      for (const auto& events : timeline.ranks)
+        for (const Event& event : events)
+          EXPECT_NEAR(computed_in(event),
+                      duration_of(cost.stages[event.action.stage.index()], *pass_of(event.action.kind)).count, 1e-6)
+              << to_string(event.action);
+      cost.contention = 1;
+      const double uncontended = makespan(simulate(schedule, cost)).count;
+      EXPECT_LE(makespan(timeline).count, uncontended + 1e-9);
+      EXPECT_GE(makespan(timeline).count, uncontended / (1.2 + 0.3 * seed) - 1e-9);
+    }
+  }
 }
 
 }  // namespace

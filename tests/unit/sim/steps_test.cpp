@@ -118,5 +118,20 @@ TEST(StepsInARow, TakeNoLongerThanTheLongestSpan) {
     }
 }
 
+TEST(StepsInARow, OfRanksThatContendAreFasterWhereOthersWait) {
+  const VerifiedSchedule step = made("1f1b", 4, 8);
+  Cost cost = even_cost(4, 10);
+  for (StageCost& stage : cost.stages) stage.update = {3};
+  const StepsInARow none = simulate_in_a_row(step, cost, 6);
+  cost.contention = 1 + 1e-12;
+  const StepsInARow little = simulate_in_a_row(step, cost, 6);
+  EXPECT_NEAR(little.pace.count, none.pace.count, 1e-6);
+  EXPECT_NEAR(little.first.count, none.first.count, 1e-6);
+  cost.contention = 1.5;
+  const StepsInARow contended = simulate_in_a_row(step, cost, 6);
+  EXPECT_LT(contended.pace.count, none.pace.count * 0.99);
+  EXPECT_GT(contended.pace.count, none.pace.count / 1.5);
+}
+
 }  // namespace
 }  // namespace penstock::steps_test
