@@ -293,12 +293,13 @@ void choose_real(bool shows_all, std::string_view only) {
     const std::vector<Contender> contenders = measure_real(of, plans);
     regrets.push_back(print_regret(of.name, contenders));
     if (!shows_all) continue;
-    fmt::print("    contention {:.3f}, median known to {:.1f} %\n", costs.contention,
-               costs.measured ? costs.measured->spread * 100 : 0);
+    fmt::print("    contention {:.3f}, a wake {:.3f} ms, median known to {:.1f} %\n", costs.contention,
+               costs.wake.count, costs.measured ? costs.measured->spread * 100 : 0);
     LayerCosts uncontended = costs;
     uncontended.contention = 1;
+    uncontended.wake = {};
     const Plan other = make_plans(uncontended, request).plans.front();
-    fmt::print("    without contention the choice would be {}, M = {}, predicted {:.2f} ms\n", other.schedule,
+    fmt::print("    without contention and wakes the choice would be {}, M = {}, predicted {:.2f} ms\n", other.schedule,
                other.microbatches, other.prediction.step.count);
     print_all(contenders);
   }

@@ -71,7 +71,6 @@ std::string profile_of(const std::vector<LayerTuple>& layers, const py::object& 
   const LayerCosts costs = run_listening(*made.crossing, [&] {
     LayerCosts measured = profile_layers(made.network, settings);
     measured.machine = describe_machine(settings);
-    measured.default_link = profile_link(settings);
     return measured;
   });
   return to_json(costs);

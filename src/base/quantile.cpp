@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <numeric>
 #include <utility>
 
 namespace penstock {
@@ -14,6 +15,11 @@ double quantile(std::vector<double> values, double share) {
   const auto before = static_cast<std::size_t>(place);
   const std::size_t after = std::min(before + 1, values.size() - 1);
   return values[before] + (values[after] - values[before]) * (place - std::floor(place));
+}
+
+double mean(const std::vector<double>& values) {
+  if (values.empty()) return 0;
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 double median(std::vector<double> values) { return quantile(std::move(values), 0.5); }

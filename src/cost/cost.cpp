@@ -36,7 +36,7 @@ const LinkCost& link_between(const Cost& cost, RankId from, RankId to) {
 Cost uniform_cost(int stages, const StageCost& stage, const LinkCost& link) {
   if (stages < 1)
     throw bad_input(fmt::format("a cost of {} stages", stages), "at least 1", "ask for one stage or more");
-  Cost cost{std::vector<StageCost>(as_size(stages), stage), link, {}, {}, 1};
+  Cost cost{std::vector<StageCost>(as_size(stages), stage), link, {}, {}};
   validate(cost);
   return cost;
 }
@@ -60,6 +60,7 @@ void validate(const Cost& cost) {
   for (std::size_t rank = 0; rank < cost.memory_caps.size(); ++rank)
     require_size(fmt::format("memory_cap_bytes[{}]", rank), cost.memory_caps[rank].count);
   require_contention("contention", cost.contention);
+  require_duration("wake_ms", cost.wake.count);
 }
 
 }  // namespace penstock

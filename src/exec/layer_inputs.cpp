@@ -69,13 +69,6 @@ void check_parameters(const torch::nn::Module& module, const Versions& versions)
 
 }  // namespace
 
-Versions versions_of(const Tensors& tensors) {
-  Versions versions;
-  for (const at::Tensor& tensor : tensors)
-    versions.push_back(tensor.defined() && !tensor.is_inference() ? static_cast<std::uint32_t>(tensor._version()) : 0);
-  return versions;
-}
-
 Tensors LayerInputs::run(const Layer& layer, const Tensors& inputs, Forward forward) {
   std::optional<Changes>& known = changes_[at::GradMode::is_enabled() ? 1 : 0];
   if (known && known->size() == inputs.size()) return pass(inputs, forward, *known);

@@ -4,14 +4,13 @@
 #pragma once
 
 #include <array>
-#include <cstdint>
 #include <optional>
 #include <vector>
 
 #include <c10/util/FunctionRef.h>
-#include <c10/util/SmallVector.h>
 
 #include "penstock/nn/layer.h"
+#include "penstock/nn/versions.h"
 
 namespace penstock {
 
@@ -37,9 +36,5 @@ class LayerInputs {
 
   std::array<std::optional<Changes>, 2> changes_;  // in evaluation, in training
 };
-
-// How often each tensor has been changed in place, as libtorch counts it; 0 where it does not.
-using Versions = c10::SmallVector<std::uint32_t, 8>;
-[[nodiscard]] Versions versions_of(const Tensors& tensors);
 
 }  // namespace penstock

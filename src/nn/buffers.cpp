@@ -21,15 +21,6 @@ bool same_values(const at::Tensor& one, const at::Tensor& other) {
          one.eq(other).logical_or_(one.ne(one).logical_and_(other.ne(other))).all().item<bool>();
 }
 
-std::uint32_t version_of(const at::Tensor& tensor) { return tensor.is_inference() ? 0 : tensor._version(); }
-
-std::vector<std::uint32_t> versions_of(const std::vector<at::Tensor>& tensors) {
-  std::vector<std::uint32_t> versions;
-  versions.reserve(tensors.size());
-  for (const at::Tensor& tensor : tensors) versions.push_back(version_of(tensor));
-  return versions;
-}
-
 // In the way in which the module changed it: libtorch's batch norm tells autograd nothing of its running statistics,
 // though it keeps them in the graph; what autograd was told of, it hears of again.
 void write(const at::Tensor& buffer, const at::Tensor& value, bool seen_by_autograd) {

@@ -9,6 +9,7 @@
 
 #include <ATen/ATen.h>
 
+#include "penstock/base/quantile.h"
 #include "penstock/transport/layout.h"
 
 namespace penstock {
@@ -147,9 +148,8 @@ constexpr std::array times_of_passes = {&LayerSamples::forward, &LayerSamples::b
 
 }  // namespace
 
-void LayerSamples::append_times(const LayerSamples& others) {
-  for (const auto member : times_of_passes)
-    (this->*member).insert((this->*member).end(), (others.*member).begin(), (others.*member).end());
+void LayerSamples::append_means(const LayerSamples& others) {
+  for (const auto member : times_of_passes) (this->*member).push_back(mean(others.*member));
 }
 
 double LayerSamples::sum_of_times() const {

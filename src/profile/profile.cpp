@@ -37,28 +37,25 @@ MeasuredTime time_of(const std::vector<double>& milliseconds) {
   return {{quantile(milliseconds, 0.5)}, {quantile(milliseconds, 0.75) - quantile(milliseconds, 0.25)}};
 }
 
-// As far as it is known to be above 1.
+// The median over the rounds: of many that are uncertain it is certain, and of ranks that have a core each next to 1.
 double contention_of(const std::vector<RankProfile>& ranks) {
   std::vector<double> all;
   for (const RankProfile& rank : ranks) all.insert(all.end(), rank.contention.begin(), rank.contention.end());
   if (all.empty()) return 1;
-  const double median = quantile(all, 0.5);
-  constexpr double standard_errors = 2;
-  if (median / (1 + standard_errors * spread_of_median(all)) <= 1) return 1;
   constexpr double digits = 1e3;
-  return std::round(median * digits) / digits;
+  return std::max(1.0, std::round(quantile(all, 0.5) * digits) / digits);
 }
 
 // The times of all ranks together; bytes are the first one's.
 LayerCost cost_of(const std::vector<RankProfile>& ranks, std::size_t entry, const std::vector<std::int64_t>& sizes) {
   const LayerKind& first = ranks.front().entries[entry];
+  // Round by round the mean of all ranks: a program beside them is now on the core of one, now on that of another.
   const auto over_ranks = [&](const auto& values_of) {
-    std::vector<double> all;
-    for (const RankProfile& rank : ranks) {
-      const std::vector<double>& values = values_of(rank.entries[entry]);
-      all.insert(all.end(), values.begin(), values.end());
-    }
-    return all;
+    std::vector<double> means(values_of(first).size(), 0);
+    for (const RankProfile& rank : ranks)
+      for (std::size_t round = 0; round < means.size(); ++round)
+        means[round] += values_of(rank.entries[entry])[round] / static_cast<double>(ranks.size());
+    return means;
   };
   LayerCost cost;
   cost.parameter = first.parameter;
@@ -155,6 +152,7 @@ LayerCosts measured_layers(const Network& network, const ProfileSettings& settin
   costs.input_needs_gradient = false;
   costs.layers_without_gradient = first.without_gradient;
   costs.default_link = profile_link(settings);
+  costs.wake = profile_wake(settings.ranks);
   costs.ties = ties_of(network, settings.seed);
   return costs;
 }

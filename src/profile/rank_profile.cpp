@@ -23,8 +23,9 @@ namespace {
 constexpr int fewest_rounds = 3;
 constexpr int rounds_in_budget = 6;
 constexpr int most_rounds = 20;
-constexpr int most_cycles = 5;  // of a layer, size and round
-constexpr int updates = 2;      // of a layer and round
+constexpr int most_cycles = 5;      // of a layer, size and round
+constexpr int fewest_compared = 3;  // cycles of a round, with one of a rank alone
+constexpr int updates = 2;          // of a layer and round
 // It goes on for this many budgets, as long as the median is known less well than that.
 constexpr double most_budgets = 3;
 constexpr double well_known = 0.02;
@@ -227,8 +228,9 @@ class RankProfiler {
       between_.set_bytes(rank_bytes[size] - entry.gone_through(size));
       LayerMeasurement measurement(instruments_, stage, input, &between_);
       const LayerSamples samples = measure_size(measurement);
-      entry.round_ms[size].push_back(quantile(samples.forward, 0.5) + quantile(samples.backward, 0.5));
-      entry.by_size[size].append_times(samples);
+      LayerSamples& rounds = entry.by_size[size];
+      rounds.append_means(samples);
+      entry.round_ms[size].push_back(rounds.forward.back() + rounds.backward.back());
     }
     time_update(built, entry, rank_bytes.empty() ? 0 : rank_bytes.front());
     for (const at::Tensor& parameter : built.module().parameters()) parameter.mutable_grad().reset();
@@ -257,7 +259,7 @@ class RankProfiler {
     measurement.cycle(nullptr);
     LayerSamples together;
     LayerSamples alone;
-    for (int cycle = 0; cycle < rank_barrier_.cycles(); ++cycle) {
+    for (int cycle = 0; cycle < std::max(rank_barrier_.cycles(), fewest_compared); ++cycle) {
       rank_barrier_.wait();
       measurement.cycle(&together);
       rank_barrier_.wait();

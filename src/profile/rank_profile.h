@@ -19,8 +19,8 @@ struct LayerKind {
   std::int64_t layer = 0;        // the first of them
   std::vector<Tensors> inputs;   // by size
   std::vector<Tensors> outputs;  // by size
-  std::vector<LayerSamples> by_size;
-  std::vector<std::vector<double>> round_ms;  // by size and round: the median of a forward and a backward
+  std::vector<LayerSamples> by_size;          // with the mean of each round
+  std::vector<std::vector<double>> round_ms;  // by size and round: of a forward and a backward
   std::vector<double> update_ms;
   Bytes parameter;
   Bytes gradient;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "penstock/nn/layer.h"
+#include "penstock/nn/versions.h"
 
 namespace penstock {
 
@@ -46,7 +47,7 @@ class LayerBuffers {
   struct Values {
     std::vector<at::Tensor> buffers;  // the module's own, defined ones
     std::vector<at::Tensor> copies;
-    std::vector<std::uint32_t> versions;
+    Versions versions;
   };
   using Kept = std::shared_ptr<const Values>;
 
@@ -67,7 +68,7 @@ class LayerBuffers {
   // Of the pass under way.
   enum class Pass : std::uint8_t { Free, Kept, Watched, Second } pass_ = Pass::Free;
   Kept before_;
-  std::vector<std::uint32_t> parameter_versions_;
+  Versions parameter_versions_;
 };
 
 /// Refuses a layer of which several ranks hold copies, if it has a norm of libtorch's that keeps running statistics in

@@ -54,6 +54,10 @@ struct ProfileSettings {
 /// where there is one rank.
 [[nodiscard]] LinkCost profile_link(const ProfileSettings& settings);
 
+/// How much later than a message is there a rank goes on that has slept for it (`Cost::wake`): the mean of a hundred
+/// exchanges between two threads of this machine that compute, wait and wake in turn. Nothing where there is one rank.
+[[nodiscard]] Milliseconds profile_wake(int ranks);
+
 /// What a profile depends on of this machine: processor, cores, libtorch's version, and of the settings devices, ranks
 /// and threads.
 [[nodiscard]] Description describe_machine(const ProfileSettings& settings);
