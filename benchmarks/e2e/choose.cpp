@@ -128,11 +128,11 @@ struct Rounds {
   double budget_ms = 0;
 };
 
-// All contenders in turn, round by round. After the first rounds only those within 15 % of the best go on, each until
+// All contenders in turn, round by round. After the first rounds only those within 30 % of the best go on, each until
 // it is surely slower than the choice, or the difference is known to half a percent.
 template <class Measure>
 void measure_in_turn(std::vector<Contender>& contenders, const Rounds& rounds, const Measure& measure) {
-  constexpr double near = 1.15;
+  constexpr double near = 1.3;
   constexpr double standard_errors = 2;
   constexpr double known = 0.005;
   const SteadyClock clock;
@@ -293,13 +293,12 @@ void choose_real(bool shows_all, std::string_view only) {
     const std::vector<Contender> contenders = measure_real(of, plans);
     regrets.push_back(print_regret(of.name, contenders));
     if (!shows_all) continue;
-    fmt::print("    contention {:.3f}, a wake {:.3f} ms, median known to {:.1f} %\n", costs.contention,
-               costs.wake.count, costs.measured ? costs.measured->spread * 100 : 0);
+    fmt::print("    contention {:.3f}, a message {:.3f} ms, median known to {:.1f} %\n", costs.contention,
+               costs.default_link.latency.count, costs.measured ? costs.measured->spread * 100 : 0);
     LayerCosts uncontended = costs;
     uncontended.contention = 1;
-    uncontended.wake = {};
     const Plan other = make_plans(uncontended, request).plans.front();
-    fmt::print("    without contention and wakes the choice would be {}, M = {}, predicted {:.2f} ms\n", other.schedule,
+    fmt::print("    without contention the choice would be {}, M = {}, predicted {:.2f} ms\n", other.schedule,
                other.microbatches, other.prediction.step.count);
     print_all(contenders);
   }

@@ -60,7 +60,6 @@ void validate(const Cost& cost) {
   for (std::size_t rank = 0; rank < cost.memory_caps.size(); ++rank)
     require_size(fmt::format("memory_cap_bytes[{}]", rank), cost.memory_caps[rank].count);
   require_contention("contention", cost.contention);
-  require_duration("wake_ms", cost.wake.count);
 }
 
 }  // namespace penstock

@@ -60,7 +60,7 @@ Json stage_to_json(const StageCost& stage) {
 Cost parse_cost(std::string_view json, std::string_view source) {
   const Json document = parse_json(json, source);
   const Place root{std::string(source), ""};
-  require_keys(root, document, {"stages", "link", "links", "memory_cap_bytes", "contention", "wake_ms"});
+  require_keys(root, document, {"stages", "link", "links", "memory_cap_bytes", "contention"});
   Cost cost;
   cost.stages = read_stages(root.at("stages"), require(root, document, "stages"));
   if (document.contains("link")) cost.default_link = read_link(root.at("link"), document["link"]);
@@ -79,7 +79,6 @@ std::string to_json(const Cost& cost) {
   for (const auto& [pair, link] : cost.links) document["links"].push_back(to_json(pair, link));
   for (const Bytes cap : cost.memory_caps) document["memory_cap_bytes"].push_back(cap.count);
   if (cost.contention != 1) document["contention"] = cost.contention;
-  if (cost.wake.count > 0) document["wake_ms"] = cost.wake.count;
   return document.dump(2) + "\n";
 }
 

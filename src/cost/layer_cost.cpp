@@ -129,7 +129,6 @@ void validate(const LayerCosts& costs) {
   require_duration("action_overhead_ms", costs.action_overhead);
   require_duration("step_overhead_ms", costs.step_overhead);
   require_contention("contention", costs.contention);
-  require_duration("wake_ms", costs.wake);
   for (std::size_t rank = 0; rank < costs.ranks.size(); ++rank) {
     const RankCost& rank_cost = costs.ranks[rank];
     if (!(std::isfinite(rank_cost.speed) && rank_cost.speed > 0))

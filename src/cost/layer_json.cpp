@@ -215,10 +215,10 @@ LayerCosts parse_layer_costs(std::string_view json, std::string_view source) {
   if (document.is_object() && document.contains("stages") && !document.contains("layers"))
     throw bad_input(fmt::format("{} holds the costs of stages", source), "those of layers, which can be cut anew",
                     "give a file with \"layers\"; include/penstock/cost/cost.h shows an example");
-  require_keys(root, document,
-               {"model", "machine", "layers", "input_bytes_per_sample", "input_needs_gradient",
-                "layers_without_gradient", "action_overhead_ms", "step_overhead_ms", "contention", "wake_ms", "link",
-                "links", "ranks", "ties", "measured"});
+  require_keys(
+      root, document,
+      {"model", "machine", "layers", "input_bytes_per_sample", "input_needs_gradient", "layers_without_gradient",
+       "action_overhead_ms", "step_overhead_ms", "contention", "link", "links", "ranks", "ties", "measured"});
   LayerCosts costs;
   for (const auto& [key, member] : {std::pair{"model", &LayerCosts::model}, {"machine", &LayerCosts::machine}})
     if (document.contains(key)) costs.*member = read_description(root.at(key), document[key]);
@@ -237,7 +237,6 @@ LayerCosts parse_layer_costs(std::string_view json, std::string_view source) {
     costs.step_overhead = read_duration(root.at("step_overhead_ms"), document["step_overhead_ms"]);
   if (document.contains("contention"))
     costs.contention = read_contention(root.at("contention"), document["contention"]);
-  if (document.contains("wake_ms")) costs.wake = read_duration(root.at("wake_ms"), document["wake_ms"]);
   if (document.contains("link")) costs.default_link = read_link(root.at("link"), document["link"]);
   if (document.contains("links")) costs.links = read_links(root.at("links"), document["links"]);
   if (document.contains("ranks")) costs.ranks = read_ranks(root.at("ranks"), document["ranks"]);
@@ -257,7 +256,6 @@ std::string to_json(const LayerCosts& costs) {
   if (costs.action_overhead.count > 0) document["action_overhead_ms"] = costs.action_overhead.count;
   if (costs.step_overhead.count > 0) document["step_overhead_ms"] = costs.step_overhead.count;
   if (costs.contention != 1) document["contention"] = costs.contention;
-  if (costs.wake.count > 0) document["wake_ms"] = costs.wake.count;
   document["link"] = to_json(costs.default_link);
   for (const auto& [pair, link] : costs.links) document["links"].push_back(to_json(pair, link));
   for (const RankCost& rank : costs.ranks) {

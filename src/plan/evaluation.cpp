@@ -200,7 +200,7 @@ Cost Evaluation::cost(const Configuration& configuration, const Division& divisi
   const LayersAtSize& layers = problem_.at(configuration.replicas, configuration.microbatches);
   const CutRun run{division.recomputed, split_backward, first_holders(configuration.shape->placement),
                    kept_gradients(problem_.request(), configuration)};
-  return {stages_of_cut(costs, layers, division.cut, run), costs.default_link, costs.links, {}, costs.contention, costs.wake};
+  return {stages_of_cut(costs, layers, division.cut, run), costs.default_link, costs.links, {}, costs.contention};
 }
 
 const Division& Evaluation::unconstrained(const Configuration& configuration) {

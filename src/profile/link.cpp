@@ -1,4 +1,3 @@
-#include <array>
 #include <cmath>
 #include <future>
 #include <limits>
@@ -74,34 +73,6 @@ LinkCost profile_link(const ProfileSettings& settings) {
   });
   measuring.get();
   return link;
-}
-
-// The mean, since it is mostly little and now and then long, where another program has the core.
-Milliseconds profile_wake(int ranks) {
-  if (ranks < 2) return {};
-  constexpr int exchanges = 100;
-  constexpr double work_ms = 2 * longest_spin.count;
-  const Tag tag{MessageKind::Probe, 0, 0};
-  const auto ends = make_inproc_transport(2, {spin_us_for(ranks)});
-  const SteadyClock clock;
-  std::array<std::vector<double>, 2> late;  // by rank
-  const auto exchange = [&](std::size_t rank) {
-    const RankId other{static_cast<std::int32_t>(1 - rank)};
-    for (int turn = 0; turn < exchanges; ++turn) {
-      if (rank == 0 || turn > 0) {
-        const Milliseconds start = clock.now();
-        while ((clock.now() - start).count < work_ms) continue;
-        ends[rank]->send(other, tag, {at::zeros({1})});
-      }
-      static_cast<void>(ends[rank]->receive(other, tag));
-      late[rank].push_back((clock.now() - ends[rank]->last_arrival()).count);
-    }
-    if (rank == 1) ends[rank]->send(other, tag, {at::zeros({1})});
-  };
-  std::future<void> other = std::async(std::launch::async, exchange, 1);
-  exchange(0);
-  other.get();
-  return {(mean(late[0]) + mean(late[1])) / 2};
 }
 
 }  // namespace penstock

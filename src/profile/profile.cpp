@@ -46,6 +46,14 @@ double contention_of(const std::vector<RankProfile>& ranks) {
   return std::max(1.0, std::round(quantile(all, 0.5) * digits) / digits);
 }
 
+// What a rank loses wherever it meets another: mostly little, and now and then a turn of another program, so that the
+// mean counts.
+double mean_wait(const std::vector<RankProfile>& ranks) {
+  std::vector<double> all;
+  for (const RankProfile& rank : ranks) all.insert(all.end(), rank.waits_ms.begin(), rank.waits_ms.end());
+  return mean(all);
+}
+
 // The times of all ranks together; bytes are the first one's.
 LayerCost cost_of(const std::vector<RankProfile>& ranks, std::size_t entry, const std::vector<std::int64_t>& sizes) {
   const LayerKind& first = ranks.front().entries[entry];
@@ -152,7 +160,7 @@ LayerCosts measured_layers(const Network& network, const ProfileSettings& settin
   costs.input_needs_gradient = false;
   costs.layers_without_gradient = first.without_gradient;
   costs.default_link = profile_link(settings);
-  costs.wake = profile_wake(settings.ranks);
+  costs.default_link.latency.count = std::max(costs.default_link.latency.count, mean_wait(ranks));
   costs.ties = ties_of(network, settings.seed);
   return costs;
 }

@@ -13,19 +13,26 @@ namespace penstock {
 // Lets all ranks go on together, and stop together when one fails.
 class RankBarrier {
  public:
-  explicit RankBarrier(int ranks) : barrier_(ranks) {}
+  explicit RankBarrier(int ranks) : ranks_(ranks), barrier_(ranks) {}
 
   void wait() {
     barrier_.arrive_and_wait();
     if (failed_) throw Stopped{};
   }
   // Called by the first rank alone; what it says holds for all at the next `wait`.
-  void set_cycles(int cycles) { cycles_ = cycles; }
+  void begin(int cycles) {
+    cycles_ = cycles;
+    measuring_ = ranks_;
+  }
   [[nodiscard]] int cycles() const { return cycles_; }
   void set_entry(std::size_t entry) { entry_ = entry; }
   [[nodiscard]] std::size_t entry() const { return entry_; }
   void set_goes_on(bool goes_on) { goes_on_ = goes_on; }
   [[nodiscard]] bool goes_on() const { return goes_on_; }
+
+  // Called by each rank that has measured what began with `begin`, and then asks whether others still do.
+  void leave() { --measuring_; }
+  [[nodiscard]] bool any_measures() const { return measuring_ > 0 && !failed_; }
 
   // Runs a rank's part. Where it throws, the others stop at their next rank_barrier.
   void run(const std::function<void()>& part) noexcept {
@@ -48,9 +55,11 @@ class RankBarrier {
 
  private:
   struct Stopped {};
+  int ranks_;
   std::barrier<> barrier_;
   std::atomic<bool> failed_{false};
   std::atomic<int> cycles_{0};
+  std::atomic<int> measuring_{0};
   std::atomic<std::size_t> entry_{0};
   std::atomic<bool> goes_on_{true};
   std::mutex mutex_;

@@ -25,6 +25,7 @@ constexpr int rounds_in_budget = 6;
 constexpr int most_rounds = 20;
 constexpr int most_cycles = 5;      // of a layer, size and round
 constexpr int fewest_compared = 3;  // cycles of a round, with one of a rank alone
+constexpr int meetings = 8;         // of a round
 constexpr int updates = 2;          // of a layer and round
 // It goes on for this many budgets, as long as the median is known less well than that.
 constexpr double most_budgets = 3;
@@ -102,7 +103,7 @@ class RankProfiler {
     const Milliseconds start = clock_.now();
     do {
       for (LayerKind& entry : profile.entries) time(entry, rank_bytes);
-      if (settings_.ranks > 1) time_contention(profile, rank_bytes);
+      if (settings_.ranks > 1) compare_ranks(profile, rank_bytes);
       ++profile.rounds;
       profile.spread = spread_of_rounds(profile);
       if (leads()) rank_barrier_.set_goes_on(goes_on(profile, clock_.now() - start));
@@ -244,28 +245,42 @@ class RankProfiler {
     return static_cast<std::size_t>(std::max_element(together.begin(), together.end()) - together.begin());
   }
 
-  // How much longer the heaviest kind of layer takes while all ranks compute than while one does: the ranks take turns,
-  // one a round.
-  void time_contention(RankProfile& profile, const std::vector<std::int64_t>& rank_bytes) {
+  // How much longer the heaviest kind of layer takes while all ranks compute than while one does, the ranks taking
+  // turns, one a round; and how long they wait for each other after passes that are equal, and short, as those of many
+  // microbatches.
+  void compare_ranks(RankProfile& profile, const std::vector<std::int64_t>& rank_bytes) {
     if (leads()) rank_barrier_.set_entry(heaviest(profile));
     rank_barrier_.wait();
     const LayerKind& entry = profile.entries[rank_barrier_.entry()];
-    const std::size_t size = entry.inputs.size() - 1;
-    const bool has_turn = profile.rounds % settings_.ranks == rank_;
     Stage stage(parts_of(entry.layer));
-    const LayerInput input = input_of(entry, size);
-    between_.set_bytes(rank_bytes[size] - entry.gone_through(size));
-    LayerMeasurement measurement(instruments_, stage, input, &between_);
-    measurement.cycle(nullptr);
-    LayerSamples together;
-    LayerSamples alone;
-    for (int cycle = 0; cycle < std::max(rank_barrier_.cycles(), fewest_compared); ++cycle) {
+    const auto with_size = [&](std::size_t size, const std::function<void(LayerMeasurement&)>& measure) {
+      const LayerInput input = input_of(entry, size);
+      between_.set_bytes(rank_bytes[size] - entry.gone_through(size));
+      LayerMeasurement measurement(instruments_, stage, input, &between_);
+      measurement.cycle(nullptr);
       rank_barrier_.wait();
-      measurement.cycle(&together);
-      rank_barrier_.wait();
-      if (has_turn) measurement.cycle(&alone);
-    }
-    if (has_turn) profile.contention.push_back(together.sum_of_times() / alone.sum_of_times());
+      measure(measurement);
+    };
+    const bool has_turn = profile.rounds % settings_.ranks == rank_;
+    with_size(entry.inputs.size() - 1, [&](LayerMeasurement& measurement) {
+      LayerSamples together;
+      LayerSamples alone;
+      for (int cycle = 0; cycle < std::max(rank_barrier_.cycles(), fewest_compared); ++cycle) {
+        measurement.cycle(&together);
+        rank_barrier_.wait();
+        if (has_turn) measurement.cycle(&alone);
+        rank_barrier_.wait();
+      }
+      if (has_turn) profile.contention.push_back(together.sum_of_times() / alone.sum_of_times());
+    });
+    with_size(0, [&](LayerMeasurement& measurement) {
+      for (int cycle = 0; cycle < meetings; ++cycle) {
+        measurement.cycle(nullptr);
+        const Milliseconds start = clock_.now();
+        rank_barrier_.wait();
+        profile.waits_ms.push_back((clock_.now() - start).count);
+      }
+    });
     for (const at::Tensor& parameter : stage.layers().front().module().parameters()) parameter.mutable_grad().reset();
   }
 
@@ -278,14 +293,15 @@ class RankProfiler {
     measurement.cycle(nullptr);
     const double cycle_ms = (clock_.now() - start).count;
     if (leads())
-      rank_barrier_.set_cycles(static_cast<int>(
+      rank_barrier_.begin(static_cast<int>(
           std::clamp(settings_.budget.count / rounds_in_budget / std::max(cycle_ms, 1e-3), 1.0, 1.0 * most_cycles)));
     rank_barrier_.wait();
-    for (int cycle = 0; cycle < rank_barrier_.cycles(); ++cycle) {
-      // Together at every cycle, so that none measures alone at the end.
-      rank_barrier_.wait();
-      measurement.cycle(&samples);
-    }
+    // One after the other, as in a run: a rank that rests gets its core before a program that does not.
+    for (int cycle = 0; cycle < rank_barrier_.cycles(); ++cycle) measurement.cycle(&samples);
+    // Until all have ended, so that none measures alone at the end.
+    rank_barrier_.leave();
+    while (rank_barrier_.any_measures()) measurement.cycle(nullptr);
+    rank_barrier_.wait();
     return samples;
   }
 

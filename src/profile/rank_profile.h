@@ -16,9 +16,9 @@ namespace penstock {
 
 // One kind of layer, as one rank has measured it.
 struct LayerKind {
-  std::int64_t layer = 0;        // the first of them
-  std::vector<Tensors> inputs;   // by size
-  std::vector<Tensors> outputs;  // by size
+  std::int64_t layer = 0;                     // the first of them
+  std::vector<Tensors> inputs;                // by size
+  std::vector<Tensors> outputs;               // by size
   std::vector<LayerSamples> by_size;          // with the mean of each round
   std::vector<std::vector<double>> round_ms;  // by size and round: of a forward and a backward
   std::vector<double> update_ms;
@@ -40,6 +40,7 @@ struct RankProfile {
   int rounds = 0;
   double spread = 0;               // as in `Measurement`
   std::vector<double> contention;  // of the rounds in which this rank was the one that computed alone
+  std::vector<double> waits_ms;    // for the other ranks, after passes of equal work
 };
 
 // Called on the thread of each rank, with a barrier that all of them share. \param microbatches by size.

@@ -59,7 +59,6 @@ class ContendedPlayer {
     bool waits = false;    ///< for what the next action needs
     bool updates = false;  ///< rather than computing the next action
     double begun = 0;
-    double idle_since = 0;
   };
   /// A time or an amount, and the rank that it is about.
   using Due = std::pair<double, std::int32_t>;
@@ -106,12 +105,11 @@ class ContendedPlayer {
     Rank& state = entry(ranks_, rank);
     const double ready = messages_.ready_time(entry(schedule_.actions, rank), state.next);
     state.waits = ready == Arrivals::never;
-    if (!state.waits) begins_.emplace(messages_.begin(state.idle_since, ready), rank);
+    if (!state.waits) begins_.emplace(std::max(ready, now_), rank);
   }
 
   void finish(std::int32_t rank) {
     Rank& state = entry(ranks_, rank);
-    state.idle_since = now_;
     if (std::exchange(state.updates, false)) return begin_when_ready(rank);
     const auto& actions = entry(schedule_.actions, rank);
     const Action& action = actions[state.next];

@@ -54,12 +54,6 @@ class Messages {
     return ready == Arrivals::never || other == Arrivals::never ? Arrivals::never : std::max(ready, other);
   }
 
-  /// When a rank that has had nothing to do since `idle_since` goes on with what is ready at `ready`.
-  [[nodiscard]] double begin(double idle_since, double ready) const {
-    const double wake = ready - idle_since > longest_spin.count ? cost_.wake.count : 0;
-    return std::max(idle_since, ready) + wake;
-  }
-
   /// Passes on at `now` what a compute action of `rank` has made. \param arrives called with the rank that it goes to,
   /// the stage and the microbatch.
   template <class Arrives>

@@ -70,7 +70,7 @@ class Player {
       const int step = action.microbatch.value / updates_.microbatches;
       if (std::exchange(entry(step_, rank), step) != step) clock += entry(updates_.milliseconds, rank);
     }
-    const double start = messages_.begin(clock, ready);
+    const double start = std::max(clock, ready);
     clock = start + duration_of(entry(cost_.stages, action.stage), *pass_of(action.kind)).count;
     entry(events_, rank).push_back({action, {start}, {clock}});
   }

@@ -14,8 +14,7 @@
 ///       "link": {"latency_ms": 0.6, "bandwidth_bytes_per_ms": 25000000},
 ///       "links": [{"from": 0, "to": 1, "latency_ms": 0.1, "bandwidth_bytes_per_ms": 200000000}],
 ///       "memory_cap_bytes": [85899345920, 85899345920],
-///       "contention": 1.2,
-///       "wake_ms": 0.03
+///       "contention": 1.2
 ///     }
 ///
 /// `stages` is required: an entry for each stage, with the three times. A size that is left out is 0, but
@@ -43,7 +42,6 @@
 ///       "action_overhead_ms": 0.006,
 ///       "step_overhead_ms": 0.3,
 ///       "contention": 1.2,
-///       "wake_ms": 0.03,
 ///       "link": {"latency_ms": 0.02, "bandwidth_bytes_per_ms": 5000000},
 ///       "links": [{"from": 0, "to": 1, "latency_ms": 0.1}],
 ///       "ranks": [{"speed": 1, "memory_cap_bytes": 8589934592}, {"speed": 0.5}],
@@ -80,8 +78,6 @@ namespace penstock {
 inline constexpr double largest_weight_activation_share = 1000;
 /// The limit of `Cost::contention`.
 inline constexpr double largest_contention = 1000;
-/// How long a rank that waits for a message looks for it before it sleeps, where each rank has a core.
-inline constexpr Milliseconds longest_spin{0.2};
 
 /// One stage, for one microbatch. All are at least 0 and finite.
 struct StageCost {
@@ -137,9 +133,6 @@ struct Cost {
   /// the times of `stages` are those of all computing. From 1 (ranks take nothing from each other) to
   /// `largest_contention`; 1.0 to 1.3 where each rank has a core, and more where other programs take a part of them.
   double contention = 1;
-  /// A rank that has waited for a message for longer than `longest_spin` sleeps, and goes on so much later than the
-  /// message is there. 0.03 ms on a quiet machine; with other programs on its cores a rank waits for its turn, 1 ms.
-  Milliseconds wake = {};
 
   friend bool operator==(const Cost&, const Cost&) = default;
 };
@@ -277,7 +270,6 @@ struct LayerCosts {
   Milliseconds action_overhead = {};  ///< of each action of a rank, beside its layers
   Milliseconds step_overhead = {};    ///< of each step, beside passes, updates and exchanges
   double contention = 1;              ///< as `Cost::contention`
-  Milliseconds wake = {};             ///< as `Cost::wake`
   LinkCost default_link = {};         ///< between every pair of ranks that `links` does not name
   std::map<RankPair, LinkCost> links = {};
   std::vector<RankCost> ranks = {};  ///< by rank; empty: all alike and without caps

@@ -9,7 +9,6 @@
 /// - `B` takes as long as `I` and `W` together.
 /// - While j of n ranks compute, each is contention / (1 + (contention - 1)(j - 1)/(n - 1)) times as fast as its costs
 ///   say (`Cost::contention`; decision 44): as the costs say while all compute, and fastest alone.
-/// - A rank that has waited for longer than `longest_spin` goes on `Cost::wake` after what it waited for is there.
 /// - A send does not block. Each ordered pair of ranks has a link of its own that carries one message at a time, in the
 ///   order of the sends: a message of b bytes occupies it for b / bandwidth and arrives `latency` later. Between two
 ///   stages of one rank there is no message. Receives are posted ahead, so that nothing but the link holds a message

@@ -38,7 +38,6 @@ Cost uneven_cost() {
   cost.links[{RankId{0}, RankId{1}}] = {};
   cost.memory_caps = {{1 << 30}, {1LL << 50}};
   cost.contention = 1.25;
-  cost.wake = {0.125};
   return cost;
 }
 
@@ -128,7 +127,6 @@ TEST(Cost, RefusesBadLinksAndCaps) {
   for (const std::string contention : {"0.99", "0", "1001", "true"})
     EXPECT_THAT(refusal_of(stages + R"("contention": )" + contention + "}"),
                 HasSubstr("contention is " + contention + "; expected a number from 1 to 1000"));
-  EXPECT_THAT(refusal_of(stages + R"("wake_ms": -1})"), HasSubstr("wake_ms is -1"));
   Cost cost = uneven_cost();
   cost.contention = std::numeric_limits<double>::quiet_NaN();
   EXPECT_THROW(validate(cost), Error);

@@ -424,16 +424,13 @@ TEST(LayerCost, ValidateRefusesWhatJsonCannotHold) {
   EXPECT_THROW(validate(costs), Error);
 }
 
-TEST(LayerCost, ContentionAndWakesGoBothWaysAndIntoACut) {
+TEST(LayerCost, ContentionGoesBothWaysAndIntoACut) {
   LayerCosts costs = parse_layer_costs(three_layers);
   EXPECT_EQ(costs.contention, 1);
   EXPECT_THAT(to_json(costs), Not(HasSubstr("contention")));
-  EXPECT_THAT(to_json(costs), Not(HasSubstr("wake")));
   costs.contention = 1.375;
-  costs.wake = {0.5};
   EXPECT_EQ(parse_layer_costs(to_json(costs)), costs);
   EXPECT_EQ(cost_of_cut(costs, {0, 1}, 1).contention, 1.375);
-  EXPECT_EQ(cost_of_cut(costs, {0, 1}, 1).wake.count, 0.5);
   EXPECT_EQ(with_shared_ties(costs).contention, 1.375);
 }
 

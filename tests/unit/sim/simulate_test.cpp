@@ -380,28 +380,6 @@ TEST(Simulate, FiveHundredRanksAndFourThousandMicrobatches) {
   EXPECT_EQ(peak_activations(timeline, RankId{0}), 512);
 }
 
-TEST(Simulate, ARankThatHasSleptWakesLate) {
-  // 1 waits 1 ms for 1F0 and sleeps; what it then waits for is there at once. 0 waits 0.1 ms for 0B0 and spins.
-  const VerifiedSchedule schedule = verify(parse_schedule("0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"));
-  Cost cost = uniform_cost(2, stage_of(1, 0.5, 0.5));
-  cost.stages[1] = stage_of(0.55, 0.25, 0.25);
-  cost.wake = {0.5};
-  for (const double contention : {1.0, 1 + 1e-12}) {
-    cost.contention = contention;
-    const Timeline timeline = simulate(schedule, cost);
-    EXPECT_NEAR(times_of(timeline, "1F0").first, 1.5, 1e-9);
-    EXPECT_NEAR(times_of(timeline, "1B0").first, 2.05, 1e-9);
-    EXPECT_NEAR(times_of(timeline, "0B0").first, 2.55 + 0.5, 1e-9) << "0 has waited since 2";
-    EXPECT_NEAR(times_of(timeline, "1F1").first, 2.55, 1e-9);
-  }
-  cost.stages[1] = stage_of(0.05, 0.025, 0.025);
-  cost.wake = {0.05};
-  for (const double contention : {1.0, 1 + 1e-12}) {
-    cost.contention = contention;
-    EXPECT_NEAR(times_of(simulate(schedule, cost), "0B0").first, 2, 1e-9) << "there since 1.15";
-  }
-}
-
 /// How much a rank computes in a millisecond while so many do, by the law that `Cost::contention` is documented with.
 double speed_while(int computing, int ranks, double contention) {
   return contention / (1 + (contention - 1) * (computing - 1) / (ranks - 1));

@@ -38,8 +38,10 @@ struct ProfileSettings {
   Milliseconds budget{300};
 };
 
-/// Measures each kind of layer for each shape of its inputs at every size: medians over all ranks and rounds, after a
-/// warm-up, of forward, backward, and of the backward in two halves. A round goes over all layers, so that a machine
+/// Measures each kind of layer for each shape of its inputs at every size, after a warm-up: forward, backward, and the
+/// backward in two halves, of each the median over the rounds of the mean within a round, over all ranks. Measures too
+/// how much ranks take from each other (`LayerCosts::contention`), and how long they wait where they meet, which is the
+/// least latency of a link (decision 44). A round goes over all layers, so that a machine
 /// that is slow for a while is slow for all of them; at least three are made, and `LayerCosts::measured` says how many
 /// and how well the median is known by then. Bytes as `MemoryMeter` counts them in a run (on a device as its caching
 /// allocator does, which cannot tell the ranks that share it apart). A rank holds one layer at a time, builds each that
@@ -53,10 +55,6 @@ struct ProfileSettings {
 /// Between threads a message is a reference and its size costs nothing: then the bandwidth is unlimited. Immediate
 /// where there is one rank.
 [[nodiscard]] LinkCost profile_link(const ProfileSettings& settings);
-
-/// How much later than a message is there a rank goes on that has slept for it (`Cost::wake`): the mean of a hundred
-/// exchanges between two threads of this machine that compute, wait and wake in turn. Nothing where there is one rank.
-[[nodiscard]] Milliseconds profile_wake(int ranks);
 
 /// What a profile depends on of this machine: processor, cores, libtorch's version, and of the settings devices, ranks
 /// and threads.
