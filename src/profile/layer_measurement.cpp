@@ -148,7 +148,7 @@ constexpr std::array times_of_passes = {&LayerSamples::forward, &LayerSamples::b
 
 }  // namespace
 
-void LayerSamples::append_means(const LayerSamples& others) {
+void LayerSamples::append_mean(const LayerSamples& others) {
   for (const auto member : times_of_passes) (this->*member).push_back(mean(others.*member));
 }
 

@@ -50,8 +50,8 @@ struct LayerSamples {
   LayerAtSize sizes;  // bytes only
   Bytes for_weights;  // held between I and W
 
-  // Appends a time of each kind of pass: the mean of the others'.
-  void append_means(const LayerSamples& others);
+  // One time more of each kind of pass: the mean of the others'.
+  void append_mean(const LayerSamples& others);
   [[nodiscard]] double sum_of_times() const;
   void forget_times();
 };

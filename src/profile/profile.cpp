@@ -74,8 +74,12 @@ LayerCost cost_of(const std::vector<RankProfile>& ranks, std::size_t entry, cons
     LayerAtSize at_size = first.by_size[size].sizes;
     at_size.samples = sizes[size];
     const auto time = [&](std::vector<double> LayerSamples::* member) {
-      return time_of(
-          over_ranks([&](const LayerKind& measured) -> const auto& { return measured.by_size[size].*member; }));
+      const auto of = [&](std::vector<LayerSamples> LayerKind::* samples) {
+        return time_of(
+            over_ranks([&](const LayerKind& measured) -> const auto& { return (measured.*samples)[size].*member; }));
+      };
+      return std::max(of(&LayerKind::by_size), of(&LayerKind::in_a_row),
+                      [](const MeasuredTime& a, const MeasuredTime& b) { return a.median < b.median; });
     };
     at_size.forward = time(&LayerSamples::forward);
     at_size.input_backward = time(&LayerSamples::input_backward);

@@ -3,10 +3,12 @@
 
 #include <atomic>
 #include <barrier>
+#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <thread>
 
 namespace penstock {
 
@@ -19,20 +21,24 @@ class RankBarrier {
     barrier_.arrive_and_wait();
     if (failed_) throw Stopped{};
   }
-  // Called by the first rank alone; what it says holds for all at the next `wait`.
-  void begin(int cycles) {
-    cycles_ = cycles;
-    measuring_ = ranks_;
+  // The same as a rank of a run waits for a message: it looks for it for so long, and then sleeps. \param meeting how
+  // often this rank has met the others before.
+  void meet(int meeting, std::chrono::microseconds spin) {
+    const int all = (meeting + 1) * ranks_;
+    ++arrived_;
+    arrived_.notify_all();
+    const auto sleeps = std::chrono::steady_clock::now() + spin;
+    while (arrived_ < all && !failed_ && std::chrono::steady_clock::now() < sleeps) std::this_thread::yield();
+    for (int seen = arrived_; seen < all && !failed_; seen = arrived_) arrived_.wait(seen);
+    if (failed_) throw Stopped{};
   }
+  // Called by the first rank alone; what it says holds for all at the next `wait`.
+  void set_cycles(int cycles) { cycles_ = cycles; }
   [[nodiscard]] int cycles() const { return cycles_; }
   void set_entry(std::size_t entry) { entry_ = entry; }
   [[nodiscard]] std::size_t entry() const { return entry_; }
   void set_goes_on(bool goes_on) { goes_on_ = goes_on; }
   [[nodiscard]] bool goes_on() const { return goes_on_; }
-
-  // Called by each rank that has measured what began with `begin`, and then asks whether others still do.
-  void leave() { --measuring_; }
-  [[nodiscard]] bool any_measures() const { return measuring_ > 0 && !failed_; }
 
   // Runs a rank's part. Where it throws, the others stop at their next rank_barrier.
   void run(const std::function<void()>& part) noexcept {
@@ -46,6 +52,8 @@ class RankBarrier {
         if (!failure_) failure_ = std::current_exception();
       }
       failed_ = true;
+      ++arrived_;
+      arrived_.notify_all();
       barrier_.arrive_and_drop();
     }
   }
@@ -58,8 +66,8 @@ class RankBarrier {
   int ranks_;
   std::barrier<> barrier_;
   std::atomic<bool> failed_{false};
+  std::atomic<int> arrived_{0};
   std::atomic<int> cycles_{0};
-  std::atomic<int> measuring_{0};
   std::atomic<std::size_t> entry_{0};
   std::atomic<bool> goes_on_{true};
   std::mutex mutex_;

@@ -1,6 +1,7 @@
 #include "profile/rank_profile.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <fmt/format.h>
 #include <map>
@@ -12,6 +13,7 @@
 #include <torch/nn/module.h>
 
 #include "penstock/base/quantile.h"
+#include "penstock/transport/transport.h"
 
 #include "profile/layer_update.h"
 
@@ -214,6 +216,7 @@ class RankProfiler {
       entry.outputs.push_back(measurement.outputs());
     }
     entry.round_ms.resize(entry.by_size.size());
+    entry.in_a_row.resize(entry.by_size.size());
     for (const at::Tensor& parameter : stage.layers().front().module().parameters()) {
       if (parameter.grad().defined()) entry.gradient += Bytes{static_cast<std::int64_t>(parameter.grad().nbytes())};
       parameter.mutable_grad().reset();
@@ -228,10 +231,7 @@ class RankProfiler {
       const LayerInput input = input_of(entry, size);
       between_.set_bytes(rank_bytes[size] - entry.gone_through(size));
       LayerMeasurement measurement(instruments_, stage, input, &between_);
-      const LayerSamples samples = measure_size(measurement);
-      LayerSamples& rounds = entry.by_size[size];
-      rounds.append_means(samples);
-      entry.round_ms[size].push_back(rounds.forward.back() + rounds.backward.back());
+      measure_size(measurement, entry, size);
     }
     time_update(built, entry, rank_bytes.empty() ? 0 : rank_bytes.front());
     for (const at::Tensor& parameter : built.module().parameters()) parameter.mutable_grad().reset();
@@ -265,27 +265,32 @@ class RankProfiler {
     with_size(entry.inputs.size() - 1, [&](LayerMeasurement& measurement) {
       LayerSamples together;
       LayerSamples alone;
+      const auto two_in_a_row = [&](LayerSamples* samples) {
+        measurement.cycle(samples);
+        measurement.cycle(samples);
+      };
       for (int cycle = 0; cycle < std::max(rank_barrier_.cycles(), fewest_compared); ++cycle) {
-        measurement.cycle(&together);
+        two_in_a_row(&together);
         rank_barrier_.wait();
-        if (has_turn) measurement.cycle(&alone);
+        if (has_turn) two_in_a_row(&alone);
         rank_barrier_.wait();
       }
       if (has_turn) profile.contention.push_back(together.sum_of_times() / alone.sum_of_times());
     });
     with_size(0, [&](LayerMeasurement& measurement) {
+      const std::chrono::microseconds spin(static_cast<std::int64_t>(spin_us_for(settings_.ranks)));
       for (int cycle = 0; cycle < meetings; ++cycle) {
         measurement.cycle(nullptr);
         const Milliseconds start = clock_.now();
-        rank_barrier_.wait();
+        rank_barrier_.meet(profile.rounds * meetings + cycle, spin);
         profile.waits_ms.push_back((clock_.now() - start).count);
       }
     });
     for (const at::Tensor& parameter : stage.layers().front().module().parameters()) parameter.mutable_grad().reset();
   }
 
-  LayerSamples measure_size(LayerMeasurement& measurement) {
-    LayerSamples samples;
+  // Appends one time of each kind of pass: its mean.
+  void measure_size(LayerMeasurement& measurement, LayerKind& entry, std::size_t size) {
     rank_barrier_.wait();
     // The first finds everything cold.
     measurement.cycle(nullptr);
@@ -293,16 +298,21 @@ class RankProfiler {
     measurement.cycle(nullptr);
     const double cycle_ms = (clock_.now() - start).count;
     if (leads())
-      rank_barrier_.begin(static_cast<int>(
-          std::clamp(settings_.budget.count / rounds_in_budget / std::max(cycle_ms, 1e-3), 1.0, 1.0 * most_cycles)));
+      rank_barrier_.set_cycles(static_cast<int>(std::clamp(
+          settings_.budget.count / rounds_in_budget / std::max(2 * cycle_ms, 1e-3), 1.0, 1.0 * most_cycles)));
     rank_barrier_.wait();
-    // One after the other, as in a run: a rank that rests gets its core before a program that does not.
-    for (int cycle = 0; cycle < rank_barrier_.cycles(); ++cycle) measurement.cycle(&samples);
-    // Until all have ended, so that none measures alone at the end.
-    rank_barrier_.leave();
-    while (rank_barrier_.any_measures()) measurement.cycle(nullptr);
-    rank_barrier_.wait();
-    return samples;
+    LayerSamples after_wait;
+    LayerSamples in_a_row;
+    for (int cycle = 0; cycle < rank_barrier_.cycles(); ++cycle) {
+      // Together at every cycle, so that none measures alone at the end.
+      rank_barrier_.wait();
+      measurement.cycle(&after_wait);
+      measurement.cycle(&in_a_row);
+    }
+    entry.by_size[size].append_mean(after_wait);
+    entry.in_a_row[size].append_mean(in_a_row);
+    const auto last_ms = [](const LayerSamples& samples) { return samples.forward.back() + samples.backward.back(); };
+    entry.round_ms[size].push_back((last_ms(entry.by_size[size]) + last_ms(entry.in_a_row[size])) / 2);
   }
 
   void measure_inner(Stage& followed, const LayerInput& input, LayerAtSize& sizes) {

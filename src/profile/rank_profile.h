@@ -16,10 +16,14 @@ namespace penstock {
 
 // One kind of layer, as one rank has measured it.
 struct LayerKind {
-  std::int64_t layer = 0;                     // the first of them
-  std::vector<Tensors> inputs;                // by size
-  std::vector<Tensors> outputs;               // by size
-  std::vector<LayerSamples> by_size;          // with the mean of each round
+  std::int64_t layer = 0;        // the first of them
+  std::vector<Tensors> inputs;   // by size
+  std::vector<Tensors> outputs;  // by size
+  // The mean of each round, of passes that begin when all ranks have met, and of passes that follow those at once. A
+  // rank that has waited finds its core cold. One that has not has used up its turn, and waits for that of another
+  // program. A run has both.
+  std::vector<LayerSamples> by_size;
+  std::vector<LayerSamples> in_a_row;         // by size; times only
   std::vector<std::vector<double>> round_ms;  // by size and round: of a forward and a backward
   std::vector<double> update_ms;
   Bytes parameter;

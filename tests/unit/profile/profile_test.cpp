@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -115,27 +116,52 @@ TEST(Profile, RoundsGoOverAllLayersUntilTheMedianIsKnown) {
   EXPECT_GE(noisy.measured->rounds, 3);
 }
 
+Network two_that_wait(const std::function<double()>& milliseconds) {
+  Network network;
+  for (int layer = 0; layer < 2; ++layer)
+    network.layers.push_back({"waits", "", [milliseconds] { return Layer(std::make_shared<Waits>(milliseconds)); }});
+  network.loss = squared_error;
+  return network;
+}
+
 // Ranks that take turns at one thing: a pass takes as long as all before it that want the same.
 TEST(Profile, MeasuresHowMuchRanksTakeFromEachOther) {
   std::mutex machine;
-  const auto network_of = [](const std::function<double()>& milliseconds) {
-    Network network;
-    for (int layer = 0; layer < 2; ++layer)
-      network.layers.push_back({"waits", "", [milliseconds] { return Layer(std::make_shared<Waits>(milliseconds)); }});
-    network.loss = squared_error;
-    return network;
-  };
   ProfileSettings settings = for_waits();
   settings.ranks = 2;
-  const LayerCosts contended = profile_layers(network_of([&] {
-                                                const std::scoped_lock turn(machine);
-                                                std::this_thread::sleep_for(std::chrono::milliseconds(3));
-                                                return 0.0;
-                                              }),
-                                              settings);
-  EXPECT_GT(contended.contention, 1.1);
+  const auto one_at_a_time = [&machine] {
+    const std::scoped_lock turn(machine);
+    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+    return 0.0;
+  };
+  EXPECT_GT(profile_layers(two_that_wait(one_at_a_time), settings).contention, 1.1);
   settings.ranks = 1;
-  EXPECT_EQ(profile_layers(network_of([] { return 0.5; }), settings).contention, 1) << "one rank has nobody beside it";
+  EXPECT_EQ(profile_layers(two_that_wait(one_at_a_time), settings).contention, 1) << "one rank has nobody beside it";
+}
+
+TEST(Profile, AMessageTakesAtLeastWhatRanksWaitForEachOther) {
+  std::mutex mutex;
+  std::optional<std::thread::id> slow;
+  ProfileSettings settings = for_waits();
+  settings.ranks = 2;
+  const LayerCosts costs = profile_layers(two_that_wait([&] {
+                                            const std::scoped_lock lock(mutex);
+                                            if (!slow) slow = std::this_thread::get_id();
+                                            return *slow == std::this_thread::get_id() ? 4.0 : 0.0;
+                                          }),
+                                          settings);
+  // Two forwards before each meeting: one rank waits 8 ms, the other nothing.
+  EXPECT_GT(costs.default_link.latency.count, 1);
+}
+
+// Most passes are short, and a step is their sum.
+TEST(Profile, PassesThatAreRarelyLongCountWithTheirMean) {
+  ProfileSettings settings = for_waits();
+  settings.budget = {400};
+  int passes = 0;
+  const LayerCosts costs =
+      profile_layers(two_that_wait([&passes] { return ++passes % 4 == 0 ? 12.0 : 0.0; }), settings);
+  EXPECT_GT(costs.layers[0].sizes[0].forward.median.count, 1);
 }
 
 TEST(Profile, EqualKindsWithOtherShapesAreNotAlike) {
