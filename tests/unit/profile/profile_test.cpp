@@ -228,6 +228,28 @@ TEST(Profile, ALayerThatThrowsOnOneRankStopsAll) {
               testing::ThrowsMessage<std::exception>(HasSubstr("one too many")));
 }
 
+// Wherever the other ranks are by then: at a meeting, at work, or asleep.
+TEST(Profile, AnyPassThatThrowsStopsAll) {
+  ProfileSettings settings = for_waits();
+  settings.ranks = 3;
+  constexpr int apart = 23;
+  bool ended = false;
+  for (int failing = 1; !ended; failing += apart) {
+    std::atomic<int> passes = 0;
+    const Network network = two_that_wait([&]() -> double {
+      if (++passes == failing) throw std::runtime_error("this pass");
+      return 0;
+    });
+    try {
+      static_cast<void>(profile_layers(network, settings));
+      ended = true;
+      EXPECT_LT(passes, failing);
+    } catch (const std::exception& failure) {
+      EXPECT_THAT(failure.what(), HasSubstr("this pass"));
+    }
+  }
+}
+
 TEST(Profile, RefusesSettingsOutOfRange) {
   const Network network = make_mlp({.inputs = 16, .layers = 1, .width = 8, .classes = 10});
   for (const std::vector<std::int64_t>& sizes : std::vector<std::vector<std::int64_t>>{{}, {0}, {2, 2}, {4, 1}})

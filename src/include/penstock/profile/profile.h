@@ -39,15 +39,16 @@ struct ProfileSettings {
 };
 
 /// Measures each kind of layer for each shape of its inputs at every size, after a warm-up: forward, backward, and the
-/// backward in two halves, of each the median over the rounds of the mean within a round, over all ranks. Measures too
-/// how much ranks take from each other (`LayerCosts::contention`), and how long they wait where they meet, which is the
-/// least latency of a link (decision 44). A round goes over all layers, so that a machine
-/// that is slow for a while is slow for all of them; at least three are made, and `LayerCosts::measured` says how many
-/// and how well the median is known by then. Bytes as `MemoryMeter` counts them in a run (on a device as its caching
-/// allocator does, which cannot tell the ranks that share it apart). A rank holds one layer at a time, builds each that
-/// it measures anew in every round, and on the host reads between two passes as much memory as the other layers of a
-/// rank go through, so that a layer finds the caches as in a run. The first layer's input counts on a device only: on
-/// the host it is the caller's. Layers are named by number and name ("3 block"). Descriptions and ranks are left empty.
+/// backward in two halves. Of each the time is the median over the rounds of the mean within a round, over all ranks,
+/// of passes after a wait or of passes in a row, whichever is longer. Measures too how much ranks take from each other
+/// (`LayerCosts::contention`), and how long they wait where they meet, which is the least latency of a link
+/// (decision 44). A round goes over all layers, so that a machine that is slow for a while is slow for all of them; at
+/// least three are made, and `LayerCosts::measured` says how many and how well the median is known by then. Bytes as
+/// `MemoryMeter` counts them in a run (on a device as its caching allocator does, which cannot tell the ranks that
+/// share it apart). A rank holds one layer at a time, builds each that it measures anew in every round, and on the host
+/// reads between two passes as much memory as the other layers of a rank go through, so that a layer finds the caches
+/// as in a run. The first layer's input counts on a device only: on the host it is the caller's. Layers are named by
+/// number and name ("3 block"). Descriptions and ranks are left empty.
 /// \throws Error (BadInput) for settings out of range, and as `check_network`; (RunFailed) and whatever a layer throws.
 [[nodiscard]] LayerCosts profile_layers(const Network& network, const ProfileSettings& settings);
 
