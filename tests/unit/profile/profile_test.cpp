@@ -124,19 +124,20 @@ Network two_that_wait(const std::function<double()>& milliseconds) {
   return network;
 }
 
-// Ranks that take turns at one thing: a pass takes as long as all before it that want the same.
+// A pass takes twice as long if it begins while another rank is in one.
 TEST(Profile, MeasuresHowMuchRanksTakeFromEachOther) {
-  std::mutex machine;
+  std::atomic<int> inside = 0;
   ProfileSettings settings = for_waits();
   settings.ranks = 2;
-  const auto one_at_a_time = [&machine] {
-    const std::scoped_lock turn(machine);
-    std::this_thread::sleep_for(std::chrono::milliseconds(3));
+  const auto one_machine = [&inside] {
+    const int computing = ++inside;
+    std::this_thread::sleep_for(computing * std::chrono::milliseconds(3));
+    --inside;
     return 0.0;
   };
-  EXPECT_GT(profile_layers(two_that_wait(one_at_a_time), settings).contention, 1.1);
+  EXPECT_GT(profile_layers(two_that_wait(one_machine), settings).contention, 1.1);
   settings.ranks = 1;
-  EXPECT_EQ(profile_layers(two_that_wait(one_at_a_time), settings).contention, 1) << "one rank has nobody beside it";
+  EXPECT_EQ(profile_layers(two_that_wait(one_machine), settings).contention, 1) << "one rank has nobody beside it";
 }
 
 TEST(Profile, AMessageTakesAtLeastWhatRanksWaitForEachOther) {
