@@ -247,7 +247,11 @@ Tensors Stage::forward(MicrobatchId microbatch, Tensors inputs, const Tensors& t
     const bool keeps_inputs = settings_.training && (segment.recompute || takes_gradients(flow));
     const std::size_t input_count = flow.size();
     InputGradients gradients;
-    Tensors given = keeps_inputs ? attached(flow, gradients) : std::move(flow);
+    Tensors given;
+    if (keeps_inputs)
+      given = attached(flow, gradients);
+    else
+      given.swap(flow);
     Tensors outputs = last && with_loss ? run_with_loss(segment, microbatch, std::move(given), targets)
                                         : run(segment, microbatch, std::move(given));
     if (settings_.training) {
