@@ -113,8 +113,9 @@ struct Slower {
 };
 
 Slower slower(const Contender& choice, const Contender& other) {
-  std::vector<double> ratios;
-  for (std::size_t round = 0; round < other.ms.size(); ++round) ratios.push_back(choice.ms[round] / other.ms[round]);
+  std::vector<double> ratios(other.ms.size());
+  std::transform(other.ms.begin(), other.ms.end(), choice.ms.begin(), ratios.begin(),
+                 [](double others, double chosen) { return chosen / others; });
   constexpr double quartile_factor = 0.929;  // 1.2533 (of a median, by a mean) x 0.7413 (of a standard deviation)
   return {quantile(ratios, 0.5) - 1, quartile_factor * (quantile(ratios, 0.75) - quantile(ratios, 0.25)) /
                                          std::sqrt(static_cast<double>(ratios.size()))};

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <filesystem>
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <limits>
@@ -124,9 +125,9 @@ TEST(Cost, RefusesBadLinksAndCaps) {
   EXPECT_THAT(refusal_of(stages + R"("links": [{"from": 0, "to": 1}, {"from": 0, "to": 1}]})"),
               HasSubstr("links[1] is the second link from 0 to 1"));
   EXPECT_THAT(refusal_of(stages + R"("memory_cap_bytes": [1, -1]})"), HasSubstr("memory_cap_bytes[1] is -1"));
-  for (const std::string contention : {"0.99", "0", "1001", "true"})
-    EXPECT_THAT(refusal_of(stages + R"("contention": )" + contention + "}"),
-                HasSubstr("contention is " + contention + "; expected a number from 1 to 1000"));
+  for (const char* contention : {"0.99", "0", "1001", "true"})
+    EXPECT_THAT(refusal_of(fmt::format("{}\"contention\": {}}}", stages, contention)),
+                HasSubstr(fmt::format("contention is {}; expected a number from 1 to 1000", contention)));
   Cost cost = uneven_cost();
   cost.contention = std::numeric_limits<double>::quiet_NaN();
   EXPECT_THROW(validate(cost), Error);
