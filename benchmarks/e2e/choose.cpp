@@ -4,10 +4,8 @@
 // much slower the choice is than the best that was measured. `choose real all [NETWORK]` shows every configuration too.
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstdlib>
 #include <fmt/format.h>
-#include <limits>
 #include <map>
 #include <memory>
 #include <random>
@@ -116,9 +114,7 @@ Slower slower(const Contender& choice, const Contender& other) {
   std::vector<double> ratios(other.ms.size());
   std::transform(other.ms.begin(), other.ms.end(), choice.ms.begin(), ratios.begin(),
                  [](double others, double chosen) { return chosen / others; });
-  constexpr double quartile_factor = 0.929;  // 1.2533 (of a median, by a mean) x 0.7413 (of a standard deviation)
-  return {quantile(ratios, 0.5) - 1, quartile_factor * (quantile(ratios, 0.75) - quantile(ratios, 0.25)) /
-                                         std::sqrt(static_cast<double>(ratios.size()))};
+  return {quantile(ratios, 0.5) - 1, error_of_median(ratios)};
 }
 
 // How long contenders are measured.

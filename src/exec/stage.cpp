@@ -79,9 +79,9 @@ bool takes_gradients(const Tensors& tensors) { return std::any_of(tensors.begin(
 
 // The inputs under names of their own, by which the segment's graph hangs on a collector in place of accumulators: no
 // leaves, which layers may not change in place, and their gradients arrive as the graph made them. Where none takes a
-// gradient, or without a graph, the inputs as they are.
+// gradient, the inputs as they are.
 Tensors attached(const Tensors& inputs, InputGradients& gradients) {
-  if (!at::GradMode::is_enabled() || !takes_gradients(inputs)) return inputs;
+  if (!takes_gradients(inputs)) return inputs;
   Tensors attached;
   attached.reserve(inputs.size());
   gradients.assign(inputs.size(), {});

@@ -74,20 +74,23 @@ double pipeline_bound(const Cost& cost, const std::vector<std::int32_t>& rank_of
   return bound;
 }
 
+/// What a microbatch takes through all stages.
+double work_of(const Cost& cost) {
+  double work = 0;
+  for (const StageCost& stage : cost.stages) work += duration_of_microbatch(stage).count;
+  return work;
+}
+
 /// For schedules in which each stage has two holders, each of which takes half of the microbatches.
 double bidirectional_bound(const Cost& cost, int ranks, int microbatches) {
-  double all = 0;
-  for (const StageCost& stage : cost.stages) all += duration_of_microbatch(stage).count;
-  return all * std::max(1.0, static_cast<double>(microbatches) / ranks);
+  return work_of(cost) * std::max(1.0, static_cast<double>(microbatches) / ranks);
 }
 
 /// \param bound of ranks that take nothing from each other. Those that do are faster while others wait, but all
 /// together compute most while none waits.
 double contended_bound(const Cost& cost, int ranks, int microbatches, double bound) {
   if (!(cost.contention > 1) || ranks < 2) return bound;
-  double all = 0;
-  for (const StageCost& stage : cost.stages) all += duration_of_microbatch(stage).count;
-  return std::max(bound / cost.contention, all * microbatches / ranks);
+  return std::max(bound / cost.contention, work_of(cost) * microbatches / ranks);
 }
 
 std::vector<std::int32_t> first_holders(const Placement& placement) {

@@ -37,22 +37,22 @@ MeasuredTime time_of(const std::vector<double>& milliseconds) {
   return {{quantile(milliseconds, 0.5)}, {quantile(milliseconds, 0.75) - quantile(milliseconds, 0.25)}};
 }
 
-// The median over the rounds: of many that are uncertain it is certain, and of ranks that have a core each next to 1.
-double contention_of(const std::vector<RankProfile>& ranks) {
+// What all ranks have measured.
+std::vector<double> of_all(const std::vector<RankProfile>& ranks, std::vector<double> RankProfile::* measured) {
   std::vector<double> all;
-  for (const RankProfile& rank : ranks) all.insert(all.end(), rank.contention.begin(), rank.contention.end());
-  if (all.empty()) return 1;
+  for (const RankProfile& rank : ranks) all.insert(all.end(), (rank.*measured).begin(), (rank.*measured).end());
+  return all;
+}
+
+// The median over the rounds, each of which is uncertain on a busy machine.
+double contention_of(const std::vector<RankProfile>& ranks) {
   constexpr double digits = 1e3;
-  return std::max(1.0, std::round(quantile(all, 0.5) * digits) / digits);
+  return std::max(1.0, std::round(median(of_all(ranks, &RankProfile::contention)) * digits) / digits);
 }
 
 // What a rank loses wherever it meets another: mostly little, and now and then a turn of another program, so that the
 // mean counts.
-double mean_wait(const std::vector<RankProfile>& ranks) {
-  std::vector<double> all;
-  for (const RankProfile& rank : ranks) all.insert(all.end(), rank.waits_ms.begin(), rank.waits_ms.end());
-  return mean(all);
-}
+double mean_wait(const std::vector<RankProfile>& ranks) { return mean(of_all(ranks, &RankProfile::waits_ms)); }
 
 // The times of all ranks together; bytes are the first one's.
 LayerCost cost_of(const std::vector<RankProfile>& ranks, std::size_t entry, const std::vector<std::int64_t>& sizes) {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <fmt/format.h>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -44,7 +44,8 @@ double spread_of_rounds(const RankProfile& profile) {
     for (const std::size_t entry : profile.entry_of_layer)
       for (std::size_t round = 0; round < together.size(); ++round)
         together[round] += profile.entries[entry].round_ms[size][round];
-    largest = std::max(largest, spread_of_median(together));
+    if (const double middle = median(together); middle > 0)
+      largest = std::max(largest, error_of_median(together) / middle);
   }
   return largest;
 }
@@ -361,14 +362,6 @@ class RankProfiler {
 RankProfile profile_rank(const Network& network, const ProfileSettings& settings,
                          const std::vector<Microbatch>& microbatches, RankBarrier& rank_barrier, int rank) {
   return RankProfiler(network, settings, microbatches, rank_barrier, rank).run();
-}
-
-double spread_of_median(const std::vector<double>& values) {
-  constexpr double quartile_factor = 0.929;  // 1.2533 (of a median, by a mean) × 0.7413 (of a standard deviation)
-  const double median = quantile(values, 0.5);
-  if (!(median > 0)) return 0;
-  return quartile_factor * (quantile(values, 0.75) - quantile(values, 0.25)) /
-         (median * std::sqrt(static_cast<double>(values.size())));
 }
 
 }  // namespace penstock

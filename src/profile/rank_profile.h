@@ -52,8 +52,4 @@ struct RankProfile {
                                        const std::vector<Microbatch>& microbatches, RankBarrier& rank_barrier,
                                        int rank);
 
-// The standard error of the median of values that are spread as a normal distribution, from their middle half: a single
-// outlier moves neither. As a share of the median.
-[[nodiscard]] double spread_of_median(const std::vector<double>& values);
-
 }  // namespace penstock

@@ -82,22 +82,21 @@ class ContendedPlayer {
     ends_.emplace(computed_ + duration, rank);
   }
 
+  /// What `Messages` calls.
+  [[nodiscard]] auto arrivals() {
+    return [this](std::int32_t rank, StageId stage, MicrobatchId microbatch) { arrive(rank, stage, microbatch); };
+  }
+
   /// Of a rank that has nothing to do: up to its next pass, or until it waits.
   void go_on(std::int32_t rank) {
     Rank& state = entry(ranks_, rank);
     const auto& actions = entry(schedule_.actions, rank);
     for (; state.next < actions.size(); ++state.next) {
       const Action& action = actions[state.next];
-      if (is_send(action.kind)) messages_.send(rank, action, now_, arrives_);
+      if (is_send(action.kind)) messages_.send(rank, action, now_, arrivals());
       if (!is_compute(action.kind)) continue;
-      if (updates_.microbatches > 0) {
-        const int step = action.microbatch.value / updates_.microbatches;
-        if (std::exchange(state.step, step) != step) {
-          state.updates = true;
-          return begin(rank, entry(updates_.milliseconds, rank));
-        }
-      }
-      return begin_when_ready(rank);
+      state.updates = updates_.come_before(action, state.step);
+      return state.updates ? begin(rank, entry(updates_.milliseconds, rank)) : begin_when_ready(rank);
     }
   }
 
@@ -118,8 +117,8 @@ class ContendedPlayer {
     ++state.next;
     // The other half of a pair follows at once, and neither passes on its result before both end.
     if (action.overlaps_next) return begin(rank, duration_of_next(rank));
-    if (ends_pair) messages_.deliver(rank, actions[state.next - 2], now_, arrives_);
-    messages_.deliver(rank, action, now_, arrives_);
+    if (ends_pair) messages_.deliver(rank, actions[state.next - 2], now_, arrivals());
+    messages_.deliver(rank, action, now_, arrivals());
     go_on(rank);
   }
 
@@ -134,8 +133,6 @@ class ContendedPlayer {
   Messages messages_;
   std::vector<std::vector<Event>> events_;
   std::vector<Rank> ranks_;
-  const std::function<void(std::int32_t, StageId, MicrobatchId)> arrives_ =
-      [this](std::int32_t rank, StageId stage, MicrobatchId microbatch) { arrive(rank, stage, microbatch); };
   double now_ = 0;
   double computed_ = 0;  ///< by each rank that has computed all the time
   DueFirst ends_;        ///< by what will have been computed

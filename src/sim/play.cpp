@@ -66,10 +66,7 @@ class Player {
 
   void compute(std::int32_t rank, const Action& action, double ready) {
     double& clock = entry(clock_, rank);
-    if (updates_.microbatches > 0) {
-      const int step = action.microbatch.value / updates_.microbatches;
-      if (std::exchange(entry(step_, rank), step) != step) clock += entry(updates_.milliseconds, rank);
-    }
+    if (updates_.come_before(action, entry(step_, rank))) clock += entry(updates_.milliseconds, rank);
     const double start = std::max(clock, ready);
     clock = start + duration_of(entry(cost_.stages, action.stage), *pass_of(action.kind)).count;
     entry(events_, rank).push_back({action, {start}, {clock}});

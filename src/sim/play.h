@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "penstock/cost/cost.h"
@@ -45,6 +46,13 @@ struct Play {
 struct Updates {
   int microbatches = 0;                   ///< of one step; 0: it is all one step
   std::vector<double> milliseconds = {};  ///< by rank
+
+  /// Whether an action of another step than `step` is next, which becomes that step.
+  [[nodiscard]] bool come_before(const Action& action, int& step) const {
+    if (microbatches == 0) return false;
+    const int next = action.microbatch.value / microbatches;
+    return std::exchange(step, next) != next;
+  }
 };
 
 /// \throws Error (BadInput) if the costs do not fit to the schedule.

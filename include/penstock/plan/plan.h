@@ -160,8 +160,8 @@ struct PlanAnswer {
   std::int64_t bounded_away = 0;    ///< that no simulation could have made better than the plans returned
   std::int64_t over_memory = 0;     ///< that fit under no cut
   std::int64_t left_out = 0;        ///< for which there was no effort left
-  std::vector<std::string> notes =
-      {};  ///< what was not looked at and why, and what the prediction supposes: a clause each
+  /// What was not looked at and why, and what the prediction supposes: a clause each.
+  std::vector<std::string> notes = {};
 
   friend bool operator==(const PlanAnswer&, const PlanAnswer&) = default;
 };

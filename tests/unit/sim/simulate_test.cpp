@@ -3,6 +3,7 @@
 #include <cmath>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <map>
 #include <random>
 
 #include "penstock/base/error.h"
@@ -28,6 +29,10 @@ std::pair<double, double> times_of(const Timeline& timeline, const std::string& 
       if (to_string(event.action) == text) return {event.start.count, event.end.count};
   ADD_FAILURE() << "no " << text;
   return {};
+}
+
+void expect_times(const Timeline& timeline, const std::map<std::string, std::pair<double, double>>& expected) {
+  for (const auto& [action, times] : expected) EXPECT_EQ(times_of(timeline, action), times) << action;
 }
 
 Timeline simulate_named(const std::string& name, int ranks, int microbatches, const StageCost& stage,
@@ -65,13 +70,13 @@ TEST(Simulate, TwoUnequalStagesByHand) {
   cost.stages[1] = stage_of(3, 1, 1);
   cost.stages[0].boundary = {4};
   const Timeline timeline = simulate(schedule, cost);
-  EXPECT_EQ(times_of(timeline, "0F1"), std::pair(1.0, 2.0));
-  EXPECT_EQ(times_of(timeline, "1F0"), std::pair(2.0, 5.0));
-  EXPECT_EQ(times_of(timeline, "1B0"), std::pair(5.0, 7.0));
-  EXPECT_EQ(times_of(timeline, "1F1"), std::pair(7.0, 10.0));
-  EXPECT_EQ(times_of(timeline, "0B0"), std::pair(8.0, 11.0));
-  EXPECT_EQ(times_of(timeline, "1B1"), std::pair(10.0, 12.0));
-  EXPECT_EQ(times_of(timeline, "0B1"), std::pair(13.0, 16.0));
+  expect_times(timeline, {{"0F1", {1.0, 2.0}},
+                          {"1F0", {2.0, 5.0}},
+                          {"1B0", {5.0, 7.0}},
+                          {"1F1", {7.0, 10.0}},
+                          {"0B0", {8.0, 11.0}},
+                          {"1B1", {10.0, 12.0}},
+                          {"0B1", {13.0, 16.0}}});
   EXPECT_DOUBLE_EQ(makespan(timeline).count, 16);
 }
 
@@ -391,14 +396,14 @@ TEST(Contention, ThoseThatComputeAloneAreFastestByHand) {
   Cost cost = uniform_cost(2, stage_of(3, 1.5, 1.5));
   cost.contention = 1.5;
   const Timeline timeline = simulate(schedule, cost);
-  EXPECT_EQ(times_of(timeline, "0F0"), std::pair(0.0, 2.0));
-  EXPECT_EQ(times_of(timeline, "0F1"), std::pair(2.0, 5.0));
-  EXPECT_EQ(times_of(timeline, "1F0"), std::pair(2.0, 5.0));
-  EXPECT_EQ(times_of(timeline, "1B0"), std::pair(5.0, 7.0));
-  EXPECT_EQ(times_of(timeline, "0B0"), std::pair(7.0, 10.0));
-  EXPECT_EQ(times_of(timeline, "1F1"), std::pair(7.0, 10.0));
-  EXPECT_EQ(times_of(timeline, "1B1"), std::pair(10.0, 12.0));
-  EXPECT_EQ(times_of(timeline, "0B1"), std::pair(12.0, 14.0));
+  expect_times(timeline, {{"0F0", {0.0, 2.0}},
+                          {"0F1", {2.0, 5.0}},
+                          {"1F0", {2.0, 5.0}},
+                          {"1B0", {5.0, 7.0}},
+                          {"0B0", {7.0, 10.0}},
+                          {"1F1", {7.0, 10.0}},
+                          {"1B1", {10.0, 12.0}},
+                          {"0B1", {12.0, 14.0}}});
 }
 
 TEST(Contention, OneAtATimeIsAsManyTimesFaster) {

@@ -16,4 +16,8 @@ namespace penstock {
 /// `quantile` of one half. 0 if there are no values.
 [[nodiscard]] double median(std::vector<double> values);
 
+/// The standard error of the median of values that are spread as a normal distribution, from their middle half: a
+/// single outlier does not move it. 0 if there are no values.
+[[nodiscard]] double error_of_median(const std::vector<double>& values);
+
 }  // namespace penstock
