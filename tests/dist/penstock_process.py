@@ -208,11 +208,11 @@ def is_listening(port):
 LISTENING, CONNECTED = "0A", "01"
 
 
-def has_connection(port, state):
-    """Whether a socket of this machine has that local port and state; nobody is called for it."""
+def connections(port, state):
+    """How many sockets of this machine have that local port and state; nobody is called for it."""
     local = f":{port:04X}"
     lines = [line for file in ("tcp", "tcp6") for line in pathlib.Path("/proc/net", file).read_text().splitlines()[1:]]
-    return any(fields[1].endswith(local) and fields[3] == state for fields in map(str.split, lines))
+    return sum(fields[1].endswith(local) and fields[3] == state for fields in map(str.split, lines))
 
 
 def environment_of(rank, world, port, **more):

@@ -156,7 +156,7 @@ class Together(p.Case):
     def test_process_0_is_stopped_while_the_others_come(self):
         port = p.free_port()
         first, second = (self.start_rank(rank, 3, port, stages=3, join_timeout=4) for rank in (0, 1))
-        self.assertTrue(p.comes_true(lambda: p.has_connection(port, p.CONNECTED)), "process 1 has come")
+        self.assertTrue(p.comes_true(lambda: p.connections(port, p.CONNECTED)), "process 1 has come")
         os.kill(first.pid, signal.SIGSTOP)
         try:
             self.assert_all_fail([second], "process 0 gone or stopped|nobody at|within 4 s")
@@ -175,7 +175,7 @@ class Together(p.Case):
     def test_the_same_rank_twice(self):
         port = p.free_port()
         processes = [self.start_rank(0, 3, port, stages=3)]
-        self.assertTrue(p.comes_true(lambda: p.has_connection(port, p.LISTENING)))
+        self.assertTrue(p.comes_true(lambda: p.connections(port, p.LISTENING)))
         processes += [self.start_rank(1, 3, port, stages=3), self.start_rank(1, 3, port, stages=3)]
         ended = self.outcomes(processes)
         self.assertTrue(all(code != 0 for code, _ in ended), ended)

@@ -153,9 +153,15 @@ class Stops(p.Case):
         port = p.free_port()
         settings = p.flags({**SETTINGS, "data": self.text, "out": self.folder / "out", "join-timeout": 100000})
         first = p.start("train", *settings, env=p.environment_of(0, 2, port))
-        self.assertTrue(p.comes_true(lambda: p.is_listening(port) or first.poll() is not None))
+        self.assertTrue(p.comes_true(lambda: p.connections(port, p.LISTENING) or first.poll() is not None))
+        # Held until the other calls, however long that takes to start: it waits for it for some seconds only.
+        first.send_signal(signal.SIGSTOP)
         first.send_signal(signal.SIGINT)
+        self.assertTrue(p.comes_true(lambda: p.stat_of(first.pid)[0] == "T"))
+        before = p.connections(port, p.CONNECTED)
         second = p.start("train", *settings, env=p.environment_of(1, 2, port))
+        self.assertTrue(p.comes_true(lambda: p.connections(port, p.CONNECTED) > before or second.poll() is not None))
+        first.send_signal(signal.SIGCONT)
         for worker in (first, second):
             _, err = worker.communicate(timeout=120)
             self.assertEqual(worker.returncode, 130, err)

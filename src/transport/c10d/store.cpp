@@ -1,5 +1,6 @@
 #include "transport/c10d/store.h"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <chrono>
 #include <cstdlib>
@@ -67,11 +68,20 @@ StorePointer connected(const ProcessSettings& settings, const c10d::TCPStoreOpti
   }).detach();
   // The connection has the same limit, and says more.
   constexpr std::chrono::seconds longer{1};
-  const auto deadline = std::chrono::steady_clock::now() + to_chrono(settings.join_timeout) + longer;
+  auto deadline = std::chrono::steady_clock::now() + to_chrono(settings.join_timeout) + longer;
+  // Whoever is asked to stop still tells those that wait for it, if there is somebody to tell: process 0's own store is
+  // there soon, and so is one that has just been called.
+  constexpr std::chrono::seconds asked_longer{2};
+  bool asked = false;
   constexpr std::chrono::milliseconds between{50};
-  while (store.wait_for(between) != std::future_status::ready)
-    if (std::chrono::steady_clock::now() >= deadline || (settings.asked_to_stop && settings.asked_to_stop() != 0))
-      throw nobody_at(settings);
+  while (store.wait_for(between) != std::future_status::ready) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!asked && settings.asked_to_stop && settings.asked_to_stop() != 0) {
+      asked = true;
+      if (!options.isServer) deadline = std::min(deadline, now + asked_longer);
+    }
+    if (now >= deadline) throw nobody_at(settings);
+  }
   try {
     return store.get();
   } catch (const std::exception&) {

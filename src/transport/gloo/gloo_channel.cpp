@@ -1,6 +1,7 @@
 #include "transport/gloo/gloo_channel.h"
 
 #include <cstddef>
+#include <utility>
 
 #include <ATen/ATen.h>
 
@@ -91,7 +92,7 @@ bool GlooChannel::send_frame(Outgoing& outgoing) {
   const std::size_t end = writer_.write(outgoing, buffer->bytes);
   auto view = buffer->view(end);
   auto work = on_connection([&] { return group_.send(view, other_, frame_tag); });
-  under_way_.emplace_back(std::move(work), std::move(buffer));
+  under_way_.push_back({std::move(buffer), std::move(work)});
   ++counts_.frames;
   counts_.bytes += Bytes{static_cast<std::int64_t>(end)};
   return outgoing.has_more();
@@ -113,15 +114,14 @@ void GlooChannel::send_queue() {
     if (stopped_) return;
     if (unsendable_) throw ConnectionClosed();
     if (!under_way_.empty()) {
-      auto [work, buffer] = std::move(under_way_.front());
-      under_way_.pop_front();
-      waited_for_ = work;
+      waited_for_ = under_way_.front().work;
       lock.unlock();
-      const bool done = on_connection([&work = work] { return work->wait(for_ever); });
+      const bool done = on_connection([this] { return waited_for_->wait(for_ever); });
       lock.lock();
       waited_for_.reset();
       if (!done) return;  // aborted: this channel is being closed
-      free_.push_back(std::move(buffer));
+      free_.push_back(std::move(under_way_.front().buffer));
+      under_way_.pop_front();
     }
     while (!queue_.empty() && !free_.empty()) {
       if (!send_frame(queue_.front())) {

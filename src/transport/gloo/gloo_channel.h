@@ -6,7 +6,6 @@
 #include <memory>
 #include <mutex>
 #include <thread>
-#include <utility>
 #include <vector>
 
 #include <torch/csrc/distributed/c10d/Backend.hpp>
@@ -36,6 +35,12 @@ class GlooChannel final : public Channel {
 
  private:
   struct Buffer;
+  // The process group reads and writes the memory until the last reference to the work has gone, whether it was aborted
+  // or not: the work goes first.
+  struct Sending {
+    std::unique_ptr<Buffer> buffer;
+    c10::intrusive_ptr<c10d::Work> work;
+  };
   bool send_frame(Outgoing& outgoing);
   void send_queue();
   void receive();
@@ -49,7 +54,7 @@ class GlooChannel final : public Channel {
   std::condition_variable changed_;
   MessageWriter writer_;
   std::vector<std::unique_ptr<Buffer>> free_;
-  std::deque<std::pair<c10::intrusive_ptr<c10d::Work>, std::unique_ptr<Buffer>>> under_way_;
+  std::deque<Sending> under_way_;
   std::deque<Outgoing> queue_;
   std::vector<Outgoing> spent_;  // sent; freed by the sending thread, whose memory nobody counts
   ChannelCounts counts_;
@@ -58,9 +63,9 @@ class GlooChannel final : public Channel {
   bool closed_ = false;                        // nothing more will be received
   bool unsendable_ = false;                    // the connection has refused a frame
   c10::intrusive_ptr<c10d::Work> waited_for_;  // by the sending thread
-  std::vector<c10::intrusive_ptr<c10d::Work>> receives_;
 
-  std::vector<std::unique_ptr<Buffer>> incoming_;  // the receiving thread's
+  std::vector<std::unique_ptr<Buffer>> incoming_;         // the receiving thread's
+  std::vector<c10::intrusive_ptr<c10d::Work>> receives_;  // into these, guarded as well; they go before them
   std::thread sender_;
   std::thread receiver_;
 };
