@@ -194,10 +194,20 @@ def comes_true(holds, timeout_s=120):
     return False
 
 
+# Below those that the kernel gives to connections: seconds may pass until a launcher listens there, and a port that the
+# kernel has just given away is soon given to somebody else.
+PORTS = range(20_000, 32_000)
+
+
 def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with socket.socket() as listening:
+            try:
+                listening.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError(f"no port from {PORTS.start} to {PORTS.stop - 1} is free")
 
 
 def is_listening(port):
