@@ -72,14 +72,11 @@ StorePointer connected(const ProcessSettings& settings, const c10d::TCPStoreOpti
   // Whoever is asked to stop still tells those that wait for it, if there is somebody to tell: process 0's own store is
   // there soon, and so is one that has just been called.
   constexpr std::chrono::seconds asked_longer{2};
-  bool asked = false;
   constexpr std::chrono::milliseconds between{50};
   while (store.wait_for(between) != std::future_status::ready) {
+    const bool gives_up = !options.isServer && settings.asked_to_stop && settings.asked_to_stop() != 0;
     const auto now = std::chrono::steady_clock::now();
-    if (!asked && settings.asked_to_stop && settings.asked_to_stop() != 0) {
-      asked = true;
-      if (!options.isServer) deadline = std::min(deadline, now + asked_longer);
-    }
+    if (gives_up) deadline = std::min(deadline, now + asked_longer);
     if (now >= deadline) throw nobody_at(settings);
   }
   try {
